@@ -1,0 +1,416 @@
+//! A trainer's end: attach to a stream, take batches, give them back; blocking, without burn or tokio.
+//!
+//! ```no_run
+//! use batchmill_protocol::client::{Client, Subscription};
+//!
+//! let mut train = Client::connect(None)?.attach(&Subscription::new("train").epochs(0, Some(3)))?;
+//! while let Some(batch) = train.next()? {
+//!     let images: &[u8] = batch.field("image").expect("this stream has images");
+//!     println!("{}: {} rows, {} bytes", batch.position(), batch.rows(), images.len());
+//! } // a batch that is dropped makes room for another
+//! # Ok::<(), batchmill_protocol::client::ClientError>(())
+//! ```
+
+use std::io;
+use std::ops::Deref;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipc_channel::TryRecvError;
+use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
+use thiserror::Error;
+
+use crate::address;
+use crate::fd::{self, WireError};
+use crate::frame::FrameError;
+use crate::message::{
+    Attach, Attached, FromMember, LeaseId, MemberLine, Reply, Request, SlotIndex, StreamDescription, ToMember,
+};
+use crate::position::{Position, Rows};
+use crate::slab::{Layout, LayoutError, RowRecord, SlabError, SlabReader};
+
+/// How long the loader may take to answer a request.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a member waits for one batch before it gives the loader up.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How often a waiting member looks up to see whether the loader still lives.
+const LOOK_UP: Duration = Duration::from_secs(1);
+
+/// Batches a member asks to hold at once: one that is computed with, one kept alive by the backward pass, two on the way.
+const LEASES: u32 = 4;
+
+/// Why a client has no batch, or no answer.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("no loader answers at {}: start one with `loader serve`, or name its address with --socket", socket.display())]
+    NoLoader {
+        /// Where one was looked for.
+        socket: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The loader said no.
+    #[error("{reason}")]
+    Refused {
+        /// Why, with the remedy.
+        reason: String,
+    },
+    /// The conversation at the front door went wrong.
+    #[error("talk to the loader at {}", socket.display())]
+    Wire {
+        /// The loader's address.
+        socket: PathBuf,
+        /// What went wrong.
+        source: WireError,
+    },
+    /// The loader has ended.
+    #[error("the loader has ended; {resume} is the next batch: start it again and go on from there")]
+    LoaderLost {
+        /// The position to attach at to lose and repeat nothing.
+        resume: Position,
+    },
+    /// The loader lives but delivers nothing.
+    #[error("no batch for {} s at {position}: `loader status` shows what the workers are doing", PATIENCE.as_secs())]
+    Stalled {
+        /// The batch waited for.
+        position: Position,
+    },
+    /// A sample of the next batch cannot be read.
+    #[error("{position} cannot be made: {reason}")]
+    BatchFailed {
+        /// The batch.
+        position: Position,
+        /// File, row, and what was found.
+        reason: String,
+    },
+    /// The shared memory cannot be used.
+    #[error(transparent)]
+    Slab(#[from] SlabError),
+    /// The loader announced tensors that cannot be.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The loader broke its promise; data would be wrong.
+    #[error("the loader broke the protocol at {position}: {what}")]
+    Broken {
+        /// The batch expected.
+        position: Position,
+        /// What came.
+        what: String,
+    },
+}
+
+/// What a member asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    stream: String,
+    from: Position,
+    until_epoch: Option<u64>,
+    leases: u32,
+}
+
+impl Subscription {
+    /// All of `stream` from its start, without end.
+    pub fn new(stream: impl Into<String>) -> Self {
+        Self { stream: stream.into(), from: Position::default(), until_epoch: None, leases: LEASES }
+    }
+
+    /// Begins at `epoch` and ends before `until`, or never.
+    #[must_use]
+    pub fn epochs(mut self, epoch: u64, until: Option<u64>) -> Self {
+        self.from = Position { epoch, step: 0 };
+        self.until_epoch = until;
+        self
+    }
+
+    /// Begins at `position`; the end stays.
+    #[must_use]
+    pub fn from(mut self, position: Position) -> Self {
+        self.from = position;
+        self
+    }
+
+    /// Asks to hold up to `leases` batches at once.
+    #[must_use]
+    pub fn leases(mut self, leases: u32) -> Self {
+        self.leases = leases;
+        self
+    }
+}
+
+/// A connection to a loader's front door.
+#[derive(Debug)]
+pub struct Client {
+    socket: PathBuf,
+    connection: UnixStream,
+}
+
+impl Client {
+    /// Knocks at `socket`, or at the [default address](address::default_socket).
+    ///
+    /// # Errors
+    /// [`ClientError::NoLoader`] when nobody listens there.
+    pub fn connect(socket: Option<&Path>) -> Result<Self, ClientError> {
+        let socket = socket.map_or_else(address::default_socket, Path::to_path_buf);
+        let connection = UnixStream::connect(&socket)
+            .and_then(|connection| {
+                connection.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+                connection.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+                Ok(connection)
+            })
+            .map_err(|source| ClientError::NoLoader { socket: socket.clone(), source })?;
+        Ok(Self { socket, connection })
+    }
+
+    /// Asks one thing and waits for the answer.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when the loader says no, [`ClientError::Wire`] when the connection breaks.
+    pub fn request(&self, request: &Request) -> Result<Reply, ClientError> {
+        self.exchange(request).map(|(reply, _)| reply)
+    }
+
+    /// Waits until the loader closes the connection, as it does when it has ended.
+    ///
+    /// # Errors
+    /// [`ClientError::Wire`] when it says something more, or is not gone after `limit`.
+    pub fn wait_for_end(self, limit: Duration) -> Result<(), ClientError> {
+        let wire = |source| ClientError::Wire { socket: self.socket.clone(), source };
+        self.connection.set_read_timeout(Some(limit)).map_err(|error| wire(error.into()))?;
+        match fd::receive::<Reply>(&self.connection) {
+            Err(WireError::Io(error))
+                if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(wire(error)),
+            Ok(_) => Err(wire(WireError::Frame(FrameError::Magic))),
+        }
+    }
+
+    /// Becomes a member of a stream.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request), and when the stream's memory cannot be mapped.
+    pub fn attach(self, subscription: &Subscription) -> Result<Member, ClientError> {
+        let request = Request::Attach(Attach {
+            stream: subscription.stream.clone(),
+            from: subscription.from,
+            until_epoch: subscription.until_epoch,
+            leases: subscription.leases,
+        });
+        let (reply, slab) = self.exchange(&request)?;
+        let (Reply::Attached(attached), Some(slab)) = (reply, slab) else {
+            return Err(self.broken(subscription.from, "its answer to `attach` is another"));
+        };
+        let Attached { stream, slots, line } = *attached;
+        let layout = Layout::new(&stream.fields, stream.extent.batch_size, slots)?;
+        let slab = Arc::new(SlabReader::open(slab, layout)?);
+        let (from_daemon, releases) =
+            self.join(&line).map_err(|source| ClientError::Wire { socket: self.socket.clone(), source })?;
+        Ok(Member {
+            stream,
+            slab,
+            from_daemon,
+            releases,
+            cursor: subscription.from,
+            waited: Duration::ZERO,
+            _life_line: self.connection,
+        })
+    }
+
+    fn exchange(&self, request: &Request) -> Result<(Reply, Option<OwnedFd>), ClientError> {
+        let wire = |source| ClientError::Wire { socket: self.socket.clone(), source };
+        fd::send(&self.connection, request, None).map_err(wire)?;
+        match fd::receive(&self.connection).map_err(wire)? {
+            (Reply::Refused { reason }, _) => Err(ClientError::Refused { reason }),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Makes the member's line and hands the daemon its ends.
+    fn join(&self, line: &str) -> Result<(IpcReceiver<ToMember>, IpcSender<FromMember>), WireError> {
+        let (to_member, from_daemon) = ipc::channel()?;
+        let (releases, from_member) = ipc::channel()?;
+        let door = IpcSender::connect(line.to_owned())?;
+        door.send(MemberLine { to_member, from_member }).map_err(io::Error::other)?;
+        Ok((from_daemon, releases))
+    }
+
+    fn broken(&self, position: Position, what: &str) -> ClientError {
+        ClientError::Broken { position, what: what.to_owned() }
+    }
+}
+
+/// An attached trainer: receives every batch from where it attached, in order.
+#[derive(Debug)]
+pub struct Member {
+    stream: StreamDescription,
+    slab: Arc<SlabReader>,
+    from_daemon: IpcReceiver<ToMember>,
+    releases: IpcSender<FromMember>,
+    cursor: Position,
+    waited: Duration,
+    /// Its end tells the daemon that this process is gone.
+    _life_line: UnixStream,
+}
+
+impl Member {
+    /// What the stream delivers.
+    pub fn stream(&self) -> &StreamDescription {
+        &self.stream
+    }
+
+    /// The next position this member will receive: where to resume.
+    pub fn cursor(&self) -> Position {
+        self.cursor
+    }
+
+    /// The time spent waiting for batches so far.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Waits for the next batch; `None` when all asked for was delivered.
+    ///
+    /// # Errors
+    /// [`ClientError::BatchFailed`] when a sample cannot be read, [`ClientError::LoaderLost`] when the loader ended,
+    /// [`ClientError::Stalled`] when it delivers nothing for ten minutes.
+    // Not `Iterator`: an error here is the end, and should be hard to overlook.
+    #[expect(clippy::should_implement_trait, reason = "see above")]
+    pub fn next(&mut self) -> Result<Option<Batch>, ClientError> {
+        let start = Instant::now();
+        let message = self.receive(start);
+        self.waited += start.elapsed();
+        match message? {
+            ToMember::Batch { lease, slot, position } => {
+                let batch = self.open(lease, slot, position)?;
+                self.cursor = self.stream.extent.next(position);
+                Ok(Some(batch))
+            }
+            ToMember::Failed { position, reason } => Err(ClientError::BatchFailed { position, reason }),
+            ToMember::End => Ok(None),
+        }
+    }
+
+    fn receive(&self, start: Instant) -> Result<ToMember, ClientError> {
+        let position = self.cursor;
+        loop {
+            match self.from_daemon.try_recv_timeout(LOOK_UP) {
+                Ok(message) => return Ok(message),
+                Err(TryRecvError::Empty) if start.elapsed() < PATIENCE => {}
+                Err(TryRecvError::Empty) => return Err(ClientError::Stalled { position }),
+                Err(TryRecvError::IpcError(_)) => return Err(ClientError::LoaderLost { resume: position }),
+            }
+        }
+    }
+
+    /// Checks that the slot holds what the message says before anyone computes with it.
+    fn open(&self, lease: LeaseId, slot: SlotIndex, position: Position) -> Result<Batch, ClientError> {
+        let rows = Rows { lo: 0, hi: self.stream.extent.rows(position.step) };
+        let broken = |what: String| ClientError::Broken { position: self.cursor, what };
+        if position != self.cursor || !self.slab.layout().holds(slot, rows) {
+            return Err(broken(format!("it sent {position} in slot {slot}")));
+        }
+        let lease = Lease { slab: Arc::clone(&self.slab), releases: self.releases.clone(), lease, slot };
+        let header = self.slab.header(slot);
+        let as_told = header
+            .is_some_and(|header| (header.stream, header.position, header.rows) == (self.stream.id, position, rows.hi));
+        match header {
+            Some(header) if as_told => {
+                Ok(Batch { lease: Arc::new(lease), position, rows, padding: header.padding.min(rows.hi) })
+            }
+            other => Err(broken(format!("slot {slot} holds {other:?}"))),
+        }
+    }
+}
+
+/// The right to read one slot; its end is the loader's permission to fill the slot again.
+#[derive(Debug)]
+struct Lease {
+    slab: Arc<SlabReader>,
+    releases: IpcSender<FromMember>,
+    lease: LeaseId,
+    slot: SlotIndex,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // A loader that is gone needs no release.
+        let _ = self.releases.send(FromMember::Release { lease: self.lease });
+    }
+}
+
+/// One batch, read where the workers wrote it. Dropping it, and all [`Field`]s of it, gives the memory back.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    lease: Arc<Lease>,
+    position: Position,
+    rows: Rows,
+    padding: u32,
+}
+
+impl Batch {
+    /// Its place in the stream.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Its rows, padding included; fewer than the batch size only in the last batch of an epoch.
+    pub fn rows(&self) -> u32 {
+        self.rows.len()
+    }
+
+    /// Rows at its end that only fill it up.
+    pub fn padding(&self) -> u32 {
+        self.padding
+    }
+
+    /// The bytes of a field, `[rows, ...]`, row-major, little-endian; `None` when the stream has no such field.
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        let field = self.lease.slab.layout().field(name)?;
+        Some(self.lease.slab.rows(self.lease.slot, field, self.rows))
+    }
+
+    /// The bytes of a field as something that can be sent elsewhere and keeps the batch.
+    pub fn shared_field(&self, name: &str) -> Option<Field> {
+        let field = self.lease.slab.layout().field(name)?;
+        Some(Field { lease: Arc::clone(&self.lease), rows: self.rows, field })
+    }
+
+    /// The dataset index of every row, in row order.
+    pub fn indices(&self) -> impl Iterator<Item = u64> + '_ {
+        (self.rows.lo..self.rows.hi).map(|row| self.record(row).index)
+    }
+
+    fn record(&self, row: u32) -> RowRecord {
+        self.lease.slab.record(self.lease.slot, row)
+    }
+}
+
+/// The bytes of one field of one batch: derefs to them, and holds the batch's lease as long as it lives.
+#[derive(Clone, Debug)]
+pub struct Field {
+    lease: Arc<Lease>,
+    rows: Rows,
+    field: usize,
+}
+
+impl Deref for Field {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.lease.slab.rows(self.lease.slot, self.field, self.rows)
+    }
+}
+
+impl AsRef<[u8]> for Field {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}

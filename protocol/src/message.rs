@@ -1,0 +1,298 @@
+//! The messages, one enum per direction.
+//!
+//! No message carries tensor bytes or sample indices. Whatever comes in from a peer is checked by its receiver
+//! before it is used: these types say what may be said, not what is true.
+
+use std::fmt;
+
+use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
+use serde::{Deserialize, Serialize};
+
+use crate::position::{Extent, Position, Rows};
+use crate::status::Status;
+use crate::tensor::FieldSpec;
+
+/// The version of everything two processes say to each other; the shared-memory layout included.
+pub const PROTOCOL: u32 = 1;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}", self.0)
+            }
+        }
+    };
+}
+
+id! {
+    /// One stream of one daemon.
+    StreamId(u32)
+}
+id! {
+    /// One slot of a stream's slab.
+    SlotIndex(u32)
+}
+id! {
+    /// One range given to one worker; never used again.
+    TaskId(u64)
+}
+id! {
+    /// One member's right to read one slot; never used again.
+    LeaseId(u64)
+}
+id! {
+    /// One worker process; never used again.
+    WorkerId(u32)
+}
+id! {
+    /// One attached trainer; never used again.
+    MemberId(u32)
+}
+
+/// What a client asks at the front door.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Become a member of a stream; the connection then is the life-line.
+    Attach(Attach),
+    /// Say how things stand.
+    Status,
+    /// Run this many workers from now on.
+    Scale {
+        /// Worker processes wanted.
+        workers: u32,
+    },
+    /// End in order.
+    Stop,
+}
+
+/// Which part of a stream a member wants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attach {
+    /// The stream's name.
+    pub stream: String,
+    /// The first position wanted.
+    pub from: Position,
+    /// The epoch before which the member ends, or `None` for no end.
+    pub until_epoch: Option<u64>,
+    /// How many batches the member may hold at once; the loader may grant fewer.
+    pub leases: u32,
+}
+
+/// What the front door answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// The member is expected at `line`; the frame carries the slab's descriptor.
+    Attached(Box<Attached>),
+    /// How things stand.
+    Status(Box<Status>),
+    /// The number of workers wanted before and now.
+    Scaled {
+        /// Before.
+        before: u32,
+        /// From now on.
+        now: u32,
+    },
+    /// The daemon ends; the connection closes when it has.
+    Stopping {
+        /// The daemon's process.
+        pid: u32,
+    },
+    /// No, and why.
+    Refused {
+        /// One sentence fragment with the remedy.
+        reason: String,
+    },
+}
+
+/// What a member needs to read a stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attached {
+    /// What it will receive.
+    pub stream: StreamDescription,
+    /// Slots of the slab whose descriptor comes with this reply.
+    pub slots: u32,
+    /// The name of the one-shot server where the member's [`MemberLine`] is awaited.
+    pub line: String,
+}
+
+/// What a stream delivers: everything a trainer must know to build a model for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StreamDescription {
+    /// Its number in this daemon, repeated in every slot's header.
+    pub id: StreamId,
+    /// Its name.
+    pub name: String,
+    /// The tensors of a batch, in slot order.
+    pub fields: Vec<FieldSpec>,
+    /// Samples, batch size and tail.
+    pub extent: Extent,
+    /// Class names in label order; empty when the dataset has none.
+    pub classes: Vec<String>,
+    /// The seed of order and augmentation.
+    pub seed: u64,
+    /// The hash of spec and data: two streams of one hash deliver the same bytes.
+    pub spec_hash: String,
+}
+
+/// The two ends of a member's line that it hands to the daemon.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct MemberLine {
+    /// Where the daemon sends.
+    pub to_member: IpcSender<ToMember>,
+    /// Where the daemon listens.
+    pub from_member: IpcReceiver<FromMember>,
+}
+
+/// Daemon to member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToMember {
+    /// The slot may be read until the lease is released.
+    Batch {
+        /// The right to read.
+        lease: LeaseId,
+        /// Where the batch lies.
+        slot: SlotIndex,
+        /// Which batch it is.
+        position: Position,
+    },
+    /// The batch at `position` cannot be made; nothing comes after it.
+    Failed {
+        /// Which batch.
+        position: Position,
+        /// One sentence fragment: file, row, what was found.
+        reason: String,
+    },
+    /// All asked for was delivered.
+    End,
+}
+
+/// Member to daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromMember {
+    /// The slot is no longer read: room for another batch.
+    Release {
+        /// The lease that ends.
+        lease: LeaseId,
+    },
+}
+
+/// The two ends of a worker's line that it hands to the daemon.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WorkerLine {
+    /// Where the daemon sends.
+    pub to_worker: IpcSender<ToWorker>,
+    /// Where the daemon listens.
+    pub from_worker: IpcReceiver<FromWorker>,
+}
+
+/// The daemon's first frame on a worker's life-line, with the descriptor of its [`Telemetry`] page.
+///
+/// [`Telemetry`]: crate::slab::Telemetry
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerHello {
+    /// The name of the one-shot server where the worker's [`WorkerLine`] is awaited.
+    pub line: String,
+}
+
+/// What comes with the descriptor of a stream's slab on a worker's life-line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlabHandOver {
+    /// The stream whose slab it is.
+    pub stream: StreamId,
+}
+
+/// Daemon to worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// Read the stream's index and say what the stream delivers.
+    Survey {
+        /// The number to answer under.
+        stream: StreamId,
+        /// The stream's spec, as JSON.
+        spec: String,
+    },
+    /// Map the slab, whose descriptor waits on the life-line, and be ready for tasks.
+    Open {
+        /// The number tasks will name.
+        stream: StreamId,
+        /// The stream's spec, as JSON.
+        spec: String,
+        /// The index one worker made for all.
+        index: Option<IpcSharedMemory>,
+        /// The tensors of a batch, in slot order.
+        fields: Vec<FieldSpec>,
+        /// Slots of the slab.
+        slots: u32,
+    },
+    /// Fill rows of a batch.
+    Task(Task),
+    /// Finish what was given, then leave.
+    Leave,
+}
+
+/// One range to fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// What the answer must name.
+    pub id: TaskId,
+    /// Of which stream.
+    pub stream: StreamId,
+    /// Where to.
+    pub slot: SlotIndex,
+    /// Which batch.
+    pub position: Position,
+    /// Which rows of it.
+    pub rows: Rows,
+}
+
+/// Worker to daemon.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// The answer to [`ToWorker::Survey`].
+    Surveyed {
+        /// The stream asked about.
+        stream: StreamId,
+        /// What it delivers, or one sentence fragment why it cannot be opened.
+        survey: Result<Survey, String>,
+    },
+    /// The answer to [`ToWorker::Open`].
+    Opened {
+        /// The stream asked about.
+        stream: StreamId,
+        /// Or one sentence fragment why it cannot be opened.
+        outcome: Result<(), String>,
+    },
+    /// The answer to [`ToWorker::Task`].
+    Done {
+        /// The task that ends.
+        task: TaskId,
+        /// Time spent on it.
+        busy_us: u64,
+        /// Or one sentence fragment why a sample cannot be read.
+        outcome: Result<(), String>,
+    },
+}
+
+/// What reading a stream's index told.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Survey {
+    /// The parsed index for the other workers, when the dataset has one.
+    pub index: Option<IpcSharedMemory>,
+    /// The tensors of a batch, in slot order.
+    pub fields: Vec<FieldSpec>,
+    /// Samples an epoch has.
+    pub samples: u64,
+    /// Class names in label order.
+    pub classes: Vec<String>,
+    /// The hash of spec and data.
+    pub spec_hash: String,
+}

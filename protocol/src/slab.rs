@@ -1,0 +1,321 @@
+//! The shared memory of one stream: created and sealed by the daemon, filled by workers, read by trainers.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
+use thiserror::Error;
+
+pub use layout::{Layout, LayoutError, PAGE_BYTES, RowRecord, SlotHeader};
+pub use telemetry::Telemetry;
+
+use crate::message::SlotIndex;
+use crate::position::Rows;
+use map::{ReadMap, WriteMap};
+
+mod layout;
+mod map;
+mod telemetry;
+
+/// What is left to the machine when a slab is reserved.
+const HEADROOM_BYTES: u64 = 64 << 20;
+
+/// Why a slab cannot be had.
+#[derive(Debug, Error)]
+pub enum SlabError {
+    /// More was asked for than the machine, or the container, has.
+    #[error(
+        "shared memory of {needed} was asked for and {available} is available: lower --memory (or `memory`), or the \
+         batch size",
+        needed = size(*needed_bytes), available = size(*available_bytes)
+    )]
+    NoMemory {
+        /// Bytes asked for.
+        needed_bytes: u64,
+        /// Bytes that could be had.
+        available_bytes: u64,
+    },
+    /// The kernel refused a step.
+    #[error("{step} shared memory of {needed}", needed = size(*needed_bytes))]
+    Io {
+        /// What was being done.
+        step: &'static str,
+        /// Bytes asked for.
+        needed_bytes: u64,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The descriptor is not what the daemon should have sent.
+    #[error("the loader's shared memory is not sealed or not {expected_bytes} bytes long")]
+    NotASlab {
+        /// The length the layout calls for.
+        expected_bytes: u64,
+    },
+}
+
+/// Writes a size for a person: `64 KiB`, `12.5 MiB`, `900 TiB`.
+#[expect(clippy::cast_precision_loss, reason = "for a person")]
+pub fn size(bytes: u64) -> String {
+    let mut amount = bytes as f64;
+    let mut units = ["B", "KiB", "MiB", "GiB", "TiB"].into_iter().peekable();
+    let mut unit = "B";
+    while let Some(next) = units.next() {
+        unit = next;
+        if amount < 1024.0 || units.peek().is_none() {
+            break;
+        }
+        amount /= 1024.0;
+    }
+    if amount < 10.0 && bytes >= 1024 { format!("{amount:.1} {unit}") } else { format!("{amount:.0} {unit}") }
+}
+
+/// The daemon's hold on a slab: descriptors, no mapping.
+#[derive(Debug)]
+pub struct Slab {
+    memory: OwnedFd,
+    read_only: OwnedFd,
+}
+
+impl Slab {
+    /// Reserves and seals the memory of `layout`. All of it is there from now on: nobody meets a SIGBUS later.
+    ///
+    /// # Errors
+    /// [`SlabError::NoMemory`] when the machine or the cgroup has less, [`SlabError::Io`] when the kernel refuses.
+    pub fn create(name: &str, layout: &Layout) -> Result<Self, SlabError> {
+        let needed_bytes = layout.slab_bytes() as u64;
+        let available_bytes = available_bytes();
+        if needed_bytes > available_bytes {
+            return Err(SlabError::NoMemory { needed_bytes, available_bytes });
+        }
+        let memory = reserve(name, needed_bytes).map_err(|(step, source)| match source {
+            rustix::io::Errno::NOSPC | rustix::io::Errno::NOMEM => {
+                SlabError::NoMemory { needed_bytes, available_bytes }
+            }
+            _ => SlabError::Io { step, needed_bytes, source: source.into() },
+        })?;
+        let failed = |source: rustix::io::Errno| SlabError::Io { step: "reopen", needed_bytes, source: source.into() };
+        // Another open file description: through this one no member can write, whatever it tries.
+        let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
+        let read_only = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+        Ok(Self { memory, read_only })
+    }
+
+    /// The descriptor for workers.
+    pub fn writable(&self) -> BorrowedFd<'_> {
+        self.memory.as_fd()
+    }
+
+    /// The descriptor for trainers.
+    pub fn read_only(&self) -> BorrowedFd<'_> {
+        self.read_only.as_fd()
+    }
+}
+
+/// A trainer's view of a slab.
+#[derive(Debug)]
+pub struct SlabReader {
+    map: ReadMap,
+    layout: Layout,
+}
+
+impl SlabReader {
+    /// Maps a slab for reading.
+    ///
+    /// # Errors
+    /// [`SlabError::NotASlab`] when the descriptor is not sealed or not as long as `layout` says.
+    pub fn open(fd: impl AsFd, layout: Layout) -> Result<Self, SlabError> {
+        check(fd.as_fd(), &layout)?;
+        let map = ReadMap::open(fd, layout.slab_bytes()).map_err(|source| map_error(&layout, source))?;
+        Ok(Self { map, layout })
+    }
+
+    /// Where everything lies.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// What the slot says of its batch, or `None` when it holds none.
+    ///
+    /// To be called, as all of these, only under a lease of the slot.
+    pub fn header(&self, slot: SlotIndex) -> Option<SlotHeader> {
+        SlotHeader::read(self.map.bytes(self.layout.header(slot)))
+    }
+
+    /// What the slot says of one row.
+    pub fn record(&self, slot: SlotIndex, row: u32) -> RowRecord {
+        RowRecord::read(self.map.bytes(self.layout.records(slot, Rows { lo: row, hi: row + 1 })))
+    }
+
+    /// The rows of one field, row-major.
+    pub fn rows(&self, slot: SlotIndex, field: usize, rows: Rows) -> &[u8] {
+        self.map.bytes(self.layout.rows(slot, field, rows))
+    }
+}
+
+/// A worker's view of a slab.
+#[derive(Debug)]
+pub struct SlabWriter {
+    map: WriteMap,
+    layout: Layout,
+}
+
+impl SlabWriter {
+    /// Maps a slab for writing.
+    ///
+    /// # Errors
+    /// [`SlabError::NotASlab`] when the descriptor is not sealed or not as long as `layout` says.
+    pub fn open(fd: impl AsFd, layout: Layout) -> Result<Self, SlabError> {
+        check(fd.as_fd(), &layout)?;
+        let map = WriteMap::open(fd, layout.slab_bytes()).map_err(|source| map_error(&layout, source))?;
+        Ok(Self { map, layout })
+    }
+
+    /// Where everything lies.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Writes the header of a slot; the task that holds row 0 does this.
+    pub fn write_header(&mut self, slot: SlotIndex, header: &SlotHeader) {
+        header.write(self.map.bytes_mut(self.layout.header(slot)));
+    }
+
+    /// Writes what there is to say of one row.
+    pub fn write_record(&mut self, slot: SlotIndex, row: u32, record: RowRecord) {
+        record.write(self.map.bytes_mut(self.layout.records(slot, Rows { lo: row, hi: row + 1 })));
+    }
+
+    /// The bytes of one field of one row.
+    pub fn row_mut(&mut self, slot: SlotIndex, field: usize, row: u32) -> &mut [u8] {
+        self.map.bytes_mut(self.layout.rows(slot, field, Rows { lo: row, hi: row + 1 }))
+    }
+}
+
+/// Makes sealed memory of a fixed length, all of it present.
+fn reserve(name: &str, bytes: u64) -> Result<OwnedFd, (&'static str, rustix::io::Errno)> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let name = format!("batchmill-{name}");
+    let memory = match rustix::fs::memfd_create(&name, flags | MemfdFlags::NOEXEC_SEAL) {
+        // Linux before 6.3 does not know NOEXEC_SEAL.
+        Err(rustix::io::Errno::INVAL) => rustix::fs::memfd_create(&name, flags),
+        made => made,
+    };
+    let memory = memory.map_err(|errno| ("create", errno))?;
+    rustix::fs::ftruncate(&memory, bytes).map_err(|errno| ("size", errno))?;
+    rustix::fs::fallocate(&memory, FallocateFlags::empty(), 0, bytes).map_err(|errno| ("reserve", errno))?;
+    // A memfd is born 0777: without this another user could reopen it for writing through /proc.
+    rustix::fs::fchmod(&memory, Mode::RUSR | Mode::WUSR).map_err(|errno| ("restrict", errno))?;
+    rustix::fs::fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
+        .map_err(|errno| ("seal", errno))?;
+    Ok(memory)
+}
+
+fn check(fd: BorrowedFd<'_>, layout: &Layout) -> Result<(), SlabError> {
+    let expected_bytes = layout.slab_bytes() as u64;
+    let sealed = rustix::fs::fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
+    let length = rustix::fs::fstat(fd).ok().and_then(|stat| u64::try_from(stat.st_size).ok());
+    if sealed && length == Some(expected_bytes) { Ok(()) } else { Err(SlabError::NotASlab { expected_bytes }) }
+}
+
+fn map_error(layout: &Layout, source: io::Error) -> SlabError {
+    SlabError::Io { step: "map", needed_bytes: layout.slab_bytes() as u64, source }
+}
+
+/// The bytes that could still be reserved: the least of what the machine and each enclosing cgroup leave.
+pub fn available_bytes() -> u64 {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo_available_bytes(&text));
+    let free = machine.into_iter().chain(cgroup_free_bytes()).min().unwrap_or(u64::MAX);
+    free.saturating_sub(HEADROOM_BYTES)
+}
+
+fn meminfo_available_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// The free bytes of this process's cgroup (version 2) and of all above it.
+fn cgroup_free_bytes() -> Vec<u64> {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let Some(own) = own.lines().find_map(|line| line.strip_prefix("0::/")) else { return Vec::new() };
+    let root = std::path::Path::new("/sys/fs/cgroup");
+    let number = |folder: &std::path::Path, name: &str| -> Option<u64> {
+        fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok()
+    };
+    root.join(own)
+        .ancestors()
+        .take_while(|folder| folder.starts_with(root))
+        .filter_map(|folder| Some(number(folder, "memory.max")?.saturating_sub(number(folder, "memory.current")?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::StreamId;
+    use crate::position::Position;
+    use crate::tensor::{Dtype, FieldSpec};
+
+    fn layout() -> Layout {
+        let fields = [FieldSpec::new("image", Dtype::U8, [3]), FieldSpec::new("label", Dtype::I64, [])];
+        Layout::new(&fields, 4, 2).expect("small")
+    }
+
+    #[test]
+    fn what_a_worker_writes_a_member_reads() {
+        let slab = Slab::create("test", &layout()).expect("a few pages");
+        let mut writer = SlabWriter::open(slab.writable(), layout()).expect("our own");
+        let reader = SlabReader::open(slab.read_only(), layout()).expect("our own");
+        let slot = SlotIndex(1);
+        assert_eq!(reader.header(slot), None, "a fresh slot holds no batch");
+
+        let header = SlotHeader { stream: StreamId(0), position: Position { epoch: 2, step: 5 }, rows: 4, padding: 1 };
+        writer.write_header(slot, &header);
+        writer.write_record(slot, 3, RowRecord { index: 41, padding: true });
+        writer.row_mut(slot, 0, 3).copy_from_slice(&[7, 8, 9]);
+
+        assert_eq!(reader.header(slot), Some(header));
+        assert_eq!(reader.record(slot, 3), RowRecord { index: 41, padding: true });
+        assert_eq!(reader.rows(slot, 0, Rows { lo: 2, hi: 4 }), [0, 0, 0, 7, 8, 9]);
+        assert_eq!(reader.header(SlotIndex(0)), None, "the other slot is untouched");
+    }
+
+    #[test]
+    fn a_member_cannot_write_through_its_descriptor() {
+        let slab = Slab::create("test", &layout()).expect("a few pages");
+        assert!(SlabWriter::open(slab.read_only(), layout()).is_err());
+        assert!(rustix::io::write(slab.read_only(), b"x").is_err());
+    }
+
+    #[test]
+    fn memory_of_another_length_or_without_seals_is_refused() {
+        let slab = Slab::create("test", &layout()).expect("a few pages");
+        let longer = Layout::new(&[FieldSpec::new("image", Dtype::U8, [3])], 4, 9).expect("small");
+        assert!(matches!(SlabReader::open(slab.read_only(), longer), Err(SlabError::NotASlab { .. })));
+        let unsealed = rustix::fs::memfd_create("unsealed", MemfdFlags::CLOEXEC).expect("a memfd");
+        rustix::fs::ftruncate(&unsealed, layout().slab_bytes() as u64).expect("sized");
+        assert!(matches!(SlabReader::open(unsealed, layout()), Err(SlabError::NotASlab { .. })));
+    }
+
+    #[test]
+    fn more_than_the_machine_has_is_refused_with_both_sizes() {
+        let huge = Layout::new(&[FieldSpec::new("image", Dtype::U8, [1 << 40])], 16, 16).expect("fits the addresses");
+        let error = Slab::create("test", &huge).expect_err("256 TiB");
+        assert!(matches!(error, SlabError::NoMemory { needed_bytes, available_bytes }
+            if needed_bytes >> 40 == 256 && available_bytes < needed_bytes));
+        assert!(error.to_string().contains("lower --memory"), "{error}");
+    }
+
+    #[test]
+    fn sizes_are_written_in_the_unit_that_fits() {
+        let written = [0, 1000, 1 << 10, 5 << 19, 300 << 20, 900 << 40, u64::MAX].map(size);
+        assert_eq!(written, ["0 B", "1000 B", "1.0 KiB", "2.5 MiB", "300 MiB", "900 TiB", "16777216 TiB"]);
+    }
+
+    #[test]
+    fn available_memory_is_read_from_meminfo() {
+        let meminfo = "MemTotal:       24000000 kB\nMemFree: 1 kB\nMemAvailable:    2048 kB\n";
+        assert_eq!(meminfo_available_bytes(meminfo), Some(2 << 20));
+        assert_eq!(meminfo_available_bytes("MemTotal: 1 kB\n"), None);
+    }
+}

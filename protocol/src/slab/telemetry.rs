@@ -1,0 +1,97 @@
+//! One page in which a worker says what it is making, readable after its death.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{Ordering, fence};
+
+use super::map::Words;
+use super::reserve;
+
+const WORDS: usize = 64;
+const TEXT_BYTES_MAX: usize = (WORDS - 2) * 8;
+
+/// A short text that one process writes and another reads at any time.
+///
+/// Word 0 counts writes and is odd during one, word 1 is the text's length in bytes, the rest is the text. A reader that
+/// meets a write in progress sees no text rather than a mixture.
+#[derive(Debug)]
+pub struct Telemetry(Words);
+
+impl Telemetry {
+    /// Makes an empty page.
+    ///
+    /// # Errors
+    /// When the kernel has no memory or descriptor left.
+    pub fn create() -> io::Result<(Self, OwnedFd)> {
+        let fd = reserve("telemetry", (WORDS * 8) as u64).map_err(|(_, errno)| errno)?;
+        Ok((Self::open(&fd)?, fd))
+    }
+
+    /// Maps the page behind `fd`.
+    ///
+    /// # Errors
+    /// When it cannot be mapped.
+    pub fn open(fd: impl AsFd) -> io::Result<Self> {
+        Ok(Self(Words::open(fd, WORDS)?))
+    }
+
+    /// Says what is being made from now on; empty for nothing. Only one process may call this.
+    pub fn note(&mut self, text: &str) {
+        let bytes = &text.as_bytes()[..text.floor_char_boundary(TEXT_BYTES_MAX)];
+        let [count, length, words @ ..] = self.0.all() else { unreachable!("the page has {WORDS} words") };
+        let writes = count.load(Ordering::Relaxed);
+        count.store(writes.wrapping_add(1), Ordering::Relaxed);
+        // SYNC telemetry: what follows is not seen before the odd count.
+        fence(Ordering::Release);
+        length.store(bytes.len() as u64, Ordering::Relaxed);
+        for (word, chunk) in words.iter().zip(bytes.chunks(8)) {
+            let mut padded = [0; 8];
+            padded[..chunk.len()].copy_from_slice(chunk);
+            word.store(u64::from_le_bytes(padded), Ordering::Relaxed);
+        }
+        // SYNC telemetry: the even count is not seen before what precedes.
+        count.store(writes.wrapping_add(2), Ordering::Release);
+    }
+
+    /// What is being made, or `None` for nothing, or in the instant of a change.
+    pub fn read(&self) -> Option<String> {
+        let [count, length, words @ ..] = self.0.all() else { unreachable!("the page has {WORDS} words") };
+        // SYNC telemetry.
+        let before = count.load(Ordering::Acquire);
+        let length = usize::try_from(length.load(Ordering::Relaxed)).ok()?.min(TEXT_BYTES_MAX);
+        let mut bytes: Vec<u8> =
+            words[..length.div_ceil(8)].iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
+        bytes.truncate(length);
+        // SYNC telemetry.
+        fence(Ordering::Acquire);
+        if before % 2 == 1 || count.load(Ordering::Relaxed) != before || bytes.is_empty() {
+            return None;
+        }
+        String::from_utf8(bytes).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_note_is_read_through_another_mapping() {
+        let (reader, fd) = Telemetry::create().expect("a page");
+        let mut writer = Telemetry::open(fd).expect("the same page");
+        assert_eq!(reader.read(), None);
+        writer.note("train/cat/0042.jpg");
+        assert_eq!(reader.read().as_deref(), Some("train/cat/0042.jpg"));
+        writer.note("a");
+        assert_eq!(reader.read().as_deref(), Some("a"));
+        writer.note("");
+        assert_eq!(reader.read(), None);
+    }
+
+    #[test]
+    fn a_long_note_is_cut_between_characters() {
+        let (reader, fd) = Telemetry::create().expect("a page");
+        Telemetry::open(fd).expect("the same page").note(&"ü".repeat(TEXT_BYTES_MAX));
+        assert_eq!(reader.read(), Some("ü".repeat(TEXT_BYTES_MAX / 2)));
+    }
+}

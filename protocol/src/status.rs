@@ -1,0 +1,86 @@
+//! How a daemon stands: the answer to `loader status`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::position::Position;
+
+/// How a daemon stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's process.
+    pub pid: u32,
+    /// Seconds since it was ready.
+    pub uptime_s: f64,
+    /// Worker processes wanted.
+    pub workers_wanted: u32,
+    /// Its streams, in configuration order.
+    pub streams: Vec<StreamStatus>,
+    /// Its worker processes.
+    pub workers: Vec<WorkerStatus>,
+}
+
+/// How one stream stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StreamStatus {
+    /// Its name.
+    pub name: String,
+    /// Samples of an epoch.
+    pub samples: u64,
+    /// Batches of an epoch.
+    pub steps: u64,
+    /// Shared memory reserved for it.
+    pub slab_bytes: u64,
+    /// Its slots by state.
+    pub slots: SlotCounts,
+    /// Samples decoded per second over the last seconds.
+    pub samples_per_s: f64,
+    /// Samples decoded since the start.
+    pub samples_made: u64,
+    /// Its members.
+    pub members: Vec<MemberStatus>,
+}
+
+/// Slots by state; their sum is constant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotCounts {
+    /// Holding nothing.
+    pub free: u32,
+    /// Being filled.
+    pub filling: u32,
+    /// Holding a batch that nobody reads yet.
+    pub ready: u32,
+    /// Read by a member.
+    pub leased: u32,
+    /// Given up by their lane, but a worker may still write.
+    pub abandoned: u32,
+}
+
+/// How one member stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Its number.
+    pub member: u32,
+    /// Its process.
+    pub pid: u32,
+    /// The next position it will receive.
+    pub cursor: Position,
+    /// Batches it holds.
+    pub leases: u32,
+    /// Batches ready and waiting for it.
+    pub ready: u32,
+}
+
+/// How one worker stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Its number.
+    pub worker: u32,
+    /// Its process; 0 until it is started.
+    pub pid: u32,
+    /// `starting`, `idle`, `busy` or `leaving`.
+    pub state: String,
+    /// The sample it is making, such as its file.
+    pub current: Option<String>,
+    /// Ranges it has filled.
+    pub tasks_done: u64,
+}
