@@ -1,0 +1,99 @@
+//! The trait of a dataset whose samples are reached by number.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+use thiserror::Error;
+
+use crate::decode::DecodeError;
+use crate::sample::Sample;
+
+/// A finite dataset with random access: PyTorch's map-style `Dataset`.
+///
+/// Every worker process opens its own. `get` must give the same sample for the same index, in any process and at any
+/// time: scaling, resuming and retrying rest on it. Randomness belongs into a
+/// [`Transform`](crate::transform::Transform), which is handed a generator.
+///
+/// The front page of this crate shows one from end to end.
+pub trait MapDataset: Send + Sync + fmt::Debug {
+    /// The number of samples (`__len__`).
+    fn len(&self) -> u64;
+
+    /// Reads sample `index`, counted from 0 and below [`len`](Self::len) (`__getitem__`).
+    ///
+    /// Shapes: the first sample fixes the dtype and, after the transforms, the shape of every field.
+    ///
+    /// # Errors
+    /// [`SampleError`], which names the file or the row.
+    fn get(&self, index: u64) -> Result<Sample, SampleError>;
+
+    /// What a person calls sample `index`: its file, or `row 17 of x.idx`.
+    ///
+    /// It stands in errors and crash reports, so it must not read the sample.
+    fn name(&self, index: u64) -> String;
+
+    /// The names of the classes, by label; none where labels are no classes.
+    fn classes(&self) -> &[String] {
+        &[]
+    }
+
+    /// Whether there are no samples.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A sample that could not be made.
+#[derive(Debug, Error)]
+pub enum SampleError {
+    /// Its file could not be read.
+    #[error("read {sample}")]
+    Read {
+        /// What a person calls the sample.
+        sample: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Its file holds no image that can be decoded.
+    #[error("decode {sample}")]
+    Decode {
+        /// What a person calls the sample.
+        sample: String,
+        /// Why not.
+        source: DecodeError,
+    },
+    /// Anything else.
+    #[error("{sample}: {reason}")]
+    Other {
+        /// What a person calls the sample.
+        sample: String,
+        /// What was found, and what to do.
+        reason: String,
+        /// What it came from, if anything.
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
+}
+
+impl SampleError {
+    /// Says what is wrong with a sample; for datasets of your own.
+    pub fn new(sample: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Other { sample: sample.into(), reason: reason.into(), source: None }
+    }
+
+    /// Like [`new`](Self::new), with the error it came from.
+    pub fn caused_by(
+        sample: impl Into<String>,
+        reason: impl Into<String>,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self::Other { sample: sample.into(), reason: reason.into(), source: Some(source.into()) }
+    }
+
+    /// What a person calls the sample.
+    pub fn sample(&self) -> &str {
+        match self {
+            Self::Read { sample, .. } | Self::Decode { sample, .. } | Self::Other { sample, .. } => sample,
+        }
+    }
+}

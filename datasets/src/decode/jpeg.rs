@@ -1,0 +1,74 @@
+//! JPEG by libjpeg-turbo.
+
+use std::cell::RefCell;
+
+use turbojpeg::{Colorspace, Decompressor, PixelFormat};
+
+use super::{ColorMode, DecodeError, check_size, portable};
+use crate::sample::Image;
+use crate::scratch;
+
+/// Scans a progressive JPEG may have. A hostile file asks for thousands of passes over the image; cameras and
+/// encoders write about ten.
+const SCANS_MAX: u32 = 500;
+
+thread_local! {
+    /// Made by the first JPEG of a thread, or the first after a broken one.
+    static DECOMPRESSOR: RefCell<Option<Decompressor>> = const { RefCell::new(None) };
+}
+
+/// Decodes straight to the wanted colours; for gray the chrominance is never computed.
+pub(super) fn decode(bytes: &[u8], mode: ColorMode) -> Result<Image, DecodeError> {
+    // Taken out, and put back only after a success: libjpeg-turbo goes on in the middle of the next file where an error
+    // in a header left it (`tj3DecompressHeader` returns without resetting its state).
+    let mut decompressor = match DECOMPRESSOR.take() {
+        Some(decompressor) => decompressor,
+        None => start()?,
+    };
+    let image = decode_by(&mut decompressor, bytes, mode)?;
+    DECOMPRESSOR.set(Some(decompressor));
+    Ok(image)
+}
+
+fn start() -> Result<Decompressor, DecodeError> {
+    let started = Decompressor::new().and_then(|mut decompressor| {
+        decompressor.set_scan_limit(SCANS_MAX)?;
+        Ok(decompressor)
+    });
+    started.map_err(|error| DecodeError::Decoder { source: error.into() })
+}
+
+fn decode_by(decompressor: &mut Decompressor, bytes: &[u8], mode: ColorMode) -> Result<Image, DecodeError> {
+    let broken = |error: turbojpeg::Error| DecodeError::Broken { format: "JPEG", source: error.into() };
+    let header = decompressor.read_header(bytes).map_err(broken)?;
+    check_size(header.height as u64, header.width as u64)?;
+    if matches!(header.colorspace, Colorspace::CMYK | Colorspace::YCCK) {
+        // libjpeg-turbo gives these only as CMYK. ImageNet has a few.
+        return portable::decode_jpeg(bytes, mode);
+    }
+
+    let format = match mode {
+        ColorMode::Rgb => PixelFormat::RGB,
+        ColorMode::Gray => PixelFormat::GRAY,
+    };
+    let pitch = header.width * mode.channels();
+    let mut pixels = scratch::take(pitch * header.height);
+    let target =
+        turbojpeg::Image { pixels: &mut pixels[..], width: header.width, pitch, height: header.height, format };
+    match decompressor.decompress(bytes, target) {
+        Ok(()) => {}
+        Err(error) if is_harmless(&error) && portable::is_complete(bytes) => {}
+        // Warnings arrive here as well: libjpeg-turbo fills the missing part of a truncated image with gray and warns.
+        Err(error) => return Err(broken(error)),
+    }
+    Image::new(header.height, header.width, mode.channels(), pixels)
+        .map_err(|error| DecodeError::Broken { format: "JPEG", source: error.into() })
+}
+
+/// Whether every pixel was decoded all the same: some cameras leave bytes between the image and its end marker.
+///
+/// The crate hands on neither libjpeg's warning codes nor more than the first warning, hence the text (jerror.h,
+/// `JWRN_EXTRANEOUS_DATA`) and the second look of the caller.
+fn is_harmless(error: &turbojpeg::Error) -> bool {
+    error.to_string().contains("extraneous bytes before marker")
+}

@@ -1,0 +1,89 @@
+//! What a batch contains: datasets, samplers, transforms and the decoders below them.
+//!
+//! A [`spec::StreamSpec`] names a dataset, a sampler and a chain of transforms. A [`registry::Registry`] knows what the
+//! names stand for and opens a [`pipeline::Pipeline`], which computes any row of any batch from its position alone.
+//! Nothing here knows of processes, sockets or shared memory.
+//!
+//! # A dataset of your own
+//!
+//! It is what PyTorch's custom `Dataset` is: a constructor (`__init__`), `len` (`__len__`) and `get` (`__getitem__`).
+//!
+//! ```
+//! use batchmill_datasets::dataset::{MapDataset, SampleError};
+//! use batchmill_datasets::sample::{Array, Sample};
+//! use batchmill_datasets::spec::StreamSpec;
+//!
+//! /// Numbers and their squares.
+//! #[derive(Debug)]
+//! struct Squares {
+//!     len: u64,
+//! }
+//!
+//! impl MapDataset for Squares {
+//!     fn len(&self) -> u64 {
+//!         self.len
+//!     }
+//!
+//!     fn get(&self, index: u64) -> Result<Sample, SampleError> {
+//!         let number = index as f32;
+//!         Ok(Sample::new()
+//!             .with("input", Array::from_f32(&[number]))
+//!             .with("target", Array::from_f32(&[number * number])))
+//!     }
+//!
+//!     fn name(&self, index: u64) -> String {
+//!         format!("number {index}")
+//!     }
+//! }
+//!
+//! // The name goes into the one list, with a constructor that reads the options of `[stream.NAME]`.
+//! let registry = batchmill_datasets::builtin()
+//!     .dataset("squares", |options| Ok(Squares { len: options.integer("len", 1..=1_000_000)? }));
+//!
+//! let table = r#"
+//!     dataset = { kind = "squares", len = 1000 }
+//!     sampler = "shuffled"
+//! "#;
+//! let spec = StreamSpec::from_table("train", table.parse()?, "/".as_ref())?;
+//! let index = registry.index(&spec)?;
+//! let pipeline = registry.open(&spec, index.into())?;
+//! assert_eq!(pipeline.survey()?[0].to_string(), "input: f32 [1]");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A dataset that first has to read a file (a CSV, a list) implements [`source::Source`] as well.
+
+pub mod dataset;
+pub mod decode;
+pub mod nearest;
+pub mod options;
+pub mod permutation;
+pub mod pipeline;
+pub mod random;
+pub mod registry;
+pub mod sample;
+pub mod sampler;
+pub mod samplers;
+mod scratch;
+pub mod source;
+pub mod sources;
+pub mod spec;
+pub mod transform;
+pub mod transforms;
+
+use crate::registry::Registry;
+use crate::samplers::{Sequential, Shuffled};
+use crate::sources::{Idx, ImageFolderCsv};
+use crate::transforms::{CenterCrop, Color, Resize};
+
+/// The registry of everything that Batchmill brings along; extend it with your own kinds.
+pub fn builtin() -> Registry {
+    Registry::new()
+        .dataset("image-folder-csv", ImageFolderCsv::from_options)
+        .dataset("idx", Idx::from_options)
+        .sampler("sequential", |_| Ok(|population| Ok(Sequential::new(population))))
+        .sampler("shuffled", |_| Ok(|population| Ok(Shuffled::new(population))))
+        .transform("resize", Resize::from_options)
+        .transform("center-crop", CenterCrop::from_options)
+        .transform("color", Color::from_options)
+}

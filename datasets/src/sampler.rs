@@ -1,0 +1,54 @@
+//! The trait of an order in which samples are visited.
+
+use std::fmt;
+
+/// Which sample stands where in an epoch: PyTorch's `Sampler`, but reached by place instead of iterated.
+///
+/// It must be pure: any worker may ask for any place of any epoch, in any order, and must get the same answer.
+///
+/// ```
+/// use batchmill_datasets::sampler::{Population, Sampler};
+///
+/// /// From the last sample to the first.
+/// #[derive(Debug)]
+/// struct Reversed {
+///     samples: u64,
+/// }
+///
+/// impl Sampler for Reversed {
+///     fn len(&self) -> u64 {
+///         self.samples
+///     }
+///
+///     fn index(&self, _epoch: u64, position: u64) -> u64 {
+///         self.samples - 1 - position
+///     }
+/// }
+///
+/// let registry = batchmill_datasets::builtin().sampler("reversed", |_options| {
+///     // The options are read here, before any file is touched; the dataset's length comes when it is open.
+///     Ok(|population: Population| Ok(Reversed { samples: population.samples }))
+/// });
+/// ```
+pub trait Sampler: Send + Sync + fmt::Debug {
+    /// The samples of one epoch; the same for every epoch.
+    fn len(&self) -> u64;
+
+    /// The index, in the dataset, of the sample at `position` of `epoch`, both counted from 0; `position` is below
+    /// [`len`](Self::len).
+    fn index(&self, epoch: u64, position: u64) -> u64;
+
+    /// Whether an epoch has no samples.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What a sampler draws from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Population {
+    /// The samples of the dataset, with indices from 0.
+    pub samples: u64,
+    /// The seed of the stream.
+    pub seed: u64,
+}

@@ -1,0 +1,55 @@
+//! Buffers that a thread uses again instead of allocating them for every sample.
+//!
+//! A fresh allocation of an image's size costs a page fault for every 4 KiB; a kept one costs nothing.
+
+use std::cell::RefCell;
+
+/// Buffers kept by a thread: a file, an image, and the image it is resized from.
+const BUFFERS_MAX: usize = 4;
+
+/// A buffer above this is given back to the allocator: one giant image must not stay for good.
+const BUFFER_BYTES_MAX: usize = 64 << 20;
+
+thread_local! {
+    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A buffer of `len` bytes. What they are is unspecified: the caller must write every one.
+pub(crate) fn take(len: usize) -> Vec<u8> {
+    let mut buffer = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
+    buffer.resize(len, 0);
+    buffer
+}
+
+/// Keeps a buffer for the next [`take`].
+pub(crate) fn give(buffer: Vec<u8>) {
+    if buffer.capacity() <= BUFFER_BYTES_MAX {
+        BUFFERS.with_borrow_mut(|buffers| {
+            if buffers.len() < BUFFERS_MAX {
+                buffers.push(buffer);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_given_back_is_used_again() {
+        give(take(4096));
+        let first = take(1024);
+        let place = first.as_ptr();
+        assert_eq!(first.len(), 1024);
+        give(first);
+        let second = take(4096);
+        assert_eq!(second.as_ptr(), place);
+    }
+
+    #[test]
+    fn a_giant_buffer_is_not_kept() {
+        give(vec![1; BUFFER_BYTES_MAX + 1]);
+        assert_eq!(take(0).capacity(), 0);
+    }
+}

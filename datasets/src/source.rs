@@ -1,0 +1,187 @@
+//! How a dataset comes to be: from checked options over an index to an opened dataset.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::dataset::MapDataset;
+use crate::spec::SpecError;
+
+/// A dataset whose options are read and checked, but of which no file has been touched yet.
+///
+/// A dataset that needs no preparation is its own source. One that has to read something first separates the work that
+/// is done once, in the loader ([`index`](Self::index)), from what every worker does ([`open`](Self::open)):
+///
+/// ```
+/// use batchmill_datasets::dataset::{MapDataset, SampleError};
+/// use batchmill_datasets::sample::{Array, Sample};
+/// use batchmill_datasets::source::{Index, OpenError, Source};
+/// use std::path::PathBuf;
+///
+/// /// The lengths of a text file's lines.
+/// struct Lines {
+///     file: PathBuf,
+/// }
+///
+/// impl Source for Lines {
+///     fn index(&self) -> Result<Vec<u8>, OpenError> {
+///         std::fs::read(&self.file).map_err(|source| OpenError::read(&self.file, source))
+///     }
+///
+///     fn open(self: Box<Self>, index: Index) -> Result<Box<dyn MapDataset>, OpenError> {
+///         let text = String::from_utf8_lossy(&index);
+///         Ok(Box::new(Lengths(text.lines().map(str::len).collect())))
+///     }
+/// }
+///
+/// #[derive(Debug)]
+/// struct Lengths(Vec<usize>);
+///
+/// impl MapDataset for Lengths {
+///     fn len(&self) -> u64 {
+///         self.0.len() as u64
+///     }
+///
+///     fn get(&self, index: u64) -> Result<Sample, SampleError> {
+///         Ok(Sample::new().with("length", Array::scalar_i64(self.0[index as usize] as i64)))
+///     }
+///
+///     fn name(&self, index: u64) -> String {
+///         format!("line {}", index + 1)
+///     }
+/// }
+///
+/// let registry = batchmill_datasets::builtin().dataset("lines", |options| Ok(Lines { file: options.path("file")? }));
+/// # let folder = tempfile::tempdir()?;
+/// # std::fs::write(folder.path().join("poem.txt"), "one\nthree\n")?;
+/// # let table = r#"dataset = { kind = "lines", file = "poem.txt" }"#.parse()?;
+/// # let spec = batchmill_datasets::spec::StreamSpec::from_table("poem", table, folder.path())?;
+/// # assert_eq!(registry.open(&spec, registry.index(&spec)?.into())?.extent().samples, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Source {
+    /// Reads and checks the data once, into bytes that every worker then maps without a copy of its own.
+    ///
+    /// They are part of the stream's hash: two different contents should give two different indexes. Without an
+    /// implementation there are none.
+    ///
+    /// # Errors
+    /// [`OpenError`], naming file and line.
+    fn index(&self) -> Result<Vec<u8>, OpenError> {
+        Ok(Vec::new())
+    }
+
+    /// Opens the dataset over what [`index`](Self::index) returned. Each worker does so; it should be quick.
+    ///
+    /// # Errors
+    /// [`OpenError`], naming the file.
+    fn open(self: Box<Self>, index: Index) -> Result<Box<dyn MapDataset>, OpenError>;
+}
+
+impl<Dataset: MapDataset + 'static> Source for Dataset {
+    fn open(self: Box<Self>, _: Index) -> Result<Box<dyn MapDataset>, OpenError> {
+        Ok(self)
+    }
+}
+
+/// The bytes of an index, shared: in memory of our own, or mapped by the one who opens the dataset.
+#[derive(Clone)]
+pub struct Index(Arc<dyn AsRef<[u8]> + Send + Sync>);
+
+impl Index {
+    /// Wraps bytes that something else owns, a mapping for instance.
+    pub fn new(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(bytes))
+    }
+}
+
+impl Deref for Index {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
+impl From<Vec<u8>> for Index {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::new(bytes)
+    }
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Index({} bytes)", self.len())
+    }
+}
+
+/// A dataset that could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The spec asks for what there is not.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// A file could not be read.
+    #[error("read {}", file.display())]
+    Read {
+        /// The file or folder.
+        file: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file holds what it should not.
+    #[error("{}: {reason}", file.display())]
+    File {
+        /// The file or folder.
+        file: PathBuf,
+        /// What was found, what was expected, what to do.
+        reason: String,
+    },
+    /// A line of a file holds what it should not.
+    #[error("{}:{line}: {reason}", file.display())]
+    Line {
+        /// The file.
+        file: PathBuf,
+        /// The line, counted from 1.
+        line: u64,
+        /// What was found, what was expected, what to do.
+        reason: String,
+        /// What it came from, if anything.
+        source: Option<io::Error>,
+    },
+    /// Anything else; for sources of your own.
+    #[error("{reason}")]
+    Other {
+        /// What was found, what was expected, what to do.
+        reason: String,
+        /// What it came from, if anything.
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
+}
+
+impl OpenError {
+    /// Says that a file could not be read.
+    pub fn read(file: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::Read { file: file.into(), source }
+    }
+
+    /// Says what is wrong with a file.
+    pub fn file(file: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+        Self::File { file: file.into(), reason: reason.into() }
+    }
+
+    /// Says what is wrong with a line of a file, counted from 1.
+    pub fn line(file: impl Into<PathBuf>, line: u64, reason: impl Into<String>) -> Self {
+        Self::Line { file: file.into(), line, reason: reason.into(), source: None }
+    }
+
+    /// Says anything else, with the error it came from.
+    pub fn other(reason: impl Into<String>, source: Option<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Other { reason: reason.into(), source }
+    }
+}

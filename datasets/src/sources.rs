@@ -1,0 +1,34 @@
+//! The datasets that Batchmill brings along.
+
+mod idx;
+mod image_folder_csv;
+
+pub use idx::Idx;
+pub use image_folder_csv::ImageFolderCsv;
+
+use crate::options::Options;
+use crate::spec::SpecError;
+
+/// The names of classes that have none: "0", "1" and so on.
+fn numbered_classes(count: usize) -> Vec<String> {
+    (0..count).map(|label| label.to_string()).collect()
+}
+
+/// The option `classes`: names by label, each once.
+fn classes_from_options(options: &mut Options) -> Result<Option<Vec<String>>, SpecError> {
+    let Some(classes) = options.optional_strings("classes")? else { return Ok(None) };
+    if classes.is_empty() {
+        return Err(options.error("classes", "is an empty list; leave it out to take the classes from the labels"));
+    }
+    for (place, name) in classes.iter().enumerate() {
+        if name.trim().is_empty() || name.contains(['\n', '\r']) {
+            return Err(
+                options.error("classes", format_args!("has the name {name:?}, which is blank or has a line break"))
+            );
+        }
+        if classes[..place].contains(name) {
+            return Err(options.error("classes", format_args!("has the name `{name}` twice")));
+        }
+    }
+    Ok(Some(classes))
+}

@@ -1,0 +1,178 @@
+//! What the label column means: numbers of classes, or their names.
+
+use std::collections::HashMap;
+
+use crate::sources::numbered_classes;
+
+/// The largest class number. Every class has a name in memory; beyond this the column is no class.
+const LABEL_MAX: u32 = (1 << 20) - 1;
+
+/// The meaning of labels, settled by the classes the user gave or by the first label.
+#[derive(Debug)]
+pub(super) enum Labels {
+    /// No label was seen yet.
+    Unknown,
+    /// The user named the classes; integers below their number are labels too.
+    Given { classes: Vec<String>, labels: HashMap<String, u32> },
+    /// Integers; the largest seen.
+    Integers { max: u32 },
+    /// Names, numbered as they were first seen.
+    Names { seen: HashMap<String, u32> },
+}
+
+impl Labels {
+    /// Labels of the `classes` that the user named, if any.
+    pub(super) fn new(classes: Option<&[String]>) -> Self {
+        match classes {
+            None => Self::Unknown,
+            Some(classes) => {
+                let labels = classes.iter().cloned().zip(0..).collect();
+                Self::Given { classes: classes.to_vec(), labels }
+            }
+        }
+    }
+
+    /// The number of the class called `text`, provisional until [`finish`](Self::finish).
+    ///
+    /// # Errors
+    /// What is wrong with the text, to follow the line.
+    pub(super) fn number(&mut self, text: &str) -> Result<u32, String> {
+        if text.is_empty() {
+            return Err("the label is empty".to_owned());
+        }
+        // The table keeps the names of classes by line.
+        if text.contains(['\n', '\r']) {
+            return Err(format!("the label {text:?} has a line break"));
+        }
+        match self {
+            Self::Unknown if is_integer(text) => {
+                let label = class_number(text)?;
+                *self = Self::Integers { max: label };
+                Ok(label)
+            }
+            Self::Unknown => {
+                *self = Self::Names { seen: HashMap::from([(text.to_owned(), 0)]) };
+                Ok(0)
+            }
+            Self::Given { classes, labels } => {
+                let number = || text.parse().ok().filter(|&label: &u32| (label as usize) < classes.len());
+                labels.get(text).copied().or_else(number).ok_or_else(|| {
+                    let count = classes.len();
+                    format!("label `{text}` is none of the {count} names in `classes`, nor an integer below {count}")
+                })
+            }
+            Self::Integers { max } if is_integer(text) => {
+                let label = class_number(text)?;
+                *max = label.max(*max);
+                Ok(label)
+            }
+            Self::Integers { .. } => {
+                Err(format!("label `{text}` is neither an integer, as the labels before it, nor a known class"))
+            }
+            Self::Names { .. } if is_integer(text) => Err(format!(
+                "label `{text}` is an integer, but the labels before it are names; list the names under `classes`"
+            )),
+            Self::Names { seen } => match seen.get(text) {
+                Some(&label) => Ok(label),
+                None => {
+                    let label = u32::try_from(seen.len()).ok().filter(|&label| label <= LABEL_MAX);
+                    let label = label.ok_or_else(|| format!("label `{text}` is one class more than {LABEL_MAX}"))?;
+                    seen.insert(text.to_owned(), label);
+                    Ok(label)
+                }
+            },
+        }
+    }
+
+    /// The names of the classes; provisional `labels` become final.
+    pub(super) fn finish(self, labels: &mut [u32]) -> Vec<String> {
+        match self {
+            Self::Unknown => Vec::new(),
+            Self::Given { classes, .. } => classes,
+            Self::Integers { max } => numbered_classes(max as usize + 1),
+            Self::Names { seen } => {
+                let mut names: Vec<(String, u32)> = seen.into_iter().collect();
+                names.sort_unstable();
+                let mut final_label = vec![0; names.len()];
+                for (label, (_, provisional)) in (0..).zip(&names) {
+                    final_label[*provisional as usize] = label;
+                }
+                labels.iter_mut().for_each(|label| *label = final_label[*label as usize]);
+                names.into_iter().map(|(name, _)| name).collect()
+            }
+        }
+    }
+}
+
+/// Whether a text is written as an integer, of whatever size.
+pub(super) fn is_integer(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn class_number(text: &str) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|&label| label <= LABEL_MAX)
+        .ok_or_else(|| format!("label {text} is no class number: they go from 0 to {LABEL_MAX}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads labels one after the other: their final numbers and the classes, or the first refusal.
+    fn read(classes: Option<&[&str]>, texts: &[&str]) -> Result<(Vec<u32>, Vec<String>), String> {
+        let classes = classes.map(|names| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+        let mut labels = Labels::new(classes.as_deref());
+        let mut numbers = texts.iter().map(|text| labels.number(text)).collect::<Result<Vec<_>, _>>()?;
+        let names = labels.finish(&mut numbers);
+        Ok((numbers, names))
+    }
+
+    #[test]
+    fn names_are_numbered_in_alphabetical_order() {
+        let (numbers, names) = read(None, &["dog", "cat", "dog", "ant"]).unwrap();
+        assert_eq!((numbers, names), (vec![2, 1, 2, 0], ["ant", "cat", "dog"].map(str::to_owned).to_vec()));
+    }
+
+    #[test]
+    fn integers_are_their_own_names() {
+        let (numbers, names) = read(None, &["2", "0", "2"]).unwrap();
+        assert_eq!((numbers, names), (vec![2, 0, 2], ["0", "1", "2"].map(str::to_owned).to_vec()));
+    }
+
+    #[test]
+    fn given_classes_are_meant_by_name_or_number() {
+        let (numbers, names) = read(Some(&["b", "a", "1"]), &["a", "0", "b", "1", "2"]).unwrap();
+        assert_eq!((numbers, names), (vec![1, 0, 0, 2, 2], ["b", "a", "1"].map(str::to_owned).to_vec()));
+    }
+
+    #[test]
+    fn labels_without_sense_are_refused() {
+        let refused = |classes, texts: &[&str]| read(classes, texts).unwrap_err();
+        assert_eq!(
+            refused(None, &["3", "cat"]),
+            "label `cat` is neither an integer, as the labels before it, nor a known class"
+        );
+        assert_eq!(
+            refused(None, &["cat", "3"]),
+            "label `3` is an integer, but the labels before it are names; list the names under `classes`"
+        );
+        assert_eq!(refused(None, &["-1"]), "label -1 is no class number: they go from 0 to 1048575");
+        assert_eq!(
+            refused(None, &["0", "99999999999"]),
+            "label 99999999999 is no class number: they go from 0 to 1048575"
+        );
+        assert_eq!(refused(None, &[""]), "the label is empty");
+        assert_eq!(refused(None, &["a\nb"]), "the label \"a\\nb\" has a line break");
+        assert_eq!(
+            refused(Some(&["cat", "dog"]), &["cow"]),
+            "label `cow` is none of the 2 names in `classes`, nor an integer below 2"
+        );
+        assert_eq!(
+            refused(Some(&["cat", "dog"]), &["2"]),
+            "label `2` is none of the 2 names in `classes`, nor an integer below 2"
+        );
+    }
+}

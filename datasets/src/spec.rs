@@ -1,0 +1,237 @@
+//! What a stream is: the user's `[stream.NAME]` table, checked.
+
+use std::path::{Path, PathBuf};
+
+use batchmill_protocol::position::Tail;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use toml::Value;
+
+use crate::options::{Options, Role};
+
+/// Rows of a batch where the user does not say.
+pub const BATCH_SIZE_DEFAULT: u32 = 64;
+
+/// The largest batch: beyond it a typing error is more likely than an intention.
+pub const BATCH_SIZE_MAX: u32 = 1 << 24;
+
+/// The `[stream.NAME]` table: what is in each batch of a stream, and in which order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamSpec {
+    /// The name under which it is served.
+    pub name: String,
+    /// Where the samples come from.
+    pub dataset: Component,
+    /// In which order.
+    pub sampler: Component,
+    /// What is done to each, first to last.
+    pub transforms: Vec<Component>,
+    /// Rows of a full batch, at least 1.
+    pub batch_size: u32,
+    /// What becomes of the rest of an epoch.
+    pub tail: Tail,
+    /// What all randomness of the stream is drawn from.
+    pub seed: u64,
+    /// What becomes of a sample that cannot be read.
+    pub on_bad: OnBad,
+    /// Where relative paths start; absolute.
+    pub folder: PathBuf,
+}
+
+/// A dataset, sampler or transform by the name of its kind.
+///
+/// In a configuration it is a text, `"shuffled"`, or a table, `{ kind = "resize", size = 256 }`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Component {
+    /// A name the registry knows.
+    pub kind: String,
+    /// The rest of the table.
+    pub options: toml::Table,
+}
+
+impl Component {
+    /// A component without options.
+    pub fn new(kind: impl Into<String>) -> Self {
+        Self { kind: kind.into(), options: toml::Table::new() }
+    }
+
+    /// Adds an option, or replaces it.
+    #[must_use]
+    pub fn with(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.options.insert(key.into(), value.into());
+        self
+    }
+}
+
+/// What becomes of a sample that cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnBad {
+    /// The step fails and names it.
+    #[default]
+    Fail,
+}
+
+/// A spec that asks for what there is not.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{message}")]
+pub struct SpecError {
+    /// The path of the offending key below `[stream.NAME]`, such as `["transforms", "0", "size"]`.
+    ///
+    /// A component written as a plain text has no keys of its own: where the file has no such path, its longest
+    /// beginning that exists is meant.
+    pub key: Vec<String>,
+    /// What was found and what to do; it names the key, so that it is clear without the line.
+    pub message: String,
+}
+
+impl SpecError {
+    /// Refuses the value at `key`.
+    pub fn new(key: Vec<String>, message: impl Into<String>) -> Self {
+        Self { key, message: message.into() }
+    }
+}
+
+impl StreamSpec {
+    /// Reads the `[stream.NAME]` table; relative paths start at `folder`, which is absolute.
+    ///
+    /// Whether the kinds exist and their options are right is for
+    /// [`Registry::check`](crate::registry::Registry::check) to say.
+    ///
+    /// # Errors
+    /// [`SpecError`] for an unknown or missing key and for a value that is none.
+    pub fn from_table(name: &str, table: toml::Table, folder: &Path) -> Result<Self, SpecError> {
+        let mut options = Options::of(format!("stream `{name}`"), Vec::new(), table, folder);
+        let dataset = options.value("dataset");
+        let dataset = component(options.required("dataset", dataset)?, Role::Dataset)?;
+        let sampler = match options.value("sampler") {
+            Some(value) => component(value, Role::Sampler)?,
+            None => Component::new("sequential"),
+        };
+        let transforms = match options.value("transforms") {
+            None => Vec::new(),
+            Some(Value::Array(items)) => items
+                .into_iter()
+                .enumerate()
+                .map(|(place, item)| component(item, Role::Transform(place)))
+                .collect::<Result<_, _>>()?,
+            Some(other) => return Err(options.error("transforms", format_args!("is {other}, not a list"))),
+        };
+        let tails = [("short", Tail::Short), ("drop", Tail::Drop), ("pad", Tail::Pad)];
+        let spec = Self {
+            name: name.to_owned(),
+            dataset,
+            sampler,
+            transforms,
+            batch_size: options.optional_integer("batch_size", 1..=BATCH_SIZE_MAX)?.unwrap_or(BATCH_SIZE_DEFAULT),
+            tail: options.optional_one_of("tail", &tails)?.unwrap_or_default(),
+            // TOML has no integer above this one.
+            seed: options.optional_integer("seed", 0..=i64::MAX.unsigned_abs())?.unwrap_or(0),
+            on_bad: options.optional_one_of("on_bad", &[("fail", OnBad::Fail)])?.unwrap_or_default(),
+            folder: folder.to_owned(),
+        };
+        options.finish()?;
+        Ok(spec)
+    }
+
+    /// The components with their roles, in the order of the chain.
+    pub(crate) fn components(&self) -> impl Iterator<Item = (Role, &Component)> {
+        let transforms = self.transforms.iter().enumerate();
+        [(Role::Dataset, &self.dataset), (Role::Sampler, &self.sampler)]
+            .into_iter()
+            .chain(transforms.map(|(place, component)| (Role::Transform(place), component)))
+    }
+
+    /// Bytes that are equal for two specs exactly when everything but name and folder is.
+    ///
+    /// Every text goes with its length and every value with its type, so that no two specs run into one another; keys
+    /// are sorted, whatever order the `toml` of this build keeps.
+    pub(crate) fn canonical(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (role, component) in self.components() {
+            write_text(role.noun(), &mut bytes);
+            write_text(&component.kind, &mut bytes);
+            write_table(&component.options, &mut bytes);
+        }
+        bytes.extend(self.batch_size.to_le_bytes());
+        bytes.push(match self.tail {
+            Tail::Short => 0,
+            Tail::Drop => 1,
+            Tail::Pad => 2,
+        });
+        bytes.extend(self.seed.to_le_bytes());
+        bytes.push(match self.on_bad {
+            OnBad::Fail => 0,
+        });
+        bytes
+    }
+}
+
+fn component(value: Value, role: Role) -> Result<Component, SpecError> {
+    let refuse = |found: &str| {
+        let noun = role.noun();
+        let message = format!("a {noun} is a name or a table with the key `kind`, not {found}");
+        SpecError::new(role.key(), message)
+    };
+    match value {
+        Value::String(kind) => Ok(Component::new(kind)),
+        Value::Table(mut options) => match options.remove("kind") {
+            Some(Value::String(kind)) => Ok(Component { kind, options }),
+            Some(other) => Err(refuse(&format!("a table whose `kind` is {other}"))),
+            None => Err(refuse(&Value::Table(options).to_string())),
+        },
+        other => Err(refuse(&other.to_string())),
+    }
+}
+
+fn write_table(table: &toml::Table, out: &mut Vec<u8>) {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| *key);
+    write_len(entries.len(), out);
+    for (key, value) in entries {
+        write_text(key, out);
+        write_value(value, out);
+    }
+}
+
+fn write_value(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::String(text) => {
+            out.push(b's');
+            write_text(text, out);
+        }
+        Value::Integer(number) => {
+            out.push(b'i');
+            out.extend(number.to_le_bytes());
+        }
+        Value::Float(number) => {
+            out.push(b'f');
+            out.extend(number.to_bits().to_le_bytes());
+        }
+        Value::Boolean(flag) => out.extend([b'b', u8::from(*flag)]),
+        Value::Datetime(time) => {
+            out.push(b'd');
+            write_text(&time.to_string(), out);
+        }
+        Value::Array(items) => {
+            out.push(b'a');
+            write_len(items.len(), out);
+            items.iter().for_each(|item| write_value(item, out));
+        }
+        Value::Table(table) => {
+            out.push(b't');
+            write_table(table, out);
+        }
+    }
+}
+
+fn write_text(text: &str, out: &mut Vec<u8>) {
+    write_len(text.len(), out);
+    out.extend(text.as_bytes());
+}
+
+fn write_len(len: usize, out: &mut Vec<u8>) {
+    out.extend((len as u64).to_le_bytes());
+}

@@ -1,0 +1,12 @@
+//! The crate from outside: files on disk and `[stream.NAME]` tables in, batches or sentences out.
+
+#![expect(clippy::unwrap_used, reason = "clippy allows it in test functions, not in what they share")]
+
+mod custom;
+mod decode;
+mod idx;
+mod image_folder_csv;
+mod pipeline;
+mod spec;
+mod support;
+mod transforms;

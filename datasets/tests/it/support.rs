@@ -1,0 +1,153 @@
+//! What the tests share: a folder of files, streams opened from a text, batches kept in memory.
+
+use std::error::Error;
+use std::fs;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use batchmill_datasets::pipeline::{FillError, Pipeline, RowSink};
+use batchmill_datasets::registry::Registry;
+use batchmill_datasets::source::OpenError;
+use batchmill_datasets::spec::{SpecError, StreamSpec};
+use batchmill_protocol::position::{Position, Rows};
+use batchmill_protocol::tensor::FieldSpec;
+use image::{DynamicImage, ImageFormat};
+use tempfile::TempDir;
+
+/// A temporary folder.
+pub(crate) struct Folder(TempDir);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// Writes a file, with the folders it needs.
+    pub(crate) fn with(self, name: &str, bytes: impl AsRef<[u8]>) -> Self {
+        let path = self.0.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+        self
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The spec of the stream `train`.
+    pub(crate) fn spec(&self, table: &str) -> Result<StreamSpec, SpecError> {
+        StreamSpec::from_table("train", table.parse().unwrap(), self.0.path())
+    }
+
+    /// Opens the stream `train` as the loader does.
+    pub(crate) fn open(&self, table: &str) -> Result<Pipeline, OpenError> {
+        self.open_by(&batchmill_datasets::builtin(), table)
+    }
+
+    pub(crate) fn open_by(&self, registry: &Registry, table: &str) -> Result<Pipeline, OpenError> {
+        let spec = self.spec(table)?;
+        registry.check(&spec)?;
+        let index = registry.index(&spec)?;
+        registry.open(&spec, index.into())
+    }
+
+    /// What a user reads when the stream cannot be opened; `~` is this folder.
+    pub(crate) fn refusal(&self, table: &str) -> String {
+        match self.open(table) {
+            Ok(pipeline) => panic!("opened {pipeline:?}"),
+            Err(error) => self.report(&error),
+        }
+    }
+
+    /// What a user reads when the first batch cannot be made; `~` is this folder.
+    pub(crate) fn failure(&self, table: &str) -> String {
+        let pipeline = self.open(table).unwrap();
+        match pipeline.survey().and_then(|fields| Batch::fill(&pipeline, &fields, Position::default())) {
+            Ok(_) => panic!("the batch was made"),
+            Err(error) => self.report(&error),
+        }
+    }
+
+    /// An error with all that it came from.
+    pub(crate) fn report(&self, error: &dyn Error) -> String {
+        report(error).replace(&self.0.path().display().to_string(), "~")
+    }
+}
+
+/// An error with all that it came from, as the loader prints it.
+pub(crate) fn report(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// A batch in memory.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Batch {
+    /// Bytes by row and field.
+    pub(crate) rows: Vec<Vec<Vec<u8>>>,
+    /// Index, padding and name by row.
+    pub(crate) started: Vec<Option<(u64, bool, String)>>,
+}
+
+impl Batch {
+    pub(crate) fn empty(fields: &[FieldSpec], rows: u32) -> Self {
+        let row: Vec<_> = fields.iter().map(|field| vec![0xee; field.row_bytes().unwrap()]).collect();
+        Self { rows: vec![row; rows as usize], started: vec![None; rows as usize] }
+    }
+
+    /// A whole batch, filled at once.
+    pub(crate) fn fill(pipeline: &Pipeline, fields: &[FieldSpec], position: Position) -> Result<Self, FillError> {
+        let rows = pipeline.extent().rows(position.step);
+        let mut batch = Self::empty(fields, rows);
+        pipeline.fill(fields, position, Rows { lo: 0, hi: rows }, &mut batch)?;
+        Ok(batch)
+    }
+
+    /// The indices of its samples, and whether they are padding.
+    pub(crate) fn order(&self) -> Vec<(u64, bool)> {
+        self.started.iter().flatten().map(|(index, padding, _)| (*index, *padding)).collect()
+    }
+}
+
+impl RowSink for Batch {
+    fn start(&mut self, row: u32, index: u64, padding: bool, name: &str) {
+        self.started[row as usize] = Some((index, padding, name.to_owned()));
+    }
+
+    fn row(&mut self, row: u32, field: usize) -> &mut [u8] {
+        &mut self.rows[row as usize][field]
+    }
+}
+
+/// The bytes of an image file.
+pub(crate) fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    image.into().write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+/// A smooth colour picture, which JPEG keeps well.
+pub(crate) fn picture(width: u32, height: u32) -> image::RgbImage {
+    let shade = |part: u32, whole: u32| u8::try_from(part * 255 / whole).unwrap();
+    image::RgbImage::from_fn(width, height, |x, y| {
+        image::Rgb([shade(x, width), shade(y, height), shade(x + y, width + height)])
+    })
+}
+
+pub(crate) fn png(width: u32, height: u32) -> Vec<u8> {
+    encode(picture(width, height), ImageFormat::Png)
+}
+
+pub(crate) fn jpeg(width: u32, height: u32) -> Vec<u8> {
+    encode(picture(width, height), ImageFormat::Jpeg)
+}
+
+/// Sets when a file was last written to.
+pub(crate) fn touch(path: &Path, time: std::time::SystemTime) {
+    fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+}
