@@ -1,0 +1,288 @@
+//! What can be typed.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use batchmill_protocol::position::{Position, Tail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs a dataset across worker processes and streams its batches through shared memory to trainers.
+#[derive(Debug, Parser)]
+#[command(name = "loader", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve streams to trainers, until `loader stop`, SIGTERM or Ctrl-C.
+    Serve(Serve),
+    /// Read a stream as a trainer would, and measure it.
+    Drain(Drain),
+    /// Say how the loader stands: streams, slots, workers, trainers.
+    Status(Status),
+    /// Change the number of worker processes, while everything goes on.
+    Scale(Scale),
+    /// End the loader.
+    Stop(Stop),
+    /// Write a small set of drawn shapes to try things with.
+    SampleData(SampleData),
+    /// Be a worker process; only a loader starts this.
+    #[command(hide = true)]
+    Worker,
+}
+
+/// Where the loader is.
+#[derive(Debug, Args)]
+pub(crate) struct Address {
+    /// The loader's socket [default: $XDG_RUNTIME_DIR/batchmill/default.sock]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  loader serve --config loader.toml --workers 4
+  loader serve --images photos --labels photos/labels.csv --shuffle --resize 256 --crop 224")]
+pub(crate) struct Serve {
+    /// A file with one [stream.NAME] table for each stream
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["images", "labels"])]
+    pub(crate) config: Option<PathBuf>,
+    /// A folder of images, served as the stream `train`
+    #[arg(long, value_name = "DIR", requires = "labels", required_unless_present = "config")]
+    pub(crate) images: Option<PathBuf>,
+    /// A CSV whose rows name an image (a path in that folder) and its label
+    #[arg(long, value_name = "FILE", requires = "images", required_unless_present = "config")]
+    pub(crate) labels: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) stream: ServeStream,
+    /// Worker processes: a number, or `auto` for one per CPU core
+    #[arg(long, value_name = "N|auto")]
+    pub(crate) workers: Option<Workers>,
+    /// Shared memory for batches, all streams together, such as 256MiB or 2GiB
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<Bytes>,
+    #[command(flatten)]
+    pub(crate) address: Address,
+    /// Print the line that says the loader is ready as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The one stream of `--images` and `--labels`.
+#[derive(Debug, Args)]
+#[group(id = "one_stream", multiple = true, conflicts_with = "config")]
+pub(crate) struct ServeStream {
+    /// Rows of a batch [default: 64]
+    #[arg(long, value_name = "N")]
+    pub(crate) batch_size: Option<u32>,
+    /// Another order in each epoch
+    #[arg(long)]
+    pub(crate) shuffle: bool,
+    /// What order and augmentation follow from [default: 0]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Scale each image so that its shorter side has N pixels
+    #[arg(long, value_name = "N")]
+    pub(crate) resize: Option<NonZeroU32>,
+    /// Then cut N x N pixels from its middle
+    #[arg(long, value_name = "N")]
+    pub(crate) crop: Option<NonZeroU32>,
+    /// Decode to colour or to gray [default: rgb]
+    #[arg(long)]
+    pub(crate) color: Option<Color>,
+    /// A last batch that is not full: shorter, left out, or filled up [default: short]
+    #[arg(long)]
+    pub(crate) tail: Option<TailName>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Rgb,
+    Gray,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TailName {
+    Short,
+    Drop,
+    Pad,
+}
+
+impl From<TailName> for Tail {
+    fn from(name: TailName) -> Self {
+        match name {
+            TailName::Short => Self::Short,
+            TailName::Drop => Self::Drop,
+            TailName::Pad => Self::Pad,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  loader drain --stream train --epochs 2
+  loader drain --stream train --from 3:100 --digest --json")]
+pub(crate) struct Drain {
+    /// The stream to read
+    #[arg(long, value_name = "NAME")]
+    pub(crate) stream: String,
+    /// Epochs to read, the one begun with --from included
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) epochs: NonZeroU32,
+    /// Where to begin
+    #[arg(long, value_name = "EPOCH:STEP", default_value = "0:0")]
+    pub(crate) from: Position,
+    /// Also hash all bytes, labels and the order
+    #[arg(long)]
+    pub(crate) digest: bool,
+    /// Print one JSON object per epoch
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) address: Address,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  loader status --json")]
+pub(crate) struct Status {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) address: Address,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  loader scale 8")]
+pub(crate) struct Scale {
+    /// Worker processes wanted from now on
+    #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_MAX)))]
+    pub(crate) workers: u32,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) address: Address,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  loader stop")]
+pub(crate) struct Stop {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) address: Address,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  loader sample-data shapes && loader serve --config shapes/loader.toml")]
+pub(crate) struct SampleData {
+    /// The folder to make; it must not exist or be empty
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Images to train with, and a quarter of that to test with
+    #[arg(long, value_name = "N", default_value = "8000", value_parser = clap::value_parser!(u32).range(40..=1_000_000))]
+    pub(crate) images: u32,
+    /// What the drawing follows from
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub(crate) seed: u64,
+}
+
+/// The most worker processes that one daemon runs.
+pub(crate) const WORKERS_MAX: u32 = 1024;
+
+/// How many worker processes to begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Workers {
+    /// One per CPU core.
+    Auto,
+    Exactly(u32),
+}
+
+impl std::str::FromStr for Workers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<u32>() {
+            Ok(count @ 1..=WORKERS_MAX) => Ok(Self::Exactly(count)),
+            _ if text == "auto" => Ok(Self::Auto),
+            _ => Err(format!("{text:?} is neither a number from 1 to {WORKERS_MAX} nor `auto`")),
+        }
+    }
+}
+
+/// An amount of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl std::str::FromStr for Bytes {
+    type Err = String;
+
+    /// Reads `512MiB`, `2GiB`, `300MB` or a plain number of bytes.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic()).trim_end();
+        let unit: u64 = match text[digits.len()..].trim_start() {
+            "" | "B" => 1,
+            "KiB" | "K" => 1 << 10,
+            "MiB" | "M" => 1 << 20,
+            "GiB" | "G" => 1 << 30,
+            "TiB" | "T" => 1 << 40,
+            "kB" | "KB" => 1_000,
+            "MB" => 1_000_000,
+            "GB" => 1_000_000_000,
+            "TB" => 1_000_000_000_000,
+            _ => 0,
+        };
+        let bytes = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit));
+        bytes
+            .filter(|bytes| *bytes > 0)
+            .map(Self)
+            .ok_or_else(|| format!("{text:?} is not a size such as 256MiB or 2GiB"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            let help = command.clone().render_long_help().to_string();
+            assert!(help.contains(&format!("\n  loader {}", command.get_name())), "{help}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!("256MiB".parse(), Ok(Bytes(256 << 20)));
+        assert_eq!("2 GB".parse(), Ok(Bytes(2_000_000_000)));
+        assert_eq!("4096".parse(), Ok(Bytes(4096)));
+        for wrong in ["", "MiB", "0", "-1GiB", "1.5GiB", "3 apples", "99999999999TiB"] {
+            assert!(wrong.parse::<Bytes>().is_err(), "{wrong:?} was read as a size");
+        }
+    }
+
+    #[test]
+    fn workers_are_counted_or_auto() {
+        assert_eq!("auto".parse(), Ok(Workers::Auto));
+        assert_eq!("3".parse(), Ok(Workers::Exactly(3)));
+        for wrong in ["0", "-1", "many", "5000"] {
+            assert!(wrong.parse::<Workers>().is_err(), "{wrong:?} was read as a number of workers");
+        }
+    }
+}

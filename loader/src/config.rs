@@ -1,0 +1,275 @@
+//! What shall be served: command line and configuration file, checked once and trusted after.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use batchmill_datasets::nearest::suggestion;
+use batchmill_datasets::registry::Registry;
+use batchmill_datasets::spec::{Component, SpecError, StreamSpec};
+use batchmill_protocol::address;
+use thiserror::Error;
+use toml::Value;
+use toml::de::{DeTable, DeValue};
+
+use crate::cli::{Bytes, Color, Serve, TailName, Workers};
+
+/// The name of the stream of `--images` and `--labels`.
+const STREAM_NAME: &str = "train";
+
+/// Shared memory for batches where nobody says.
+const MEMORY_DEFAULT_BYTES: u64 = 256 << 20;
+
+/// The keys outside `[stream.NAME]`.
+const KEYS: [&str; 4] = ["workers", "memory", "socket", "stream"];
+
+/// Why a configuration cannot be served.
+#[derive(Debug, Error)]
+pub(crate) enum ConfigError {
+    /// The file cannot be read.
+    #[error("read the configuration {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    /// The file is not TOML.
+    #[error("{}:{line}: {message}", path.display())]
+    Syntax { path: PathBuf, line: usize, message: String },
+    /// The file asks for what there is not.
+    #[error("{}:{line}: {source}", path.display())]
+    Wrong { path: PathBuf, line: usize, source: SpecError },
+    /// The command line does.
+    #[error("{0}")]
+    Arguments(SpecError),
+    /// The working folder has gone.
+    #[error("find the working folder")]
+    Folder(#[source] io::Error),
+}
+
+/// What shall be served.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) streams: Vec<StreamSpec>,
+    pub(crate) workers: u32,
+    pub(crate) memory_bytes: u64,
+    pub(crate) socket: PathBuf,
+}
+
+impl Config {
+    /// Reads what was typed and, if one was named, the configuration file; what was typed wins.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or file or command line ask for what there is not. No data is looked at yet.
+    pub(crate) fn read(arguments: &Serve, registry: &Registry) -> Result<Self, ConfigError> {
+        let file = match &arguments.config {
+            Some(path) => File::read(path, registry)?,
+            None => File { streams: vec![one_stream(arguments, registry)?], ..File::default() },
+        };
+        let workers = match arguments.workers.or(file.workers).unwrap_or(Workers::Auto) {
+            Workers::Exactly(count) => count,
+            Workers::Auto => {
+                thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
+            }
+        };
+        Ok(Self {
+            streams: file.streams,
+            workers,
+            memory_bytes: arguments.memory.or(file.memory).map_or(MEMORY_DEFAULT_BYTES, |Bytes(bytes)| bytes),
+            socket: arguments.address.socket.clone().or(file.socket).unwrap_or_else(address::default_socket),
+        })
+    }
+}
+
+/// What a configuration file says.
+#[derive(Debug, Default)]
+struct File {
+    streams: Vec<StreamSpec>,
+    workers: Option<Workers>,
+    memory: Option<Bytes>,
+    socket: Option<PathBuf>,
+}
+
+impl File {
+    fn read(path: &Path, registry: &Registry) -> Result<Self, ConfigError> {
+        let failed = |source| ConfigError::Read { path: path.to_path_buf(), source };
+        let text = fs::read_to_string(path).map_err(failed)?;
+        let path = fs::canonicalize(path).map_err(failed)?;
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
+            path: path.clone(),
+            line: line_of(&text, error.span().map_or(0, |span| span.start)),
+            message: error.message().to_owned(),
+        })?;
+        Self::from_table(table, folder, registry).map_err(|source| ConfigError::Wrong {
+            line: line_of(&text, place_of(&text, &source.key)),
+            path: path.clone(),
+            source,
+        })
+    }
+
+    fn from_table(mut table: toml::Table, folder: &Path, registry: &Registry) -> Result<Self, SpecError> {
+        if let Some(unknown) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
+            let message = format!("unknown key `{unknown}`{}", suggestion(unknown, KEYS));
+            return Err(SpecError::new(vec![unknown.clone()], message));
+        }
+        let mut file = Self {
+            workers: parsed(&table, "workers")?,
+            memory: parsed(&table, "memory")?,
+            socket: parsed::<PathBuf>(&table, "socket")?.map(|socket| folder.join(socket)),
+            streams: Vec::new(),
+        };
+        let streams = match table.remove("stream") {
+            Some(Value::Table(streams)) if !streams.is_empty() => streams,
+            _ => return Err(SpecError::new(Vec::new(), "there is no stream: add a table [stream.train]")),
+        };
+        for (name, value) in streams {
+            let below = |error: SpecError| {
+                let key = ["stream".to_owned(), name.clone()].into_iter().chain(error.key).collect();
+                SpecError::new(key, error.message)
+            };
+            let Value::Table(stream) = value else {
+                let message = format!("stream `{name}` is {value}, not a table [stream.{name}]");
+                return Err(below(SpecError::new(Vec::new(), message)));
+            };
+            let spec = StreamSpec::from_table(&name, stream, folder).map_err(below)?;
+            registry.check(&spec).map_err(below)?;
+            file.streams.push(spec);
+        }
+        Ok(file)
+    }
+}
+
+/// Reads a text or number as what the command line would take it for.
+fn parsed<T: std::str::FromStr<Err: ToString>>(table: &toml::Table, key: &str) -> Result<Option<T>, SpecError> {
+    let text = match table.get(key) {
+        None => return Ok(None),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    };
+    let wrong = |error: T::Err| SpecError::new(vec![key.to_owned()], format!("`{key}`: {}", error.to_string()));
+    text.parse().map(Some).map_err(wrong)
+}
+
+/// The stream that `--images`, `--labels` and their companions describe.
+fn one_stream(arguments: &Serve, registry: &Registry) -> Result<StreamSpec, ConfigError> {
+    let folder = std::env::current_dir().map_err(ConfigError::Folder)?;
+    let text = |path: &Option<PathBuf>| path.as_deref().unwrap_or(Path::new("")).display().to_string();
+    let stream = &arguments.stream;
+    let color = match stream.color.unwrap_or(Color::Rgb) {
+        Color::Rgb => "rgb",
+        Color::Gray => "gray",
+    };
+    let size = |kind: &str, size: Option<std::num::NonZeroU32>| {
+        size.map(|size| Component::new(kind).with("size", i64::from(size.get())))
+    };
+    let mut table = toml::Table::new();
+    // Through the same door as a file's table, so that both are checked alike.
+    if let Some(batch_size) = stream.batch_size {
+        table.insert("batch_size".to_owned(), i64::from(batch_size).into());
+    }
+    if let Some(seed) = stream.seed {
+        let seed = i64::try_from(seed).map_err(|_| {
+            ConfigError::Arguments(SpecError::new(Vec::new(), format!("--seed {seed} is above {}", i64::MAX)))
+        })?;
+        table.insert("seed".to_owned(), seed.into());
+    }
+    table.insert("dataset".to_owned(), "image-folder-csv".into());
+    let mut spec = StreamSpec::from_table(STREAM_NAME, table, &folder).map_err(ConfigError::Arguments)?;
+    spec.dataset = Component::new("image-folder-csv")
+        .with("images", text(&arguments.images))
+        .with("labels", text(&arguments.labels))
+        .with("color", color);
+    spec.sampler = Component::new(if stream.shuffle { "shuffled" } else { "sequential" });
+    spec.transforms = [size("resize", stream.resize), size("center-crop", stream.crop)].into_iter().flatten().collect();
+    spec.tail = stream.tail.unwrap_or(TailName::Short).into();
+    registry.check(&spec).map_err(ConfigError::Arguments)?;
+    Ok(spec)
+}
+
+/// The line, counted from 1, of the byte at `place`.
+fn line_of(text: &str, place: usize) -> usize {
+    text.as_bytes()[..place.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+}
+
+/// The place of a key, or of the longest beginning of it that is there.
+fn place_of(text: &str, key: &[String]) -> usize {
+    let Ok(document) = DeTable::parse(text) else { return 0 };
+    let document = document.into_inner();
+    let mut place = 0;
+    let mut table = Some(&document);
+    let mut array = None;
+    for part in key {
+        let value = if let Some((name, value)) = table.and_then(|table| table.get_key_value(part.as_str())) {
+            place = name.span().start;
+            value
+        } else if let Some(value) =
+            array.zip(part.parse::<usize>().ok()).and_then(|(array, at): (&[_], _)| array.get(at))
+        {
+            place = toml::Spanned::span(value).start;
+            value
+        } else {
+            break;
+        };
+        table = DeValue::as_table(value.get_ref());
+        array = value.get_ref().as_array().map(|array| &array[..]);
+    }
+    place
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn check(text: &str, expected: &Expect) {
+        let table: toml::Table = text.parse().expect("TOML");
+        let told = match File::from_table(table, Path::new("/data"), &batchmill_datasets::builtin()) {
+            Ok(file) => format!("{file:#?}"),
+            Err(error) => format!("line {}: {error}", line_of(text, place_of(text, &error.key))),
+        };
+        expected.assert_eq(&told);
+    }
+
+    const STREAM: &str = "\n[stream.train]\ndataset = { kind = 'idx', images = 'a', labels = 'b' }\n";
+
+    #[test]
+    fn a_wrong_key_or_value_is_named_with_its_line_and_the_right_one() {
+        let with = |head: &str, tail: &str| format!("{head}{STREAM}{tail}");
+        check(&with("wrokers = 4", ""), &expect!["line 1: unknown key `wrokers`; did you mean `workers`?"]);
+        check(
+            &with("\nworkers = 'many'", ""),
+            &expect![[r#"line 2: `workers`: "many" is neither a number from 1 to 1024 nor `auto`"#]],
+        );
+        check(
+            &with("memory = '256 apples'", ""),
+            &expect![[r#"line 1: `memory`: "256 apples" is not a size such as 256MiB or 2GiB"#]],
+        );
+        check("workers = 2", &expect!["line 1: there is no stream: add a table [stream.train]"]);
+        check(
+            &with("", "batch_sise = 2"),
+            &expect!["line 4: unknown key `batch_sise` of stream `train`; did you mean `batch_size`?"],
+        );
+        check(
+            &with("", "batch_size = 0"),
+            &expect!["line 4: `batch_size` of stream `train` is 0, outside 1 to 16777216"],
+        );
+        check(&with("", "tail = 'dorp'"), &expect!["line 4: `tail` of stream `train` is `dorp`; did you mean `drop`?"]);
+        check(
+            &with("", "transforms = [\n  'color',\n  { kind = 'resize', sise = 3 },\n]"),
+            &expect!["line 5: `mode` of transform `color` is missing"],
+        );
+        check(
+            &with("", "sampler = 'shufled'"),
+            &expect!["line 4: unknown sampler `shufled`; did you mean `shuffled`?"],
+        );
+    }
+
+    #[test]
+    fn values_are_read_as_the_command_line_reads_them() {
+        let text = format!("workers = 'auto'\nmemory = '1GiB'\nsocket = 'a.sock'\n{STREAM}");
+        let file = File::from_table(text.parse().expect("TOML"), Path::new("/data"), &batchmill_datasets::builtin());
+        let file = file.expect("all is right");
+        assert_eq!((file.workers, file.memory), (Some(Workers::Auto), Some(Bytes(1 << 30))));
+        assert_eq!(file.socket.as_deref(), Some(Path::new("/data/a.sock")));
+        assert_eq!(file.streams.len(), 1);
+    }
+}

@@ -1,0 +1,114 @@
+//! `loader status`, `loader scale` and `loader stop`: short talks with a running loader.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use batchmill_protocol::client::Client;
+use batchmill_protocol::message::{Reply, Request};
+use batchmill_protocol::slab::size;
+use batchmill_protocol::status::Status;
+use serde::Serialize;
+
+use crate::cli;
+use crate::error::Failure;
+use crate::output;
+
+/// How long a loader may take to end.
+const END_LIMIT: Duration = Duration::from_secs(30);
+
+/// Prints how the loader stands.
+pub(crate) fn status(arguments: &cli::Status) -> Result<(), Failure> {
+    let client = Client::connect(arguments.address.socket.as_deref())?;
+    let Reply::Status(status) = client.request(&Request::Status)? else { return Err(unexpected()) };
+    if arguments.json {
+        output::json(&status)?
+    } else {
+        output::line(table(&status)?.trim_end())?
+    }
+    Ok(())
+}
+
+/// Sets the number of workers.
+pub(crate) fn scale(arguments: &cli::Scale) -> Result<(), Failure> {
+    let client = Client::connect(arguments.address.socket.as_deref())?;
+    let Reply::Scaled { before, now } = client.request(&Request::Scale { workers: arguments.workers })? else {
+        return Err(unexpected());
+    };
+    #[derive(Serialize)]
+    struct Scaled {
+        before: u32,
+        now: u32,
+    }
+    if arguments.json {
+        output::json(&Scaled { before, now })?;
+    } else {
+        output::line(&format!("{now} workers wanted, {before} before"))?;
+    }
+    Ok(())
+}
+
+/// Ends the loader and waits until it has ended.
+pub(crate) fn stop(arguments: &cli::Stop) -> Result<(), Failure> {
+    let client = Client::connect(arguments.address.socket.as_deref())?;
+    let Reply::Stopping { pid } = client.request(&Request::Stop)? else { return Err(unexpected()) };
+    client.wait_for_end(END_LIMIT)?;
+    #[derive(Serialize)]
+    struct Stopped {
+        pid: u32,
+    }
+    if arguments.json {
+        output::json(&Stopped { pid })?;
+    } else {
+        output::line(&format!("the loader (pid {pid}) has ended"))?;
+    }
+    Ok(())
+}
+
+fn unexpected() -> Failure {
+    "the loader answered another question: run loader and client from one build".into()
+}
+
+fn table(status: &Status) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    writeln!(
+        text,
+        "loader (pid {}), up {:.0} s, {} workers wanted",
+        status.pid, status.uptime_s, status.workers_wanted
+    )?;
+    for stream in &status.streams {
+        let slots = stream.slots;
+        writeln!(
+            text,
+            "\nstream `{}`: {} samples, {} batches an epoch, {:.0} samples/s, {} made\n  {} in slots: {} free, {} \
+             filling, {} ready, {} read, {} abandoned",
+            stream.name,
+            stream.samples,
+            stream.steps,
+            stream.samples_per_s,
+            stream.samples_made,
+            size(stream.slab_bytes),
+            slots.free,
+            slots.filling,
+            slots.ready,
+            slots.leased,
+            slots.abandoned,
+        )?;
+        for member in &stream.members {
+            writeln!(
+                text,
+                "  trainer {} (pid {}): next {}, reads {}, {} wait for it",
+                member.member, member.pid, member.cursor, member.leases, member.ready
+            )?;
+        }
+    }
+    writeln!(text)?;
+    for worker in &status.workers {
+        let current = worker.current.as_ref().map(|current| format!(", {current}")).unwrap_or_default();
+        writeln!(
+            text,
+            "worker {} (pid {}): {}, {} ranges done{current}",
+            worker.worker, worker.pid, worker.state, worker.tasks_done
+        )?;
+    }
+    Ok(text)
+}

@@ -1,0 +1,469 @@
+//! The loop: what happened in, the scheduler asked, its actions out.
+//!
+//! The daemon runs no user code and touches no tensor. It never blocks on a peer: every peer's unread messages are
+//! bounded by its credit, far below what a line holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use batchmill_datasets::nearest::suggestion;
+use batchmill_datasets::spec::StreamSpec;
+use batchmill_protocol::message::{
+    FromMember, FromWorker, MemberId, Reply, Request, SlabHandOver, StreamDescription, StreamId, Survey, ToMember,
+    ToWorker, WorkerId,
+};
+use batchmill_protocol::status::Status;
+use batchmill_protocol::{fd, message::Attach};
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+use ipc_channel::ipc::IpcSender;
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use crate::front_door::{Answer, Asked};
+use crate::scheduler::{Action, Event, Scheduler};
+use crate::supervisor::{self, Started};
+use streams::Served;
+
+mod rate;
+mod streams;
+
+/// What may wait for the daemon; whoever has more to say waits.
+pub(crate) const HAPPENINGS_MAX: usize = 4096;
+
+/// How often time is looked at when nothing happens.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How long workers may take to leave at the end, before they are killed.
+const LEAVE_GRACE: Duration = Duration::from_secs(2);
+
+/// How long killed workers may take to be reaped.
+const REAP_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a worker whose line has ended may take to end itself, before it is killed: it may have last words.
+const SILENCE_GRACE: Duration = Duration::from_secs(2);
+
+/// What happened outside.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    /// A client asks something.
+    Asked(Asked),
+    /// A worker process runs.
+    WorkerStarted { worker: WorkerId, started: Started },
+    /// It has joined its line.
+    WorkerJoined { worker: WorkerId, line: IpcSender<ToWorker> },
+    /// It said something.
+    WorkerSays { worker: WorkerId, message: FromWorker },
+    /// All it ever said was heard.
+    WorkerSilent(WorkerId),
+    /// Its process is gone.
+    WorkerReaped { worker: WorkerId, how: String },
+    /// A trainer has joined its line.
+    MemberJoined { member: MemberId, line: IpcSender<ToMember> },
+    /// It said something.
+    MemberSays { member: MemberId, message: FromMember },
+    /// It is gone.
+    MemberGone(MemberId),
+    /// A signal asks for the end.
+    Stop,
+}
+
+/// Why the daemon ends other than on request.
+#[derive(Debug, Error)]
+pub(crate) enum DaemonError {
+    /// A stream cannot be served.
+    #[error("open stream `{stream}`: {reason}")]
+    Stream { stream: String, reason: String },
+    /// No worker can be started.
+    #[error("start workers: {0}")]
+    Workers(String),
+    /// The threads around the daemon have ended.
+    #[error("the daemon lost its front door")]
+    Alone,
+}
+
+/// All that the daemon knows beside the scheduler: names, lines and descriptors.
+pub(crate) struct Daemon {
+    scheduler: Scheduler,
+    born: Instant,
+    streams: BTreeMap<StreamId, Served>,
+    memory_bytes: u64,
+    workers: BTreeMap<WorkerId, Worker>,
+    /// Workers asked for and not yet reaped.
+    alive: BTreeSet<WorkerId>,
+    members: BTreeMap<MemberId, Member>,
+    next_member: u32,
+    stopping: bool,
+    failure: Option<DaemonError>,
+    happenings: Receiver<Happening>,
+    supervisor: mpsc::Sender<supervisor::Request>,
+    on_ready: Option<OnReady>,
+}
+
+/// What is done when every stream can be read.
+type OnReady = Box<dyn FnOnce(&[StreamDescription])>;
+
+#[derive(Default)]
+struct Worker {
+    started: Option<Started>,
+    line: Option<IpcSender<ToWorker>>,
+    /// Since when nothing can be heard from it.
+    silent: Option<Instant>,
+    reaped: Option<String>,
+    opened: BTreeSet<StreamId>,
+}
+
+struct Member {
+    stream: StreamId,
+    attach: Attach,
+    pid: u32,
+    line: Option<IpcSender<ToMember>>,
+}
+
+impl Daemon {
+    /// Is to serve `specs` with `workers` workers and at most `memory_bytes` of shared memory.
+    ///
+    /// `on_ready` is called once, when every stream can be read.
+    pub(crate) fn new(
+        specs: &[StreamSpec],
+        workers: u32,
+        memory_bytes: u64,
+        happenings: Receiver<Happening>,
+        supervisor: mpsc::Sender<supervisor::Request>,
+        on_ready: impl FnOnce(&[StreamDescription]) + 'static,
+    ) -> Result<Self, serde_json::Error> {
+        let served = |(id, spec): (u32, &StreamSpec)| Ok((StreamId(id), Served::new(spec)?));
+        Ok(Self {
+            scheduler: Scheduler::new(workers),
+            born: Instant::now(),
+            streams: (0..).zip(specs).map(served).collect::<Result<_, serde_json::Error>>()?,
+            memory_bytes,
+            workers: BTreeMap::new(),
+            alive: BTreeSet::new(),
+            members: BTreeMap::new(),
+            next_member: 0,
+            stopping: false,
+            failure: None,
+            happenings,
+            supervisor,
+            on_ready: Some(Box::new(on_ready)),
+        })
+    }
+
+    /// Serves until asked to stop or until it cannot, and leaves no process behind.
+    pub(crate) fn run(&mut self) -> Result<(), DaemonError> {
+        let streams: Vec<StreamId> = self.streams.keys().copied().collect();
+        for stream in streams {
+            self.tell(Event::StreamAdded(stream));
+        }
+        let mut next_tick = Instant::now() + TICK;
+        while !self.stopping && self.failure.is_none() {
+            match self.happenings.recv_deadline(next_tick) {
+                Ok(happening) => self.note(happening),
+                Err(RecvTimeoutError::Timeout) => {
+                    next_tick = Instant::now() + TICK;
+                    self.tell(Event::Tick);
+                    self.measure();
+                    self.end_the_silent();
+                }
+                Err(RecvTimeoutError::Disconnected) => self.failure = Some(DaemonError::Alone),
+            }
+        }
+        self.end_workers();
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    fn note(&mut self, happening: Happening) {
+        match happening {
+            Happening::Asked(asked) => self.answer(asked),
+            Happening::WorkerStarted { worker, started } => {
+                self.workers.entry(worker).or_default().started = Some(started);
+            }
+            Happening::WorkerJoined { worker, line } => {
+                self.workers.entry(worker).or_default().line = Some(line);
+                self.tell(Event::WorkerJoined(worker));
+            }
+            Happening::WorkerSays { worker, message } => self.worker_says(worker, message),
+            Happening::WorkerSilent(worker) => {
+                self.workers.entry(worker).or_default().silent = Some(Instant::now());
+                self.bury(worker);
+            }
+            Happening::WorkerReaped { worker, how } => {
+                self.alive.remove(&worker);
+                self.workers.entry(worker).or_default().reaped = Some(how);
+                self.bury(worker);
+            }
+            Happening::MemberJoined { member, line } => self.member_joined(member, line),
+            Happening::MemberSays { member, message: FromMember::Release { lease } } => {
+                self.tell(Event::Released { member, lease });
+            }
+            Happening::MemberGone(member) => {
+                if self.members.remove(&member).is_some() {
+                    self.tell(Event::MemberGone(member));
+                }
+            }
+            Happening::Stop => self.stopping = true,
+        }
+    }
+
+    /// Kills workers that have lost their line and do not end: without one they are of no use.
+    fn end_the_silent(&self) {
+        for (id, worker) in &self.workers {
+            if worker.reaped.is_none() && worker.silent.is_some_and(|since| since.elapsed() > SILENCE_GRACE) {
+                self.kill(*id);
+            }
+        }
+    }
+
+    /// Ends a worker's part once it is reaped and all its messages are read, in whichever order that came.
+    fn bury(&mut self, id: WorkerId) {
+        let Some(Worker { silent: Some(_), reaped: Some(how), started, .. }) = self.workers.get(&id) else { return };
+        let last_sample = started.as_ref().and_then(|started| started.telemetry.read());
+        let pid = started.as_ref().map_or(0, |started| started.pid);
+        let (how, clean) = (how.clone(), how == "exited with code 0");
+        self.workers.remove(&id);
+        if !clean {
+            let at = last_sample.as_ref().map(|sample| format!(" while making {sample}")).unwrap_or_default();
+            eprintln!("worker {id} (pid {pid}) {how}{at}");
+        }
+        self.tell(Event::WorkerGone { worker: id, how, last_sample });
+    }
+
+    fn tell(&mut self, event: Event) {
+        for action in self.scheduler.handle(self.born.elapsed(), event) {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Spawn(worker) => {
+                self.alive.insert(worker);
+                self.supervise(supervisor::Request::Spawn(worker));
+            }
+            Action::Survey { worker, stream } => {
+                let spec = self.streams[&stream].spec.clone();
+                self.send_worker(worker, ToWorker::Survey { stream, spec });
+            }
+            Action::Open { worker, stream } => self.open_at(worker, stream),
+            Action::Assign { worker, task } => self.send_worker(worker, ToWorker::Task(task)),
+            Action::Leave(worker) => self.send_worker(worker, ToWorker::Leave),
+            Action::Kill { worker, why } => {
+                let sample = self.workers.get(&worker).and_then(|worker| worker.started.as_ref()?.telemetry.read());
+                let at = sample.map(|sample| format!(", it was making {sample}")).unwrap_or_default();
+                eprintln!("worker {worker} is killed: {why}{at}");
+                self.kill(worker);
+            }
+            Action::Deliver { member, lease, slot, position } => {
+                self.send_member(member, ToMember::Batch { lease, slot, position });
+            }
+            Action::Fail { member, position, reason } => {
+                self.send_member(member, ToMember::Failed { position, reason });
+            }
+            Action::End(member) => self.send_member(member, ToMember::End),
+            Action::StreamFailed { stream, reason } => self.fail_stream(stream, reason),
+            Action::GiveUp { reason } => self.failure = Some(DaemonError::Workers(reason)),
+        }
+    }
+
+    // A peer whose line is broken is about to be noticed as gone; nothing else follows from it.
+    fn send_worker(&self, worker: WorkerId, message: ToWorker) {
+        if let Some(line) = self.workers.get(&worker).and_then(|worker| worker.line.as_ref()) {
+            let _ = line.send(message);
+        }
+    }
+
+    fn send_member(&self, member: MemberId, message: ToMember) {
+        if let Some(line) = self.members.get(&member).and_then(|member| member.line.as_ref()) {
+            let _ = line.send(message);
+        }
+    }
+
+    fn kill(&self, worker: WorkerId) {
+        self.supervise(supervisor::Request::Kill(worker));
+    }
+
+    fn supervise(&self, request: supervisor::Request) {
+        self.supervisor.try_send(request).expect("the supervisor keeps up with as many workers as there may be");
+    }
+
+    fn fail_stream(&mut self, stream: StreamId, reason: String) {
+        self.failure = Some(DaemonError::Stream { stream: self.streams[&stream].name.clone(), reason });
+    }
+
+    /// Gives a worker the slab and all it needs to fill it.
+    fn open_at(&mut self, id: WorkerId, stream: StreamId) {
+        let served = &self.streams[&stream];
+        let (Some(opened), Some(worker)) = (&served.opened, self.workers.get(&id)) else { return };
+        let Some(started) = &worker.started else { return };
+        let handed_over = fd::send(&started.life_line, &SlabHandOver { stream }, Some(opened.slab.writable()));
+        if handed_over.is_err() {
+            return self.kill(id);
+        }
+        let message = ToWorker::Open {
+            stream,
+            spec: served.spec.clone(),
+            index: opened.index.clone(),
+            fields: opened.description.fields.clone(),
+            slots: opened.layout.slots(),
+        };
+        self.send_worker(id, message);
+    }
+
+    fn worker_says(&mut self, worker: WorkerId, message: FromWorker) {
+        match message {
+            FromWorker::Surveyed { stream, survey } => match survey {
+                Ok(survey) => self.surveyed(worker, stream, survey),
+                Err(reason) => self.fail_stream(stream, reason),
+            },
+            FromWorker::Opened { stream, outcome: Ok(()) } => {
+                if let Some(state) = self.workers.get_mut(&worker) {
+                    state.opened.insert(stream);
+                }
+                self.tell(Event::WorkerOpened { worker, stream });
+                self.say_ready();
+            }
+            FromWorker::Opened { stream, outcome: Err(reason) } => {
+                eprintln!("worker {worker} cannot open stream `{}`: {reason}", self.streams[&stream].name);
+                self.kill(worker);
+            }
+            FromWorker::Done { task, busy_us, outcome } => {
+                self.tell(Event::TaskDone { worker, task, busy: Duration::from_micros(busy_us), outcome });
+            }
+        }
+    }
+
+    /// Reserves a stream's memory, now that the size of its batches is known.
+    fn surveyed(&mut self, worker: WorkerId, stream: StreamId, survey: Survey) {
+        let share_bytes = self.memory_bytes / self.streams.len().max(1) as u64;
+        let Some(served) = self.streams.get_mut(&stream).filter(|served| served.opened.is_none()) else { return };
+        match served.open(stream, survey, share_bytes) {
+            Ok((extent, slots)) => {
+                self.tell(Event::StreamSurveyed { worker, stream });
+                self.tell(Event::StreamOpened { stream, extent, slots });
+            }
+            Err(reason) => self.fail_stream(stream, reason),
+        }
+    }
+
+    /// Tells whoever started us, once some worker is ready for every stream.
+    fn say_ready(&mut self) {
+        if !self.workers.values().any(|worker| worker.opened.len() == self.streams.len()) {
+            return;
+        }
+        let Some(on_ready) = self.on_ready.take() else { return };
+        let descriptions: Vec<_> =
+            self.streams.values().filter_map(|served| Some(served.opened.as_ref()?.description.clone())).collect();
+        on_ready(&descriptions);
+    }
+
+    fn answer(&mut self, asked: Asked) {
+        let answer = match asked.request {
+            Request::Attach(attach) => self.attach(attach, asked.pid),
+            Request::Status => Answer::Reply(Reply::Status(Box::new(self.status()))),
+            Request::Scale { workers: now } => {
+                let before = self.scheduler.workers_wanted();
+                self.tell(Event::Scaled(now.clamp(1, crate::cli::WORKERS_MAX)));
+                Answer::Reply(Reply::Scaled { before, now: self.scheduler.workers_wanted() })
+            }
+            Request::Stop => {
+                self.stopping = true;
+                Answer::Reply(Reply::Stopping { pid: std::process::id() })
+            }
+        };
+        // A client that has gone meanwhile needs no answer; a member among them is noticed by the front door.
+        let _ = asked.answer.send(answer);
+    }
+
+    fn attach(&mut self, attach: Attach, pid: u32) -> Answer {
+        match self.admissible(&attach) {
+            Ok((stream, description, slots, slab)) => {
+                let member = MemberId(self.next_member);
+                self.next_member += 1;
+                self.members.insert(member, Member { stream, attach, pid, line: None });
+                Answer::Attach { member, stream: Box::new(description), slots, slab }
+            }
+            Err(reason) => Answer::Reply(Reply::Refused { reason }),
+        }
+    }
+
+    /// Says what a trainer that asks for this will get, or why it gets nothing.
+    fn admissible(&self, attach: &Attach) -> Result<(StreamId, StreamDescription, u32, OwnedFd), String> {
+        let found = self.streams.iter().find(|(_, served)| served.name == attach.stream);
+        let (&id, served) = found.ok_or_else(|| {
+            let name = &attach.stream;
+            format!("this loader serves no stream `{name}`{}", suggestion(name, self.names()))
+        })?;
+        self.scheduler.room_for_member(id)?;
+        let (description, slots, slab) = served.admit(attach)?;
+        Ok((id, description, slots, slab))
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.streams.values().map(|served| served.name.as_str())
+    }
+
+    fn member_joined(&mut self, id: MemberId, line: IpcSender<ToMember>) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        member.line = Some(line);
+        let (stream, attach) = (member.stream, member.attach.clone());
+        self.tell(Event::MemberJoined {
+            member: id,
+            stream,
+            from: attach.from,
+            until_epoch: attach.until_epoch,
+            leases: attach.leases,
+        });
+    }
+
+    fn measure(&mut self) {
+        let now = self.born.elapsed();
+        for (&id, served) in &mut self.streams {
+            served.rate.note(now, self.scheduler.stream_status(id, |_| 0).samples_made);
+        }
+    }
+
+    fn status(&self) -> Status {
+        let pid_of = |member: MemberId| self.members.get(&member).map_or(0, |member| member.pid);
+        let streams = self.streams.iter().map(|(&id, served)| {
+            let mut status = self.scheduler.stream_status(id, pid_of);
+            status.name.clone_from(&served.name);
+            status.slab_bytes = served.opened.as_ref().map_or(0, |opened| opened.layout.slab_bytes() as u64);
+            status.samples_per_s = served.rate.per_s();
+            status
+        });
+        let workers = self.scheduler.worker_status().into_iter().map(|(id, mut status)| {
+            let started = self.workers.get(&id).and_then(|worker| worker.started.as_ref());
+            status.pid = started.map_or(0, |started| started.pid);
+            status.current = started.and_then(|started| started.telemetry.read());
+            status
+        });
+        Status {
+            pid: std::process::id(),
+            uptime_s: self.born.elapsed().as_secs_f64(),
+            workers_wanted: self.scheduler.workers_wanted(),
+            streams: streams.collect(),
+            workers: workers.collect(),
+        }
+    }
+
+    /// Ends all workers: by closing their life-lines, then by force, and waits until they are reaped.
+    fn end_workers(&mut self) {
+        self.members.clear();
+        self.workers.clear();
+        for (limit, force) in [(LEAVE_GRACE, false), (REAP_LIMIT, true)] {
+            if force {
+                self.alive.iter().for_each(|worker| self.kill(*worker));
+            }
+            let deadline = Instant::now() + limit;
+            while !self.alive.is_empty()
+                && let Ok(happening) = self.happenings.recv_deadline(deadline)
+            {
+                // All others come too late; what they hold is dropped with them.
+                if let Happening::WorkerReaped { worker, .. } = happening {
+                    self.alive.remove(&worker);
+                }
+            }
+        }
+    }
+}

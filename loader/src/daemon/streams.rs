@@ -1,0 +1,118 @@
+//! What the daemon knows of its streams beside the scheduler: what they deliver, and their memory.
+
+use std::os::fd::OwnedFd;
+
+use batchmill_datasets::spec::StreamSpec;
+use batchmill_protocol::message::{Attach, StreamDescription, StreamId, Survey};
+use batchmill_protocol::position::{Extent, Tail};
+use batchmill_protocol::slab::{Layout, Slab, size};
+use ipc_channel::ipc::IpcSharedMemory;
+
+use super::rate::Rate;
+use crate::error::report;
+
+/// Slots beyond which a stream gains nothing.
+const SLOTS_MAX: u64 = 64;
+
+/// Slots that a stream cannot do without.
+const SLOTS_MIN: u64 = 2;
+
+/// One stream.
+pub(super) struct Served {
+    pub(super) name: String,
+    /// The spec as workers read it.
+    pub(super) spec: String,
+    seed: u64,
+    batch_size: u32,
+    tail: Tail,
+    pub(super) opened: Option<Opened>,
+    /// Of samples made.
+    pub(super) rate: Rate,
+}
+
+/// What there is once it was surveyed.
+pub(super) struct Opened {
+    pub(super) description: StreamDescription,
+    pub(super) index: Option<IpcSharedMemory>,
+    pub(super) layout: Layout,
+    pub(super) slab: Slab,
+}
+
+impl Served {
+    /// Is to be surveyed.
+    pub(super) fn new(spec: &StreamSpec) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            name: spec.name.clone(),
+            spec: serde_json::to_string(spec)?,
+            seed: spec.seed,
+            batch_size: spec.batch_size,
+            tail: spec.tail,
+            opened: None,
+            rate: Rate::default(),
+        })
+    }
+
+    /// Reserves its memory, at most `share_bytes`, now that the size of its batches is known.
+    ///
+    /// # Errors
+    /// One sentence fragment with the remedy when its batches do not fit there.
+    pub(super) fn open(&mut self, id: StreamId, survey: Survey, share_bytes: u64) -> Result<(Extent, u32), String> {
+        let extent = Extent { samples: survey.samples, batch_size: self.batch_size, tail: self.tail };
+        let description = StreamDescription {
+            id,
+            name: self.name.clone(),
+            fields: survey.fields,
+            extent,
+            classes: survey.classes,
+            seed: self.seed,
+            spec_hash: survey.spec_hash,
+        };
+        let (layout, slab) = reserve(&description, share_bytes)?;
+        let slots = layout.slots();
+        self.opened = Some(Opened { description, index: survey.index, layout, slab });
+        Ok((extent, slots))
+    }
+
+    /// What a trainer that asks for this gets: the stream, how many slots, and their memory to be read.
+    ///
+    /// # Errors
+    /// One sentence fragment with the remedy when it asks for what there is not.
+    pub(super) fn admit(&self, attach: &Attach) -> Result<(StreamDescription, u32, OwnedFd), String> {
+        let opened = self.opened.as_ref().ok_or("the stream is not open yet: try again in a moment")?;
+        let steps = opened.description.extent.steps();
+        if attach.from.step >= steps {
+            return Err(format!(
+                "an epoch of stream `{}` has {steps} batches, so there is no {}: begin at step {} or before",
+                self.name,
+                attach.from,
+                steps - 1
+            ));
+        }
+        if let Some(until) = attach.until_epoch.filter(|until| *until <= attach.from.epoch) {
+            return Err(format!("there is nothing to read from {} to the start of epoch {until}", attach.from));
+        }
+        let slab = opened.slab.read_only().try_clone_to_owned().map_err(|error| {
+            format!("the loader cannot hand out its memory ({error}): raise its limit of open files, `ulimit -n`")
+        })?;
+        Ok((opened.description.clone(), opened.layout.slots(), slab))
+    }
+}
+
+/// Reserves as many slots as the stream's share of the memory holds and it can use.
+fn reserve(stream: &StreamDescription, share_bytes: u64) -> Result<(Layout, Slab), String> {
+    let batch_size = stream.extent.batch_size;
+    let layout = |slots| Layout::new(&stream.fields, batch_size, slots).map_err(|error| error.to_string());
+    let slot_bytes = layout(1)?.slot_bytes() as u64;
+    let slots = (share_bytes / slot_bytes).min(SLOTS_MAX);
+    if slots < SLOTS_MIN {
+        return Err(format!(
+            "a batch of {batch_size} samples takes {} and {SLOTS_MIN} must fit its share of the memory, {}: raise \
+             --memory (or `memory`), or lower the batch size",
+            size(slot_bytes),
+            size(share_bytes),
+        ));
+    }
+    let layout = layout(u32::try_from(slots).expect("at most SLOTS_MAX"))?;
+    let slab = Slab::create(&stream.name, &layout).map_err(|error| report(&error))?;
+    Ok((layout, slab))
+}

@@ -1,0 +1,134 @@
+//! `loader drain`: reads a stream as a trainer would, and measures it.
+
+use std::time::{Duration, Instant};
+
+use batchmill_protocol::client::{Batch, Client, Member, Subscription};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::cli::Drain;
+use crate::error::Failure;
+use crate::output;
+
+/// One epoch, as printed.
+#[derive(Debug, Serialize)]
+struct Epoch {
+    epoch: u64,
+    samples: u64,
+    batches: u64,
+    seconds: f64,
+    samples_per_s: f64,
+    first_batch_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+}
+
+/// Reads the epochs asked for and prints a line for each.
+pub(crate) fn drain(arguments: &Drain) -> Result<(), Failure> {
+    let until = arguments.from.epoch + u64::from(arguments.epochs.get());
+    let subscription = Subscription::new(&arguments.stream).epochs(0, Some(until)).from(arguments.from);
+    let start = Instant::now();
+    let mut member = Client::connect(arguments.address.socket.as_deref())?.attach(&subscription)?;
+    let mut meter = Meter::new(&member, start, arguments.digest);
+    while let Some(batch) = member.next()? {
+        let extent = member.stream().extent;
+        let position = batch.position();
+        meter.take(&batch, member.stream().fields.iter().map(|field| field.name.as_str()));
+        drop(batch);
+        if extent.next(position).epoch > position.epoch {
+            let epoch = meter.finish(position.epoch);
+            if arguments.json { output::json(&epoch)? } else { output::line(&epoch.to_string())? }
+        }
+    }
+    Ok(())
+}
+
+/// Measures one epoch after another.
+struct Meter {
+    start: Instant,
+    first_batch: Option<Duration>,
+    samples: u64,
+    batches: u64,
+    digest: Option<Xxh3>,
+    /// Of one byte per row, so that nobody can leave the reading out.
+    touched: u64,
+    bar: ProgressBar,
+}
+
+impl Meter {
+    fn new(member: &Member, start: Instant, digest: bool) -> Self {
+        let style = "{prefix} {bar:40} {pos}/{len} batches, {per_sec}, {eta} left";
+        let bar = ProgressBar::with_draw_target(Some(member.stream().extent.steps()), ProgressDrawTarget::stderr())
+            .with_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()))
+            .with_prefix(member.stream().name.clone());
+        let digest = digest.then(Xxh3::new);
+        Self { start, first_batch: None, samples: 0, batches: 0, digest, touched: 0, bar }
+    }
+
+    fn take<'a>(&mut self, batch: &Batch, fields: impl Iterator<Item = &'a str>) {
+        self.first_batch.get_or_insert_with(|| self.start.elapsed());
+        self.samples += u64::from(batch.rows() - batch.padding());
+        self.batches += 1;
+        if let Some(digest) = &mut self.digest {
+            digest.update(&batch.position().epoch.to_le_bytes());
+            digest.update(&batch.position().step.to_le_bytes());
+            digest.update(&batch.rows().to_le_bytes());
+            digest.update(&batch.padding().to_le_bytes());
+            batch.indices().for_each(|index| digest.update(&index.to_le_bytes()));
+        }
+        for name in fields {
+            let bytes = batch.field(name).unwrap_or_default();
+            match &mut self.digest {
+                Some(digest) => digest.update(bytes),
+                None => {
+                    let row_bytes = bytes.len().div_ceil(batch.rows().max(1) as usize).max(1);
+                    self.touched += bytes.iter().step_by(row_bytes).map(|byte| u64::from(*byte)).sum::<u64>();
+                }
+            }
+        }
+        self.bar.set_position(batch.position().step + 1);
+    }
+
+    /// Ends an epoch; the next one's time begins here.
+    #[expect(clippy::cast_precision_loss, reason = "for a person")]
+    fn finish(&mut self, epoch: u64) -> Epoch {
+        let seconds = self.start.elapsed().as_secs_f64();
+        std::hint::black_box(self.touched);
+        let line = Epoch {
+            epoch,
+            samples: self.samples,
+            batches: self.batches,
+            seconds,
+            samples_per_s: self.samples as f64 / seconds,
+            first_batch_ms: self.first_batch.take().unwrap_or_default().as_secs_f64() * 1e3,
+            digest: self.digest.as_ref().map(|digest| format!("{:032x}", digest.digest128())),
+        };
+        if let Some(digest) = &mut self.digest {
+            digest.reset();
+        }
+        (self.samples, self.batches, self.start) = (0, 0, Instant::now());
+        self.bar.reset();
+        line
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl std::fmt::Display for Epoch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "epoch {}: {} samples in {} batches, {:.2} s, {:.0} samples/s, first batch after {:.1} ms",
+            self.epoch, self.samples, self.batches, self.seconds, self.samples_per_s, self.first_batch_ms
+        )?;
+        match &self.digest {
+            Some(digest) => write!(f, ", digest {digest}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The Unix socket where clients knock: who they are, which version they speak, what they ask.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use batchmill_protocol::fd;
+use batchmill_protocol::frame::{self, FrameError, HEADER_BYTES};
+use batchmill_protocol::message::{Attached, MemberId, MemberLine, Reply, Request, StreamDescription};
+use crossbeam::channel::Sender;
+use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags};
+use serde::Serialize;
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
+
+use crate::daemon::Happening;
+use crate::peer;
+
+/// Clients that may be connected at once; each attached trainer is one.
+const CLIENTS_MAX: usize = 1024;
+
+/// How long a client may take to say what it wants, or to join its line.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest path that fits a Unix socket's address on Linux, and what ipc-channel appends for its own.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+const LINE_SUFFIX_BYTES: usize = "/.tmpXXXXXX/socket".len() + 1;
+
+/// Why the front door cannot be opened.
+#[derive(Debug, Error)]
+pub(crate) enum DoorError {
+    /// Another daemon is there.
+    #[error(
+        "another loader already serves at {}: end it with `loader stop`, or choose another address with --socket",
+        .0.display()
+    )]
+    InUse(PathBuf),
+    /// Something that is no socket is there.
+    #[error("{} exists and is not a socket: choose another address with --socket", .0.display())]
+    NotASocket(PathBuf),
+    /// The folder is not there.
+    #[error("the folder {} for the socket does not exist: make it, or choose another address with --socket", .0.display())]
+    NoFolder(PathBuf),
+    /// The folder belongs to somebody else.
+    #[error("the folder {} belongs to another user: choose another address with --socket", .0.display())]
+    Folder(PathBuf),
+    /// The kernel's limit.
+    #[error(
+        "the socket path {} is {} bytes too long for a Unix socket: choose a shorter one with --socket",
+        path.display(), over
+    )]
+    TooLong { path: PathBuf, over: usize },
+    /// The kernel refused a step.
+    #[error("{step} {}", path.display())]
+    Io { step: &'static str, path: PathBuf, source: io::Error },
+}
+
+/// The place where clients knock: a socket, the lock that keeps a second daemon out, a folder for new lines.
+#[derive(Debug)]
+pub(crate) struct Door {
+    socket: PathBuf,
+    lock: PathBuf,
+    lines: PathBuf,
+    listener: std::os::unix::net::UnixListener,
+    /// Held for life.
+    _locked: File,
+}
+
+/// What a client asks, on its way to the daemon.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) request: Request,
+    pub(crate) pid: u32,
+    pub(crate) answer: oneshot::Sender<Answer>,
+}
+
+/// What the daemon answers.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Reply(Reply),
+    /// The client becomes a member.
+    Attach {
+        member: MemberId,
+        stream: Box<StreamDescription>,
+        slots: u32,
+        slab: OwnedFd,
+    },
+}
+
+impl Door {
+    /// Takes the address: alone, and after clearing what a dead daemon left there.
+    pub(crate) fn open(socket: &Path) -> Result<Self, DoorError> {
+        let socket = std::path::absolute(socket).map_err(|source| failed("resolve", socket)(source))?;
+        let (lock, lines) = (socket.with_extension("lock"), socket.with_extension("lines"));
+        let longest = socket.as_os_str().len().max(lines.as_os_str().len() + LINE_SUFFIX_BYTES);
+        if longest > SOCKET_PATH_BYTES_MAX {
+            return Err(DoorError::TooLong { over: longest - SOCKET_PATH_BYTES_MAX, path: socket });
+        }
+        if let Some(folder) = socket.parent() {
+            own_folder(folder, socket == batchmill_protocol::address::default_socket())?;
+        }
+        let locked = take_lock(&lock)?.ok_or_else(|| DoorError::InUse(socket.clone()))?;
+        clear(&socket, &lines)?;
+        DirBuilder::new().mode(0o700).create(&lines).map_err(failed("create", &lines))?;
+        let listener = std::os::unix::net::UnixListener::bind(&socket).map_err(failed("listen at", &socket))?;
+        fs::set_permissions(&socket, Permissions::from_mode(0o600)).map_err(failed("restrict", &socket))?;
+        listener.set_nonblocking(true).map_err(failed("listen at", &socket))?;
+        Ok(Self { socket, lock, lines, listener, _locked: locked })
+    }
+
+    /// The folder for the sockets of new lines; ours alone, and cleared by the next daemon if we cannot.
+    pub(crate) fn lines(&self) -> &Path {
+        &self.lines
+    }
+
+    /// A handle for [`serve`].
+    pub(crate) fn listener(&self) -> io::Result<std::os::unix::net::UnixListener> {
+        self.listener.try_clone()
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        // Nothing can be done about a file that does not go; the next daemon clears it.
+        let _ = fs::remove_file(&self.socket);
+        let _ = fs::remove_dir_all(&self.lines);
+        // Last, and under the lock: whoever waits for it looks at the path again.
+        let _ = fs::remove_file(&self.lock);
+    }
+}
+
+fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DoorError {
+    let path = path.to_path_buf();
+    move |source| DoorError::Io { step, path, source }
+}
+
+/// Makes the folder when it is ours to make; the default one must be nobody else's.
+fn own_folder(folder: &Path, default: bool) -> Result<(), DoorError> {
+    if !default {
+        return if folder.is_dir() { Ok(()) } else { Err(DoorError::NoFolder(folder.to_path_buf())) };
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("create", folder))?;
+    let metadata = fs::symlink_metadata(folder).map_err(failed("look at", folder))?;
+    if metadata.is_dir() && metadata.uid() == rustix::process::getuid().as_raw() {
+        return fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(failed("restrict", folder));
+    }
+    Err(DoorError::Folder(folder.to_path_buf()))
+}
+
+/// Takes the lock for life, or `None` when another process has it.
+fn take_lock(path: &Path) -> Result<Option<File>, DoorError> {
+    loop {
+        let mut options = File::options();
+        let file = options.create(true).truncate(false).write(true).open(path).map_err(failed("open", path))?;
+        match file.try_lock() {
+            Err(fs::TryLockError::WouldBlock) => return Ok(None),
+            Err(fs::TryLockError::Error(source)) => return Err(failed("lock", path)(source)),
+            Ok(()) => {}
+        }
+        // A daemon that ended between our open and our lock has removed the file: a lock on it keeps nobody out.
+        let ours = file.metadata().map_err(failed("look at", path))?.ino();
+        if fs::metadata(path).is_ok_and(|there| there.ino() == ours) {
+            return Ok(Some(file));
+        }
+    }
+}
+
+/// Removes what a daemon that was killed left behind; called under the lock.
+fn clear(socket: &Path, lines: &Path) -> Result<(), DoorError> {
+    use std::os::unix::fs::FileTypeExt;
+    match fs::symlink_metadata(socket) {
+        Ok(metadata) if metadata.file_type().is_socket() => {
+            fs::remove_file(socket).map_err(failed("remove the stale", socket))?;
+        }
+        Ok(_) => return Err(DoorError::NotASocket(socket.to_path_buf())),
+        Err(_) => {}
+    }
+    match fs::remove_dir_all(lines) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("remove the stale", lines)(source)),
+        _ => Ok(()),
+    }
+}
+
+/// Answers clients until the daemon ends.
+pub(crate) async fn serve(listener: std::os::unix::net::UnixListener, happenings: Sender<Happening>) -> io::Result<()> {
+    let listener = UnixListener::from_std(listener)?;
+    let room = Arc::new(Semaphore::new(CLIENTS_MAX));
+    loop {
+        let seat = Arc::clone(&room).acquire_owned().await.map_err(io::Error::other)?;
+        match listener.accept().await {
+            Ok((client, _)) => {
+                let happenings = happenings.clone();
+                tokio::spawn(async move {
+                    // A client that breaks off has nothing left to be told.
+                    let _ = attend(client, &happenings).await;
+                    drop(seat);
+                });
+            }
+            // Such as too many open files: others may close theirs.
+            Err(error) => {
+                eprintln!("a client could not be let in: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Hears one client's request after another.
+async fn attend(mut client: UnixStream, happenings: &Sender<Happening>) -> io::Result<()> {
+    let peer = client.peer_cred()?;
+    if peer.uid() != rustix::process::getuid().as_raw() {
+        return refuse(&mut client, "this loader belongs to another user").await;
+    }
+    let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
+    loop {
+        let request = match timeout(CLIENT_TIMEOUT, receive(&mut client)).await? {
+            Ok(request) => request,
+            Err(Unheard::Io(error)) => return Err(error),
+            Err(Unheard::Frame(error)) => return refuse(&mut client, &error.to_string()).await,
+        };
+        let (answer, answered) = oneshot::channel();
+        let stops = matches!(request, Request::Stop);
+        let _ = happenings.send(Happening::Asked(Asked { request, pid, answer }));
+        let Ok(answer) = answered.await else { return Ok(()) };
+        match answer {
+            Answer::Reply(reply) => send(&mut client, &reply).await?,
+            Answer::Attach { member, stream, slots, slab } => {
+                return admit(client, member, pid, *stream, slots, slab, happenings).await;
+            }
+        }
+        if stops {
+            // The end of this connection, with the process, tells the client that we are gone.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+enum Unheard {
+    Io(io::Error),
+    Frame(FrameError),
+}
+
+async fn receive(client: &mut UnixStream) -> Result<Request, Unheard> {
+    let mut header = [0; HEADER_BYTES];
+    client.read_exact(&mut header).await.map_err(Unheard::Io)?;
+    let mut body = vec![0; frame::body_bytes(header).map_err(Unheard::Frame)?];
+    client.read_exact(&mut body).await.map_err(Unheard::Io)?;
+    frame::decode(&body).map_err(Unheard::Frame)
+}
+
+async fn send(client: &mut UnixStream, message: &impl Serialize) -> io::Result<()> {
+    let frame = frame::encode(message).map_err(io::Error::other)?;
+    timeout(peer::WRITE_TIMEOUT, client.write_all(&frame)).await?
+}
+
+async fn refuse(client: &mut UnixStream, reason: &str) -> io::Result<()> {
+    send(client, &Reply::Refused { reason: reason.to_owned() }).await
+}
+
+/// Gives a client the slab and a line, and watches over its life.
+async fn admit(
+    mut client: UnixStream,
+    member: MemberId,
+    pid: u32,
+    stream: StreamDescription,
+    slots: u32,
+    slab: OwnedFd,
+    happenings: &Sender<Happening>,
+) -> io::Result<()> {
+    let attached = Arc::new(AtomicBool::new(true));
+    let alive = Alive::of(pid);
+    let flag = Arc::clone(&attached);
+    let wanted = move || flag.load(Ordering::Relaxed) && alive.is_alive();
+    let admitted = hand_over(&mut client, member, stream, slots, &slab, wanted, happenings).await;
+    drop(slab);
+    if let Ok(line) = admitted {
+        // Nothing is to come on this connection but its end.
+        let _ = client.read(&mut [0]).await;
+        attached.store(false, Ordering::Relaxed);
+        // If it never joined its line, the thread that awaits it there must be let go.
+        drop(IpcSender::<MemberLine>::connect(line));
+    }
+    let _ = happenings.send(Happening::MemberGone(member));
+    Ok(())
+}
+
+async fn hand_over(
+    client: &mut UnixStream,
+    member: MemberId,
+    stream: StreamDescription,
+    slots: u32,
+    slab: &OwnedFd,
+    wanted: impl Fn() -> bool + Send + 'static,
+    happenings: &Sender<Happening>,
+) -> io::Result<String> {
+    let (server, line) = IpcOneShotServer::new()?;
+    let reply = Reply::Attached(Box::new(Attached { stream, slots, line: line.clone() }));
+    let frame = frame::encode(&reply).map_err(io::Error::other)?;
+    let listener = happenings.clone();
+    thread::Builder::new().name(format!("line of member {member}")).spawn(move || {
+        peer::hear_member(member, server, wanted, &listener);
+    })?;
+    let write = async {
+        let sent = client.async_io(Interest::WRITABLE, || fd::send_start(client.as_fd(), &frame, slab.as_fd())).await?;
+        client.write_all(&frame[sent..]).await
+    };
+    let written = timeout(peer::WRITE_TIMEOUT, write).await.unwrap_or_else(|elapsed| Err(elapsed.into()));
+    if written.is_err() {
+        drop(IpcSender::<MemberLine>::connect(line.clone()));
+    }
+    written.map(|()| line)
+}
+
+/// Whether a member's process still runs: a child that it forked may hold its life-line and its line open.
+struct Alive(Option<OwnedFd>);
+
+impl Alive {
+    fn of(pid: u32) -> Self {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        Self(pid.and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()))
+    }
+
+    fn is_alive(&self) -> bool {
+        // Without a pidfd the life-line has to do, as it does for all but forks.
+        let Some(pidfd) = &self.0 else { return true };
+        let mut ended = [PollFd::new(pidfd, PollFlags::IN)];
+        !matches!(rustix::event::poll(&mut ended, Some(&Timespec::default())), Ok(1..))
+    }
+}

@@ -1,0 +1,60 @@
+//! Who makes which batch, where and when: the daemon, its workers, and the commands around them.
+//!
+//! A third party that adds a dataset, sampler or transform builds its own `loader` from this library:
+//!
+//! ```no_run
+//! fn main() -> std::process::ExitCode {
+//!     let registry = batchmill_datasets::builtin(); // .dataset("my-kind", ...)
+//!     batchmill_loader::run(registry)
+//! }
+//! ```
+//! The same program runs as daemon, as worker and as client, so the workers know the third party's code too.
+
+use std::io;
+use std::process::ExitCode;
+
+use batchmill_datasets::registry::Registry;
+use clap::Parser as _;
+
+mod cli;
+mod config;
+mod control;
+mod daemon;
+mod drain;
+mod error;
+mod front_door;
+mod output;
+mod peer;
+mod sample_data;
+mod scheduler;
+mod serve;
+mod supervisor;
+mod worker;
+
+/// Runs the `loader` program: reads the command line, does what it says.
+///
+/// The exit code is 0 when that was done, 1 when it could not be, 2 when the command line makes no sense. What went
+/// wrong is one paragraph on standard error.
+#[must_use]
+pub fn run(registry: Registry) -> ExitCode {
+    let done = match cli::Cli::parse().command {
+        cli::Command::Serve(arguments) => serve::serve(&arguments, registry),
+        cli::Command::Worker => worker::work(&registry),
+        cli::Command::Drain(arguments) => drain::drain(&arguments),
+        cli::Command::Status(arguments) => control::status(&arguments),
+        cli::Command::Scale(arguments) => control::scale(&arguments),
+        cli::Command::Stop(arguments) => control::stop(&arguments),
+        cli::Command::SampleData(arguments) => sample_data::write(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough.
+        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe) => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {}", error::report(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! All decisions and no I/O: who makes which rows of which batch, where, and who may read it.
+//!
+//! Everything that happens outside becomes one [`Event`]; the answer is a list of [`Action`]s, which the daemon carries
+//! out. There is no clock, no thread and no process in here, so every order of events can be tried in a test. After each
+//! event of a debug build the invariants of the design are checked (`invariants`).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use batchmill_protocol::message::{LeaseId, MemberId, SlotIndex, StreamId, Task, TaskId, WorkerId};
+use batchmill_protocol::position::{Extent, Position};
+
+use lanes::{Lane, LaneId, Member};
+use slots::Slot;
+use workers::{Phase, Workers};
+
+mod assign;
+mod cost;
+mod deliver;
+#[cfg(debug_assertions)]
+mod invariants;
+mod lanes;
+mod report;
+mod slots;
+#[cfg(test)]
+mod tests;
+mod workers;
+
+/// The fewest slots a lane can work with: one is read while the other is filled.
+const LANE_SLOTS_MIN: usize = 2;
+
+/// Workers that may die on one sample before its batch is given up.
+const DEATHS_MAX: u32 = 3;
+
+/// Workers that may die on surveying one stream before it is given up.
+const SURVEY_DEATHS_MAX: u32 = 2;
+
+/// What happened outside.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// A stream shall be served; a worker is to say what it delivers.
+    StreamAdded(StreamId),
+    /// A worker said what a stream delivers.
+    StreamSurveyed { worker: WorkerId, stream: StreamId },
+    /// A stream has its memory.
+    StreamOpened { stream: StreamId, extent: Extent, slots: u32 },
+    /// A worker process has joined its line.
+    WorkerJoined(WorkerId),
+    /// A worker is ready for tasks of a stream.
+    WorkerOpened { worker: WorkerId, stream: StreamId },
+    /// A worker is done with a task, or says why a sample cannot be made.
+    TaskDone { worker: WorkerId, task: TaskId, busy: Duration, outcome: Result<(), String> },
+    /// A worker process was reaped, and all it ever said was heard.
+    WorkerGone { worker: WorkerId, how: String, last_sample: Option<String> },
+    /// So many workers are wanted.
+    Scaled(u32),
+    /// A trainer has joined its line.
+    MemberJoined { member: MemberId, stream: StreamId, from: Position, until_epoch: Option<u64>, leases: u32 },
+    /// A trainer reads a slot no longer.
+    Released { member: MemberId, lease: LeaseId },
+    /// A trainer is gone.
+    MemberGone(MemberId),
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done outside.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Action {
+    /// Start a worker process.
+    Spawn(WorkerId),
+    /// Have a worker say what a stream delivers.
+    Survey { worker: WorkerId, stream: StreamId },
+    /// Have a worker make itself ready for a stream.
+    Open { worker: WorkerId, stream: StreamId },
+    /// Give a worker rows to fill.
+    Assign { worker: WorkerId, task: Task },
+    /// Have a worker finish and leave.
+    Leave(WorkerId),
+    /// Kill a worker.
+    Kill { worker: WorkerId, why: String },
+    /// Let a member read a slot.
+    Deliver { member: MemberId, lease: LeaseId, slot: SlotIndex, position: Position },
+    /// Tell a member that its next batch cannot be made.
+    Fail { member: MemberId, position: Position, reason: String },
+    /// Tell a member that it has all it asked for.
+    End(MemberId),
+    /// A stream cannot be served.
+    StreamFailed { stream: StreamId, reason: String },
+    /// No worker can be started at all.
+    GiveUp { reason: String },
+}
+
+/// The one authority over slots, workers and members.
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    streams: BTreeMap<StreamId, Stream>,
+    workers: Workers,
+    members: BTreeMap<MemberId, Member>,
+    tasks: BTreeMap<TaskId, Task>,
+    next_task: u64,
+    next_lease: u64,
+    next_lane: u32,
+    /// Counts assignments, so that lanes of equal need take turns.
+    turns: u64,
+    actions: Vec<Action>,
+}
+
+#[derive(Debug)]
+enum Stream {
+    /// A worker is asked, or still to be asked, what it delivers.
+    Survey { asked: Option<WorkerId>, deaths: u32 },
+    /// Surveyed; its memory is being reserved.
+    Reserving,
+    /// It can be read.
+    Open(OpenStream),
+    /// It cannot be served.
+    Failed,
+}
+
+#[derive(Debug)]
+struct OpenStream {
+    extent: Extent,
+    slots: Vec<Slot>,
+    lanes: BTreeMap<LaneId, Lane>,
+    cost: cost::Cost,
+    samples_made: u64,
+}
+
+impl OpenStream {
+    /// The most slots that one lane may hold.
+    fn lane_slots_max(&self) -> usize {
+        (self.slots.len() / self.lanes.len().max(1)).max(LANE_SLOTS_MIN)
+    }
+
+    fn slot(&mut self, slot: SlotIndex) -> &mut Slot {
+        &mut self.slots[slots::place(slot)]
+    }
+}
+
+impl Scheduler {
+    /// Begins with nothing but the wish for `wanted` workers.
+    pub(crate) fn new(wanted: u32) -> Self {
+        Self {
+            streams: BTreeMap::new(),
+            workers: Workers::new(wanted),
+            members: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            next_task: 0,
+            next_lease: 0,
+            next_lane: 0,
+            turns: 0,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Takes note of what happened at `now` (since any fixed moment) and says what to do.
+    ///
+    /// Events that make no sense, such as an answer to a task that is not out, change nothing.
+    pub(crate) fn handle(&mut self, now: Duration, event: Event) -> Vec<Action> {
+        match event {
+            Event::StreamAdded(stream) => {
+                self.streams.insert(stream, Stream::Survey { asked: None, deaths: 0 });
+            }
+            Event::StreamSurveyed { worker, stream } => self.stream_surveyed(worker, stream),
+            Event::StreamOpened { stream, extent, slots } => self.stream_opened(stream, extent, slots),
+            Event::WorkerJoined(worker) => self.worker_joined(now, worker),
+            Event::WorkerOpened { worker, stream } => self.workers.opened(worker, stream),
+            Event::TaskDone { worker, task, busy, outcome } => self.task_done(now, worker, task, busy, outcome),
+            Event::WorkerGone { worker, how, last_sample } => self.worker_gone(now, worker, &how, last_sample),
+            Event::Scaled(wanted) => self.workers.want(wanted),
+            Event::MemberJoined { member, stream, from, until_epoch, leases } => {
+                self.member_joined(member, stream, from, until_epoch, leases);
+            }
+            Event::Released { member, lease } => self.released(member, lease),
+            Event::MemberGone(member) => self.member_gone(member),
+            Event::Tick => {}
+        }
+        self.workers.keep_up(now, &mut self.actions);
+        self.ask_for_surveys();
+        self.assign(now);
+        #[cfg(debug_assertions)]
+        self.check_invariants();
+        std::mem::take(&mut self.actions)
+    }
+
+    /// How many workers are wanted.
+    pub(crate) fn workers_wanted(&self) -> u32 {
+        self.workers.wanted()
+    }
+
+    /// Whether one more member finds room.
+    ///
+    /// # Errors
+    /// One sentence fragment with the remedy when it does not.
+    pub(crate) fn room_for_member(&self, stream: StreamId) -> Result<(), String> {
+        let Some(Stream::Open(open)) = self.streams.get(&stream) else {
+            return Err("the stream is not open yet: try again in a moment".to_owned());
+        };
+        // A lane may for now read more slots than its part; those cannot be counted on.
+        let read = |lane: &Lane| {
+            let leased = |&&(_, slot): &&(_, SlotIndex)| {
+                matches!(open.slots[slots::place(slot)], Slot::Ready { leases: 1.., .. })
+            };
+            lane.window.iter().filter(leased).count()
+        };
+        let held: usize = open.lanes.values().map(|lane| read(lane).max(LANE_SLOTS_MIN)).sum();
+        if held + LANE_SLOTS_MIN <= open.slots.len() {
+            return Ok(());
+        }
+        Err(format!(
+            "the {} slots of the stream's shared memory are taken by {} trainers: raise --memory (or `memory`), or end \
+             one of them",
+            open.slots.len(),
+            open.lanes.len()
+        ))
+    }
+
+    fn stream_surveyed(&mut self, worker: WorkerId, stream: StreamId) {
+        if let Some(state @ Stream::Survey { .. }) = self.streams.get_mut(&stream)
+            && matches!(state, Stream::Survey { asked: Some(asked), .. } if *asked == worker)
+        {
+            *state = Stream::Reserving;
+        }
+    }
+
+    fn stream_opened(&mut self, stream: StreamId, extent: Extent, slots: u32) {
+        assert!(slots::count(slots) >= LANE_SLOTS_MIN, "the daemon reserves at least {LANE_SLOTS_MIN} slots");
+        assert!(extent.steps() > 0, "datasets refuse an epoch without batches");
+        let slots = (0..slots).map(|_| Slot::Free).collect();
+        let open = OpenStream { extent, slots, lanes: BTreeMap::new(), cost: cost::Cost::default(), samples_made: 0 };
+        self.streams.insert(stream, Stream::Open(open));
+        for worker in self.workers.joined() {
+            self.actions.push(Action::Open { worker, stream });
+        }
+    }
+
+    fn worker_joined(&mut self, now: Duration, worker: WorkerId) {
+        if !self.workers.join(now, worker) {
+            return;
+        }
+        for (&stream, state) in &self.streams {
+            if matches!(state, Stream::Open(_)) {
+                self.actions.push(Action::Open { worker, stream });
+            }
+        }
+    }
+
+    /// Hands each survey that nobody makes to a worker that makes none.
+    fn ask_for_surveys(&mut self) {
+        for (&stream, state) in &mut self.streams {
+            if let Stream::Survey { asked: asked @ None, .. } = state
+                && let Some(worker) = self.workers.joined().next()
+            {
+                *asked = Some(worker);
+                self.actions.push(Action::Survey { worker, stream });
+            }
+        }
+    }
+
+    fn worker_gone(&mut self, now: Duration, worker: WorkerId, how: &str, last_sample: Option<String>) {
+        let Some(gone) = self.workers.remove(now, worker, how, &mut self.actions) else { return };
+        let expected = gone.phase == Phase::Leaving;
+        for (place, task) in gone.tasks.into_iter().enumerate() {
+            let task = self.tasks.remove(&task).expect("a worker's tasks are in the table");
+            // Only the first was being worked on; the others waited in its line.
+            let cause = (place == 0 && !expected).then(|| (how, last_sample.as_deref().unwrap_or("an unknown sample")));
+            self.task_lost(&task, cause);
+        }
+        for (&stream, state) in &mut self.streams {
+            if let Stream::Survey { asked, deaths } = state
+                && *asked == Some(worker)
+            {
+                *asked = None;
+                *deaths += u32::from(!expected);
+                if *deaths >= SURVEY_DEATHS_MAX {
+                    let sample = last_sample.as_deref().unwrap_or("the dataset's index");
+                    let reason = format!("{deaths} worker processes died on reading {sample}; the last {how}");
+                    *state = Stream::Failed;
+                    self.actions.push(Action::StreamFailed { stream, reason });
+                }
+            }
+        }
+    }
+
+    /// Puts the rows of a dead worker's task back, to be given out again under another id.
+    fn task_lost(&mut self, task: &Task, cause: Option<(&str, &str)>) {
+        let Some(Stream::Open(open)) = self.streams.get_mut(&task.stream) else { return };
+        let Slot::Filling(filling) = open.slot(task.slot) else { unreachable!("a slot with tasks is being filled") };
+        filling.tasks_out -= 1;
+        if !filling.given_up {
+            filling.put_back(task.rows);
+        }
+        if let Some((how, sample)) = cause {
+            let deaths = filling.deaths.entry(sample.to_owned()).or_default();
+            *deaths += 1;
+            if *deaths >= DEATHS_MAX {
+                filling.todo.clear();
+                filling.given_up = true;
+                let reason = format!("{deaths} worker processes died on reading {sample}; the last {how}");
+                filling.fault = Some((task.rows.lo, reason));
+            }
+        }
+        self.settle(task.stream, task.slot);
+    }
+
+    fn task_done(
+        &mut self,
+        now: Duration,
+        worker: WorkerId,
+        task: TaskId,
+        busy: Duration,
+        outcome: Result<(), String>,
+    ) {
+        if !self.workers.finish(now, worker, task) {
+            return;
+        }
+        let task = self.tasks.remove(&task).expect("a worker's tasks are in the table");
+        let Some(Stream::Open(open)) = self.streams.get_mut(&task.stream) else { return };
+        open.cost.learn(task.rows.len(), busy);
+        open.samples_made += u64::from(task.rows.len());
+        let Slot::Filling(filling) = open.slot(task.slot) else { unreachable!("a slot with tasks is being filled") };
+        filling.tasks_out -= 1;
+        if let Err(reason) = outcome {
+            // The lowest row's fault is the one told, so that it does not depend on who was faster.
+            if filling.fault.as_ref().is_none_or(|(row, _)| task.rows.lo < *row) {
+                filling.fault = Some((task.rows.lo, reason));
+            }
+        }
+        self.settle(task.stream, task.slot);
+    }
+
+    /// Moves a slot on when the last of its rows is done.
+    fn settle(&mut self, stream: StreamId, slot: SlotIndex) {
+        let Some(Stream::Open(open)) = self.streams.get_mut(&stream) else { return };
+        let state = open.slot(slot);
+        let Slot::Filling(filling) = state else { return };
+        let Some(lane) = filling.lane else {
+            // Nobody waits for it; it is free once no worker may write any more.
+            filling.todo.clear();
+            if filling.tasks_out == 0 {
+                *state = Slot::Free;
+            }
+            return;
+        };
+        if filling.tasks_out > 0 || !filling.todo.is_empty() {
+            return;
+        }
+        *state = match filling.fault.take() {
+            Some((_, reason)) => Slot::Failed { reason },
+            None => Slot::Ready { lane, leases: 0 },
+        };
+        self.deliver_lane(stream, lane);
+    }
+}

@@ -1,0 +1,67 @@
+//! How the scheduler's part of things stands, for `loader status`.
+
+use batchmill_protocol::message::{MemberId, StreamId, WorkerId};
+use batchmill_protocol::status::{MemberStatus, SlotCounts, StreamStatus, WorkerStatus};
+
+use super::slots::{self, Filling, Slot};
+use super::workers::Phase;
+use super::{Scheduler, Stream};
+
+impl Scheduler {
+    /// Slots, members and samples of a stream; the daemon knows the rest.
+    pub(crate) fn stream_status(&self, id: StreamId, pid_of: impl Fn(MemberId) -> u32) -> StreamStatus {
+        let Some(Stream::Open(open)) = self.streams.get(&id) else { return StreamStatus::default() };
+        let mut counts = SlotCounts::default();
+        for slot in &open.slots {
+            *match slot {
+                Slot::Free => &mut counts.free,
+                Slot::Filling(Filling { lane: None, .. }) => &mut counts.abandoned,
+                Slot::Filling(_) => &mut counts.filling,
+                Slot::Ready { leases: 0, .. } | Slot::Failed { .. } => &mut counts.ready,
+                Slot::Ready { .. } => &mut counts.leased,
+            } += 1;
+        }
+        let members = self.members.iter().filter(|(_, member)| member.stream == id).map(|(&id, member)| {
+            let window = member.lane.and_then(|lane| open.lanes.get(&lane)).into_iter().flat_map(|lane| &lane.window);
+            let ready = window.filter(|(position, slot)| {
+                *position >= member.cursor && matches!(open.slots[slots::place(*slot)], Slot::Ready { .. })
+            });
+            MemberStatus {
+                member: id.0,
+                pid: pid_of(id),
+                cursor: member.cursor,
+                leases: u32::try_from(member.leases.len()).unwrap_or(u32::MAX),
+                ready: u32::try_from(ready.count()).unwrap_or(u32::MAX),
+            }
+        });
+        StreamStatus {
+            samples: open.extent.samples,
+            steps: open.extent.steps(),
+            slots: counts,
+            samples_made: open.samples_made,
+            members: members.collect(),
+            ..StreamStatus::default()
+        }
+    }
+
+    /// State and tasks of every worker; the daemon knows the rest.
+    pub(crate) fn worker_status(&self) -> Vec<(WorkerId, WorkerStatus)> {
+        let status = |(&id, worker): (&WorkerId, &super::workers::Worker)| {
+            let state = match worker.phase {
+                Phase::Starting => "starting",
+                Phase::Joined if worker.tasks.is_empty() => "idle",
+                Phase::Joined => "busy",
+                Phase::Leaving => "leaving",
+                Phase::Killed => "killed",
+            };
+            let status = WorkerStatus {
+                worker: id.0,
+                state: state.to_owned(),
+                tasks_done: worker.tasks_done,
+                ..WorkerStatus::default()
+            };
+            (id, status)
+        };
+        self.workers.all().iter().map(status).collect()
+    }
+}

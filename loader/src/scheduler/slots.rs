@@ -1,0 +1,83 @@
+//! What a slot holds: free -> filling -> ready (or failed) -> free.
+
+use std::collections::BTreeMap;
+
+use batchmill_protocol::message::SlotIndex;
+use batchmill_protocol::position::Rows;
+
+use super::lanes::LaneId;
+
+/// One slot's state.
+#[derive(Debug)]
+pub(super) enum Slot {
+    /// It holds nothing.
+    Free,
+    /// Workers write into it, or will.
+    Filling(Filling),
+    /// It holds a whole batch, which `leases` members read.
+    Ready { lane: LaneId, leases: u32 },
+    /// Its batch cannot be made.
+    Failed { reason: String },
+}
+
+/// A batch that is being made.
+#[derive(Debug)]
+pub(super) struct Filling {
+    /// Who waits for it; `None` when nobody does any more but a worker may still write.
+    pub(super) lane: Option<LaneId>,
+    /// Rows not given out, lowest last.
+    pub(super) todo: Vec<Rows>,
+    /// Tasks given out and not done.
+    pub(super) tasks_out: u32,
+    /// Workers that died, by the sample they were making.
+    pub(super) deaths: BTreeMap<String, u32>,
+    /// Why the batch cannot be made, from the lowest range that said so.
+    pub(super) fault: Option<(u32, String)>,
+    /// Whether no more rows of it are to be made.
+    pub(super) given_up: bool,
+}
+
+impl Filling {
+    /// A batch of `rows` rows of which nothing is made yet.
+    pub(super) fn new(lane: LaneId, rows: u32) -> Self {
+        Self {
+            lane: Some(lane),
+            todo: vec![Rows { lo: 0, hi: rows }],
+            tasks_out: 0,
+            deaths: BTreeMap::new(),
+            fault: None,
+            given_up: false,
+        }
+    }
+
+    /// Takes up to `rows` rows to give out, the lowest first.
+    pub(super) fn take(&mut self, rows: u32) -> Option<Rows> {
+        let whole = self.todo.pop()?;
+        let taken = Rows { lo: whole.lo, hi: whole.hi.min(whole.lo + rows) };
+        if taken.hi < whole.hi {
+            self.todo.push(Rows { lo: taken.hi, hi: whole.hi });
+        }
+        Some(taken)
+    }
+
+    /// Puts back rows that were given out and not made.
+    pub(super) fn put_back(&mut self, rows: Rows) {
+        let place = self.todo.partition_point(|other| other.lo > rows.lo);
+        self.todo.insert(place, rows);
+    }
+}
+
+/// The place of `slot` in a list of all slots.
+pub(super) fn place(slot: SlotIndex) -> usize {
+    count(slot.0)
+}
+
+/// Widens a count.
+pub(super) fn count(count: u32) -> usize {
+    usize::try_from(count).expect("a usize has at least 32 bits")
+}
+
+/// The slot at `place` of a list of all slots.
+pub(super) fn index(place: usize) -> SlotIndex {
+    SlotIndex(u32::try_from(place).expect("slots are counted with a u32"))
+}

@@ -1,0 +1,327 @@
+//! The scheduler against a small world in virtual time: random orders of events, kills between any two of them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use batchmill_protocol::position::Tail;
+use proptest::prelude::*;
+
+use super::*;
+
+const STREAM: StreamId = StreamId(0);
+
+/// Workers, members and messages on the way, as the daemon would have them.
+struct World {
+    scheduler: Scheduler,
+    now: Duration,
+    extent: Extent,
+    /// Tasks each living worker was told about, oldest first.
+    workers: BTreeMap<WorkerId, VecDeque<Task>>,
+    /// Leases each member holds, and the position it expects next.
+    members: BTreeMap<MemberId, (Vec<LeaseId>, Position, Ended)>,
+    /// Rows that were finished, by slot: what the slab would hold.
+    slab: BTreeMap<SlotIndex, (Position, Vec<bool>)>,
+    poison: Option<Position>,
+    next_member: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Ended {
+    No,
+    Whole,
+    Failed(String),
+}
+
+impl World {
+    fn new(slots: u32, workers: u32, extent: Extent) -> Self {
+        let mut world = Self {
+            scheduler: Scheduler::new(workers),
+            now: Duration::ZERO,
+            extent,
+            workers: BTreeMap::new(),
+            members: BTreeMap::new(),
+            slab: BTreeMap::new(),
+            poison: None,
+            next_member: 0,
+        };
+        world.tell(Event::StreamAdded(STREAM));
+        world.tell(Event::StreamOpened { stream: STREAM, extent, slots });
+        world
+    }
+
+    fn tell(&mut self, event: Event) -> Vec<Action> {
+        let actions = self.scheduler.handle(self.now, event);
+        let told = actions.clone();
+        // Spawned workers join at once, opened streams are open at once: their delays are other events' chance.
+        let mut answers = Vec::new();
+        for action in actions {
+            match action {
+                Action::Spawn(worker) => {
+                    self.workers.insert(worker, VecDeque::new());
+                    answers.push(Event::WorkerJoined(worker));
+                }
+                Action::Open { worker, stream } => answers.push(Event::WorkerOpened { worker, stream }),
+                Action::Assign { worker, task } => self.assigned(worker, task),
+                Action::Leave(worker) if self.workers[&worker].is_empty() => answers.push(self.gone(worker)),
+                Action::Leave(_) | Action::Kill { .. } | Action::Survey { .. } => {}
+                Action::Deliver { member, lease, slot, position } => self.delivered(member, lease, slot, position),
+                Action::Fail { member, reason, .. } => {
+                    self.members.get_mut(&member).expect("told to us").2 = Ended::Failed(reason)
+                }
+                Action::End(member) => self.members.get_mut(&member).expect("told to us").2 = Ended::Whole,
+                Action::StreamFailed { .. } | Action::GiveUp { .. } => panic!("nothing here fails a stream"),
+            }
+        }
+        for answer in answers {
+            self.tell(answer);
+        }
+        told
+    }
+
+    fn assigned(&mut self, worker: WorkerId, task: Task) {
+        assert!(task.rows.hi <= self.extent.rows(task.position.step), "rows of the batch");
+        let told_to_others = self.workers.values().flatten().any(|other| {
+            other.slot == task.slot
+                && (other.position != task.position || (other.rows.lo < task.rows.hi && task.rows.lo < other.rows.hi))
+        });
+        assert!(!told_to_others, "rows that a living worker may still write are not given out again");
+        let rows = usize::try_from(self.extent.rows(task.position.step)).expect("small");
+        let held = self.slab.entry(task.slot).or_insert((task.position, vec![false; rows]));
+        if held.0 != task.position {
+            *held = (task.position, vec![false; rows]);
+        }
+        self.workers.get_mut(&worker).expect("tasks go to living workers").push_back(task);
+    }
+
+    fn delivered(&mut self, member: MemberId, lease: LeaseId, slot: SlotIndex, position: Position) {
+        let (leases, expected, ended) = self.members.get_mut(&member).expect("a batch goes to a member");
+        assert_eq!(*ended, Ended::No, "nothing comes after the end");
+        assert_eq!(position, *expected, "in order, without gaps");
+        let (held, rows) = &self.slab[&slot];
+        assert!(*held == position && rows.iter().all(|done| *done), "the slot holds the whole batch");
+        leases.push(lease);
+        *expected = self.extent.next(position);
+    }
+
+    fn attach(&mut self, until_epoch: u64, leases: u32) {
+        let member = MemberId(self.next_member);
+        self.next_member += 1;
+        self.members.insert(member, (Vec::new(), Position::default(), Ended::No));
+        let from = Position::default();
+        self.tell(Event::MemberJoined { member, stream: STREAM, from, until_epoch: Some(until_epoch), leases });
+    }
+
+    fn pick<T: Copy>(mut items: impl ExactSizeIterator<Item = T>, choice: usize) -> Option<T> {
+        let len = items.len();
+        items.nth(choice.checked_rem(len)?)
+    }
+
+    fn finish_a_task(&mut self, choice: usize) {
+        let busy: Vec<_> = self.workers.iter().filter(|(_, tasks)| !tasks.is_empty()).map(|(id, _)| *id).collect();
+        let Some(worker) = Self::pick(busy.into_iter(), choice) else { return };
+        let task = self.workers.get_mut(&worker).and_then(VecDeque::pop_front).expect("busy");
+        let (held, rows) = self.slab.get_mut(&task.slot).expect("noted when assigned");
+        if *held == task.position {
+            for row in task.rows.lo..task.rows.hi {
+                rows[usize::try_from(row).expect("small")] = true;
+            }
+        }
+        let outcome = if self.poison == Some(task.position) { Err(format!("{}", task.rows)) } else { Ok(()) };
+        self.tell(Event::TaskDone {
+            worker,
+            task: task.id,
+            busy: Duration::from_millis(1 + choice as u64 % 9),
+            outcome,
+        });
+        let leaving = self.scheduler.workers.all().get(&worker).is_some_and(|w| w.phase == Phase::Leaving);
+        if leaving && self.workers.get(&worker).is_some_and(VecDeque::is_empty) {
+            let gone = self.gone(worker);
+            self.tell(gone);
+        }
+    }
+
+    fn gone(&mut self, worker: WorkerId) -> Event {
+        self.workers.remove(&worker);
+        Event::WorkerGone { worker, how: "was killed".to_owned(), last_sample: None }
+    }
+
+    fn kill_a_worker(&mut self, choice: usize) {
+        let all: Vec<_> = self.workers.keys().copied().collect();
+        let Some(worker) = Self::pick(all.into_iter(), choice) else { return };
+        let Event::WorkerGone { worker, how, .. } = self.gone(worker) else { unreachable!() };
+        // Another sample each time: no sample is poison here.
+        let last_sample = Some(format!("sample {:?} of {worker}", self.now));
+        self.tell(Event::WorkerGone { worker, how, last_sample });
+    }
+
+    fn release(&mut self, choice: usize) {
+        let holding: Vec<_> =
+            self.members.iter().flat_map(|(id, (leases, ..))| leases.iter().map(move |lease| (*id, *lease))).collect();
+        let Some((member, lease)) = Self::pick(holding.into_iter(), choice) else { return };
+        self.members.get_mut(&member).expect("holding").0.retain(|held| *held != lease);
+        self.tell(Event::Released { member, lease });
+    }
+
+    fn member_leaves(&mut self, choice: usize) {
+        let all: Vec<_> = self.members.keys().copied().collect();
+        let Some(member) = Self::pick(all.into_iter(), choice) else { return };
+        self.members.remove(&member);
+        self.tell(Event::MemberGone(member));
+    }
+
+    /// Lets everything go well until nothing more happens, and says how each member ended.
+    fn run_out(&mut self) -> Vec<Ended> {
+        for round in 0..100_000 {
+            self.now += Duration::from_secs(6);
+            self.tell(Event::Tick);
+            let busy = self.workers.values().any(|tasks| !tasks.is_empty());
+            let holding = self.members.values().any(|(leases, ..)| !leases.is_empty());
+            if !busy && !holding {
+                return self.members.values().map(|(.., ended)| ended.clone()).collect();
+            }
+            self.finish_a_task(round);
+            self.release(round);
+        }
+        panic!("the world does not come to rest");
+    }
+}
+
+fn extent(samples: u64, batch_size: u32) -> Extent {
+    Extent { samples, batch_size, tail: Tail::Short }
+}
+
+#[test]
+fn a_member_gets_every_batch_and_then_the_end() {
+    let mut world = World::new(4, 2, extent(21, 4));
+    world.attach(3, 2);
+    assert_eq!(world.run_out(), [Ended::Whole]);
+    assert_eq!(world.members[&MemberId(0)].1, Position { epoch: 3, step: 0 });
+}
+
+#[test]
+fn a_batch_that_cannot_be_made_ends_its_member_with_the_lowest_rows_fault() {
+    let mut world = World::new(4, 3, extent(64, 16));
+    world.poison = Some(Position { epoch: 0, step: 2 });
+    world.attach(1, 2);
+    let [Ended::Failed(reason)] = &world.run_out()[..] else { panic!("one member, failed") };
+    assert!(reason.starts_with("rows 0.."), "{reason}");
+    assert_eq!(world.members[&MemberId(0)].1, Position { epoch: 0, step: 2 });
+    world.member_leaves(0);
+    world.poison = None;
+    world.attach(1, 2);
+    assert_eq!(world.run_out(), [Ended::Whole], "the stream itself lives on");
+}
+
+#[test]
+fn a_sample_that_kills_every_worker_fails_its_batch() {
+    let mut world = World::new(2, 1, extent(4, 4));
+    world.attach(1, 1);
+    for _ in 0..DEATHS_MAX {
+        let (&worker, tasks) = world.workers.iter().next().expect("a worker");
+        assert_eq!(tasks.front().map(|task| task.rows.lo), Some(0), "the rows were given out again, lowest first");
+        world.workers.remove(&worker);
+        let last_sample = Some("bad.jpg".to_owned());
+        world.tell(Event::WorkerGone { worker, how: "was killed by signal 11".to_owned(), last_sample });
+        world.now += Duration::from_secs(10);
+        world.tell(Event::Tick);
+    }
+    let Ended::Failed(reason) = &world.members[&MemberId(0)].2 else { panic!("failed") };
+    assert_eq!(reason, "3 worker processes died on reading bad.jpg; the last was killed by signal 11");
+}
+
+#[test]
+fn a_second_member_takes_its_part_of_the_slots_and_both_end() {
+    let mut world = World::new(8, 2, extent(64, 2));
+    world.attach(1, 4);
+    for choice in 0..40 {
+        world.finish_a_task(choice);
+    }
+    world.attach(1, 4);
+    let statuses = world.scheduler.stream_status(STREAM, |_| 0);
+    assert!(statuses.slots.free + statuses.slots.filling >= 4, "half is given up: {:?}", statuses.slots);
+    assert_eq!(world.run_out(), [Ended::Whole, Ended::Whole]);
+}
+
+#[test]
+fn members_beyond_the_slots_are_refused_with_the_remedy() {
+    let mut world = World::new(5, 1, extent(64, 2));
+    world.attach(1, 1);
+    world.attach(1, 1);
+    world.attach(1, 1);
+    let Ended::Failed(reason) = &world.members[&MemberId(2)].2 else { panic!("refused") };
+    assert!(reason.contains("raise --memory"), "{reason}");
+}
+
+#[test]
+fn a_hung_worker_is_killed_and_its_rows_wait_for_its_end() {
+    let mut world = World::new(4, 1, extent(8, 4));
+    world.attach(1, 1);
+    world.now += Duration::from_secs(31);
+    let actions = world.tell(Event::Tick);
+    let Some(Action::Kill { worker, .. }) = actions.iter().find(|action| matches!(action, Action::Kill { .. })) else {
+        panic!("killed: {actions:?}")
+    };
+    assert!(!actions.iter().any(|action| matches!(action, Action::Assign { .. })), "not before it is reaped");
+    world.workers.remove(worker);
+    world.tell(Event::WorkerGone { worker: *worker, how: "was killed".to_owned(), last_sample: None });
+    assert_eq!(world.run_out(), [Ended::Whole]);
+}
+
+#[test]
+fn workers_that_never_start_are_given_up_on() {
+    let mut scheduler = Scheduler::new(1);
+    let mut now = Duration::ZERO;
+    let mut actions = scheduler.handle(now, Event::StreamAdded(STREAM));
+    for _ in 0..100 {
+        if let Some(Action::GiveUp { reason }) = actions.iter().find(|action| matches!(action, Action::GiveUp { .. })) {
+            assert_eq!(reason, "3 worker processes ended before they could start; the last exited with code 127");
+            return;
+        }
+        let spawned = actions.iter().find_map(|action| match action {
+            Action::Spawn(worker) => Some(*worker),
+            _ => None,
+        });
+        now += Duration::from_secs(1);
+        let event = spawned.map_or(Event::Tick, |worker| Event::WorkerGone {
+            worker,
+            how: "exited with code 127".to_owned(),
+            last_sample: None,
+        });
+        actions = scheduler.handle(now, event);
+    }
+    panic!("it tries for ever");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever happens in whatever order, the invariants hold, every batch that is delivered is whole and in order,
+    /// and once nothing goes wrong any more every member gets all it asked for.
+    #[test]
+    fn any_order_of_events_delivers_every_batch(
+        slots in 2_u32..12,
+        workers in 1_u32..5,
+        samples in 1_u64..60,
+        batch_size in 1_u32..9,
+        events in proptest::collection::vec((0_u8..12, 0_usize..64), 0..200),
+    ) {
+        let mut world = World::new(slots, workers, extent(samples, batch_size));
+        world.attach(2, 3);
+        for (kind, choice) in events {
+            world.now += Duration::from_millis(choice as u64 * 7);
+            match kind {
+                0..=4 => world.finish_a_task(choice),
+                5..=7 => world.release(choice),
+                8 => world.kill_a_worker(choice),
+                9 => drop(world.tell(Event::Scaled(1 + u32::try_from(choice % 5).expect("small")))),
+                10 => world.attach(1 + choice as u64 % 3, 1 + u32::try_from(choice % 4).expect("small")),
+                _ => world.member_leaves(choice),
+            }
+        }
+        for ended in world.run_out() {
+            prop_assert!(
+                matches!(&ended, Ended::Whole) || matches!(&ended, Ended::Failed(reason) if reason.contains("raise --memory")),
+                "{ended:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The worker processes: wanted, starting, joined, leaving, killed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use batchmill_protocol::message::{StreamId, TaskId, WorkerId};
+
+use super::Action;
+
+/// How long a new worker may take to join its line.
+const JOIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a leaving worker may take to finish and exit.
+const LEAVE_LIMIT: Duration = Duration::from_secs(30);
+
+/// The least time that a task may take before its worker counts as hung.
+const TASK_LIMIT_MIN: Duration = Duration::from_secs(30);
+
+/// How many times its expected time a task may take.
+const TASK_LIMIT_FACTOR: u32 = 20;
+
+/// The pause after the first worker that died before it had done anything; doubled with each further one.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// The longest such pause.
+const BACK_OFF_MAX: Duration = Duration::from_secs(5);
+
+/// Workers that may die before any has ever joined.
+const FALSE_STARTS_MAX: u32 = 3;
+
+/// Where a worker is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its process is being started.
+    Starting,
+    /// It takes tasks.
+    Joined,
+    /// It finishes what it has and takes no more.
+    Leaving,
+    /// It was killed and is not yet reaped.
+    Killed,
+}
+
+/// One worker process.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) phase: Phase,
+    /// Since when it is in this phase.
+    since: Duration,
+    /// Streams it is ready for.
+    pub(super) open: BTreeSet<StreamId>,
+    /// Its tasks, in the order it works on them.
+    pub(super) tasks: VecDeque<TaskId>,
+    /// When the first of them must be done.
+    deadline: Option<Duration>,
+    limit: Duration,
+    pub(super) tasks_done: u64,
+}
+
+/// All workers.
+#[derive(Debug)]
+pub(super) struct Workers {
+    all: BTreeMap<WorkerId, Worker>,
+    wanted: u32,
+    next: u32,
+    /// Workers in a row that died before they had done anything.
+    false_starts: u32,
+    spawn_not_before: Duration,
+    ever_joined: bool,
+}
+
+impl Workers {
+    pub(super) fn new(wanted: u32) -> Self {
+        Self {
+            all: BTreeMap::new(),
+            wanted,
+            next: 0,
+            false_starts: 0,
+            spawn_not_before: Duration::ZERO,
+            ever_joined: false,
+        }
+    }
+
+    pub(super) fn wanted(&self) -> u32 {
+        self.wanted
+    }
+
+    pub(super) fn want(&mut self, wanted: u32) {
+        self.wanted = wanted;
+    }
+
+    pub(super) fn all(&self) -> &BTreeMap<WorkerId, Worker> {
+        &self.all
+    }
+
+    /// Workers that take work, oldest first.
+    pub(super) fn joined(&self) -> impl Iterator<Item = WorkerId> + '_ {
+        self.all.iter().filter(|(_, worker)| worker.phase == Phase::Joined).map(|(&id, _)| id)
+    }
+
+    /// Notes that a worker takes tasks; `false` when it is not one that was starting.
+    pub(super) fn join(&mut self, now: Duration, id: WorkerId) -> bool {
+        match self.all.get_mut(&id) {
+            Some(worker) if worker.phase == Phase::Starting => {
+                worker.enter(now, Phase::Joined);
+                self.ever_joined = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes that a worker is ready for a stream.
+    pub(super) fn opened(&mut self, id: WorkerId, stream: StreamId) {
+        if let Some(worker) = self.all.get_mut(&id) {
+            worker.open.insert(stream);
+        }
+    }
+
+    /// Notes a task given to a worker, to be done within a limit that follows from the time `expected`.
+    pub(super) fn begin(&mut self, now: Duration, id: WorkerId, task: TaskId, expected: Duration) {
+        let worker = self.all.get_mut(&id).expect("tasks go to workers that are there");
+        worker.limit = TASK_LIMIT_MIN.max(expected * TASK_LIMIT_FACTOR);
+        worker.tasks.push_back(task);
+        if worker.tasks.len() == 1 {
+            worker.deadline = Some(now + worker.limit);
+        }
+    }
+
+    /// Notes a task's end; `false` when the worker did not have it.
+    pub(super) fn finish(&mut self, now: Duration, id: WorkerId, task: TaskId) -> bool {
+        let Some(worker) = self.all.get_mut(&id) else { return false };
+        let Some(place) = worker.tasks.iter().position(|&own| own == task) else { return false };
+        worker.tasks.remove(place);
+        worker.tasks_done += 1;
+        worker.deadline = (!worker.tasks.is_empty()).then_some(now + worker.limit);
+        self.false_starts = 0;
+        true
+    }
+
+    /// Takes a reaped worker out of the table.
+    pub(super) fn remove(
+        &mut self,
+        now: Duration,
+        id: WorkerId,
+        how: &str,
+        actions: &mut Vec<Action>,
+    ) -> Option<Worker> {
+        let worker = self.all.remove(&id)?;
+        if worker.tasks_done == 0 && worker.phase != Phase::Leaving {
+            self.false_starts += 1;
+            let doublings = (self.false_starts - 1).min(16);
+            self.spawn_not_before = now + (BACK_OFF * 2_u32.pow(doublings)).min(BACK_OFF_MAX);
+            if !self.ever_joined && self.false_starts == FALSE_STARTS_MAX {
+                let reason =
+                    format!("{FALSE_STARTS_MAX} worker processes ended before they could start; the last {how}");
+                actions.push(Action::GiveUp { reason });
+            }
+        }
+        Some(worker)
+    }
+
+    /// Starts, sends away and kills workers as wishes and limits call for.
+    pub(super) fn keep_up(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        for (&id, worker) in &mut self.all {
+            if let Some(why) = worker.overdue(now) {
+                worker.enter(now, Phase::Killed);
+                actions.push(Action::Kill { worker: id, why });
+            }
+        }
+        let wanted = usize::try_from(self.wanted).expect("a usize has at least 32 bits");
+        let mut active: Vec<WorkerId> = self
+            .all
+            .iter()
+            .filter(|(_, worker)| matches!(worker.phase, Phase::Starting | Phase::Joined))
+            .map(|(&id, _)| id)
+            .collect();
+        while active.len() > wanted
+            && let Some(newest) = active.pop()
+        {
+            let worker = self.all.get_mut(&newest).expect("listed above");
+            if worker.phase == Phase::Starting {
+                // It has no line yet on which it could be told.
+                worker.enter(now, Phase::Killed);
+                actions.push(Action::Kill { worker: newest, why: "it is no longer wanted".to_owned() });
+            } else {
+                worker.enter(now, Phase::Leaving);
+                actions.push(Action::Leave(newest));
+            }
+        }
+        while active.len() < wanted && now >= self.spawn_not_before {
+            let id = WorkerId(self.next);
+            self.next += 1;
+            self.all.insert(id, Worker::new(now));
+            active.push(id);
+            actions.push(Action::Spawn(id));
+        }
+    }
+}
+
+impl Worker {
+    fn new(now: Duration) -> Self {
+        Self {
+            phase: Phase::Starting,
+            since: now,
+            open: BTreeSet::new(),
+            tasks: VecDeque::new(),
+            deadline: None,
+            limit: TASK_LIMIT_MIN,
+            tasks_done: 0,
+        }
+    }
+
+    fn enter(&mut self, now: Duration, phase: Phase) {
+        self.phase = phase;
+        self.since = now;
+    }
+
+    /// Why the worker must be killed, if it must.
+    fn overdue(&self, now: Duration) -> Option<String> {
+        let waited = now.saturating_sub(self.since);
+        let late = self.deadline.is_some_and(|deadline| now >= deadline);
+        match self.phase {
+            Phase::Starting if waited >= JOIN_LIMIT => {
+                Some(format!("it did not start within {} s", JOIN_LIMIT.as_secs()))
+            }
+            Phase::Leaving if waited >= LEAVE_LIMIT => {
+                Some(format!("it did not leave within {} s", LEAVE_LIMIT.as_secs()))
+            }
+            Phase::Joined | Phase::Leaving if late => {
+                Some(format!("one range of samples took longer than {} s", self.limit.as_secs()))
+            }
+            _ => None,
+        }
+    }
+}

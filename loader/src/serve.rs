@@ -1,0 +1,138 @@
+//! `loader serve`: checks what was asked for, takes the address, and runs the daemon with its threads around it.
+
+use std::thread;
+
+use batchmill_datasets::registry::Registry;
+use batchmill_protocol::message::StreamDescription;
+use batchmill_protocol::slab::{self, SlabError};
+use crossbeam::channel::{self, Sender};
+use serde::Serialize;
+use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::cli::Serve;
+use crate::config::Config;
+use crate::daemon::{Daemon, HAPPENINGS_MAX, Happening};
+use crate::error::Failure;
+use crate::front_door::{self, Door};
+use crate::output;
+use crate::supervisor;
+
+/// Serves until asked to stop.
+pub(crate) fn serve(arguments: &Serve, registry: Registry) -> Result<(), Failure> {
+    let config = Config::read(arguments, &registry)?;
+    // From here on only workers need to know datasets.
+    drop(registry);
+    let available_bytes = slab::available_bytes();
+    if config.memory_bytes > available_bytes {
+        return Err(SlabError::NoMemory { needed_bytes: config.memory_bytes, available_bytes }.into());
+    }
+    let door = Door::open(&config.socket)?;
+    // ipc-channel makes a socket for each new line in the temporary folder, and leaves it there when killed. In a
+    // folder of ours the next daemon clears it.
+    tempfile::env::override_temp_dir(door.lines()).map_err(|other| {
+        format!("the temporary folder was set to {} before the loader could set its own", other.display())
+    })?;
+
+    let (happenings, inbox) = channel::bounded(HAPPENINGS_MAX);
+    let (requests, requested) = mpsc::channel(supervisor::REQUESTS_MAX);
+    let listener = door.listener()?;
+    let io = thread::Builder::new().name("io".to_owned()).spawn(move || run_io(listener, requested, &happenings))?;
+
+    let say_ready = ready_line(arguments, &config);
+    let mut daemon = Daemon::new(&config.streams, config.workers, config.memory_bytes, inbox, requests, say_ready)?;
+    let ended = daemon.run();
+    // The files go before the connections, which end with the daemon: a client that sees us gone sees nothing of us.
+    drop(door);
+    drop(daemon);
+    match io.join() {
+        Ok(Ok(())) => Ok(ended?),
+        Ok(Err(error)) => ended.map_err(Failure::from).and(Err(error.into())),
+        Err(_) => Err("the loader's I/O thread panicked".into()),
+    }
+}
+
+/// Runs front door, supervisor and signals until the daemon drops the supervisor's requests.
+fn run_io(
+    listener: std::os::unix::net::UnixListener,
+    requests: mpsc::Receiver<supervisor::Request>,
+    happenings: &Sender<Happening>,
+) -> std::io::Result<()> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let supervised = supervisor::supervise(requests, happenings.clone());
+        tokio::select! {
+            () = supervised => Ok(()),
+            ended = front_door::serve(listener, happenings.clone()) => ended,
+            ended = hear_signals(happenings.clone()) => ended,
+        }
+    })
+}
+
+/// Passes on each signal that asks for the end.
+async fn hear_signals(happenings: Sender<Happening>) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hang_up.recv() => {}
+        }
+        let _ = happenings.send(Happening::Stop);
+    }
+}
+
+#[derive(Serialize)]
+struct Ready {
+    address: String,
+    workers: u32,
+    pid: u32,
+    streams: Vec<ReadyStream>,
+}
+
+#[derive(Serialize)]
+struct ReadyStream {
+    name: String,
+    samples: u64,
+    classes: usize,
+    batches: u64,
+    fields: Vec<String>,
+}
+
+/// Prints the one line that says the loader is ready.
+fn ready_line(arguments: &Serve, config: &Config) -> impl FnOnce(&[StreamDescription]) + 'static {
+    let (json, workers, address) = (arguments.json, config.workers, config.socket.display().to_string());
+    move |streams| {
+        let stream = |stream: &StreamDescription| ReadyStream {
+            name: stream.name.clone(),
+            samples: stream.extent.samples,
+            classes: stream.classes.len(),
+            batches: stream.extent.steps(),
+            fields: stream.fields.iter().map(ToString::to_string).collect(),
+        };
+        let streams = streams.iter().map(stream).collect();
+        let ready = Ready { address, workers, pid: std::process::id(), streams };
+        let printed = if json { output::json(&ready) } else { output::line(&ready.to_string()) };
+        if let Err(error) = printed {
+            eprintln!("nobody reads standard output: {error}");
+        }
+    }
+}
+
+impl std::fmt::Display for Ready {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ready at {} with {} workers: ", self.address, self.workers)?;
+        for (place, stream) in self.streams.iter().enumerate() {
+            let separator = if place == 0 { "" } else { "; " };
+            write!(f, "{separator}`{}` {} samples", stream.name, stream.samples)?;
+            if stream.classes > 0 {
+                write!(f, " in {} classes", stream.classes)?;
+            }
+            write!(f, ", {} batches of {}", stream.batches, stream.fields.join(", "))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,160 @@
+//! Child processes: start them, hear their standard error, end them, reap them.
+//!
+//! All of it runs on one long-lived thread, because a child's parent-death signal is tied to the thread that started
+//! it. A child is never forked without exec: nothing of this process is inherited but its standard streams, of which
+//! standard input is the life-line.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::thread;
+
+use batchmill_protocol::fd;
+use batchmill_protocol::message::{WorkerHello, WorkerId, WorkerLine};
+use batchmill_protocol::slab::Telemetry;
+use crossbeam::channel::Sender;
+use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::daemon::Happening;
+use crate::error::report;
+use crate::peer;
+
+/// Requests that may wait for the supervisor; the scheduler never has more workers in hand.
+pub(crate) const REQUESTS_MAX: usize = 4096;
+
+/// What the daemon asks of the supervisor.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Start a worker under this number.
+    Spawn(WorkerId),
+    /// Kill that worker.
+    Kill(WorkerId),
+}
+
+/// What the daemon holds of a started worker.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) pid: u32,
+    /// Its end makes the worker exit; slabs travel on it.
+    pub(crate) life_line: UnixStream,
+    /// What the worker is making, also after its death.
+    pub(crate) telemetry: Telemetry,
+}
+
+/// Serves requests until the daemon drops its end.
+pub(crate) async fn supervise(mut requests: mpsc::Receiver<Request>, happenings: Sender<Happening>) {
+    let mut kills = std::collections::HashMap::new();
+    while let Some(request) = requests.recv().await {
+        match request {
+            Request::Spawn(worker) => {
+                let (kill, killed) = oneshot::channel();
+                match start(worker, &happenings) {
+                    Ok(started) => {
+                        kills.insert(worker, kill);
+                        tokio::spawn(watch(worker, started, killed, happenings.clone()));
+                    }
+                    Err(error) => {
+                        let how = format!("could not be started: {}", report(&error));
+                        // The daemon waits for both ends of a worker's life.
+                        let _ = happenings.send(Happening::WorkerReaped { worker, how });
+                        let _ = happenings.send(Happening::WorkerSilent(worker));
+                    }
+                }
+            }
+            Request::Kill(worker) => {
+                if let Some(kill) = kills.remove(&worker) {
+                    // The child may be gone already.
+                    let _ = kill.send(());
+                }
+            }
+        }
+        kills.retain(|_, kill: &mut oneshot::Sender<()>| !kill.is_closed());
+    }
+}
+
+struct Running {
+    child: Child,
+    stderr: ChildStderr,
+    line: String,
+}
+
+fn start(worker: WorkerId, happenings: &Sender<Happening>) -> io::Result<Running> {
+    let (life_line, theirs) = UnixStream::pair()?;
+    let (telemetry, page) = Telemetry::create()?;
+    let (server, line) = IpcOneShotServer::<WorkerLine>::new()?;
+    // This very program, also when its file has been replaced meanwhile.
+    let mut child = Command::new("/proc/self/exe")
+        .arg0("loader")
+        .arg("worker")
+        .stdin(OwnedFd::from(theirs))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        // Ctrl-C in the terminal is for the daemon, which ends its workers in order.
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()?;
+    let pid = child.id().ok_or_else(|| io::Error::other("it ended at once"))?;
+    let stderr = child.stderr.take().ok_or_else(|| io::Error::other("it has no standard error"))?;
+    life_line.set_write_timeout(Some(peer::WRITE_TIMEOUT))?;
+    fd::send(&life_line, &WorkerHello { line: line.clone() }, Some(page.as_fd())).map_err(io::Error::other)?;
+    let started = Started { pid, life_line, telemetry };
+    let _ = happenings.send(Happening::WorkerStarted { worker, started });
+    let listener = happenings.clone();
+    thread::Builder::new().name(format!("line of worker {worker}")).spawn(move || {
+        peer::hear_worker(worker, server, &listener);
+    })?;
+    Ok(Running { child, stderr, line })
+}
+
+/// Forwards a worker's words and, when it has ended, says how.
+async fn watch(worker: WorkerId, running: Running, killed: oneshot::Receiver<()>, happenings: Sender<Happening>) {
+    let Running { mut child, stderr, line } = running;
+    let log = tokio::spawn(forward(worker, stderr));
+    let status = tokio::select! {
+        status = child.wait() => status,
+        Ok(()) = killed => {
+            // An error here means that it has ended by itself.
+            let _ = child.start_kill();
+            child.wait().await
+        }
+    };
+    let how = status.map_or_else(|error| format!("was lost: {error}"), how_it_ended);
+    // What it said last is on its way; a grandchild that holds the pipe must not keep us.
+    let _ = tokio::time::timeout(peer::LAST_WORDS, log).await;
+    // If it died before it joined its line, the thread that awaits it there must be let go.
+    drop(IpcSender::<WorkerLine>::connect(line));
+    let _ = happenings.send(Happening::WorkerReaped { worker, how });
+}
+
+async fn forward(worker: WorkerId, stderr: ChildStderr) {
+    let mut lines = BufReader::new(stderr).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        eprintln!("worker {worker}: {line}");
+    }
+}
+
+/// Writes how a process ended: `was killed by signal 9 (SIGKILL)`, `exited with code 3`.
+fn how_it_ended(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => {
+            let name = match signal {
+                4 => " (SIGILL)",
+                6 => " (SIGABRT)",
+                7 => " (SIGBUS)",
+                8 => " (SIGFPE)",
+                9 => " (SIGKILL, by hand or for want of memory)",
+                11 => " (SIGSEGV)",
+                15 => " (SIGTERM)",
+                _ => "",
+            };
+            format!("was killed by signal {signal}{name}")
+        }
+        (None, Some(code)) => format!("exited with code {code}"),
+        (None, None) => "ended".to_owned(),
+    }
+}

@@ -1,0 +1,180 @@
+//! The other side: what `loader worker` does. It fills the rows it is told to, and knows nothing else.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use batchmill_datasets::pipeline::{Pipeline, RowSink};
+use batchmill_datasets::registry::Registry;
+use batchmill_datasets::source::Index;
+use batchmill_datasets::spec::StreamSpec;
+use batchmill_protocol::fd;
+use batchmill_protocol::message::{
+    FromWorker, SlabHandOver, SlotIndex, StreamId, Survey, Task, ToWorker, WorkerHello, WorkerLine,
+};
+use batchmill_protocol::slab::{Layout, RowRecord, SlabWriter, SlotHeader, Telemetry};
+use batchmill_protocol::tensor::FieldSpec;
+use ipc_channel::ipc::{self, IpcSender, IpcSharedMemory};
+
+use crate::error::{Failure, report};
+
+/// How long a slab that was announced may take to arrive.
+const SLAB_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Slabs that may arrive before they are announced.
+const SLABS_MAX: usize = 1024;
+
+/// The kernel's leaning, -1000 to 1000, to end this process first when memory runs out: a worker is replaced, a
+/// trainer is not.
+const OOM_SCORE_ADJ: &str = "500";
+
+/// Fills rows until the daemon says to leave or is gone.
+pub(crate) fn work(registry: &Registry) -> Result<(), Failure> {
+    // Before anything else: should the daemon's thread be gone already, the life-line tells.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    let life_line = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let (hello, page) = fd::receive::<WorkerHello>(&life_line)
+        .map_err(|error| format!("`loader worker` is started by `loader serve` alone: {}", report(&error)))?;
+    let mut telemetry = Telemetry::open(page.ok_or("the daemon's hello came without its page")?)?;
+    // Both are for comfort: a system without them loses a name in `ps`, or a preference. Raising the score needs no
+    // privilege.
+    let _ = fs::write("/proc/self/comm", "loader worker");
+    let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ);
+
+    let (slab_sender, slabs) = mpsc::sync_channel(SLABS_MAX);
+    thread::Builder::new().name("life-line".to_owned()).spawn(move || hold(&life_line, &slab_sender))?;
+
+    let (to_worker, tasks) = ipc::channel()?;
+    let (answers, from_worker) = ipc::channel()?;
+    IpcSender::connect(hello.line)?.send(WorkerLine { to_worker, from_worker })?;
+
+    let mut streams = BTreeMap::new();
+    // No deadline: the life-line ends this process when the daemon ends.
+    while let Ok(message) = tasks.recv() {
+        let answer = match message {
+            ToWorker::Survey { stream, spec } => {
+                FromWorker::Surveyed { stream, survey: survey(registry, &spec).map_err(|error| report(&*error)) }
+            }
+            ToWorker::Open { stream, spec, index, fields, slots } => {
+                let opened = Stream::open(registry, &spec, index, fields, slots, stream, &slabs);
+                let outcome = opened.map(|opened| drop(streams.insert(stream, opened)));
+                FromWorker::Opened { stream, outcome: outcome.map_err(|error| report(&*error)) }
+            }
+            ToWorker::Task(task) => {
+                let start = Instant::now();
+                let stream = streams.get_mut(&task.stream).ok_or("the daemon gave a task of an unopened stream")?;
+                let outcome = stream.fill(&task, &mut telemetry);
+                telemetry.note("");
+                let busy_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+                FromWorker::Done { task: task.id, busy_us, outcome }
+            }
+            ToWorker::Leave => return Ok(()),
+        };
+        answers.send(answer)?;
+    }
+    Ok(())
+}
+
+/// Takes slabs from the life-line until it ends, and this process with it.
+#[expect(clippy::exit, reason = "the daemon is gone: whatever this process is doing, nobody wants it any more")]
+fn hold(life_line: &UnixStream, slabs: &SyncSender<(StreamId, OwnedFd)>) {
+    while let Ok((SlabHandOver { stream }, Some(slab))) = fd::receive(life_line) {
+        if slabs.send((stream, slab)).is_err() {
+            break;
+        }
+    }
+    std::process::exit(0);
+}
+
+/// Reads a stream's index and its first sample.
+fn survey(registry: &Registry, spec: &str) -> Result<Survey, Failure> {
+    let spec: StreamSpec = serde_json::from_str(spec)?;
+    let index = registry.index(&spec)?;
+    let shared = (!index.is_empty()).then(|| IpcSharedMemory::from_bytes(&index));
+    let pipeline = registry.open(&spec, Index::from(index))?;
+    Ok(Survey {
+        index: shared,
+        fields: pipeline.survey()?,
+        samples: pipeline.extent().samples,
+        classes: pipeline.classes().to_vec(),
+        spec_hash: pipeline.spec_hash(),
+    })
+}
+
+/// One stream, open and mapped.
+struct Stream {
+    id: StreamId,
+    pipeline: Pipeline,
+    fields: Vec<FieldSpec>,
+    slab: SlabWriter,
+}
+
+impl Stream {
+    fn open(
+        registry: &Registry,
+        spec: &str,
+        index: Option<IpcSharedMemory>,
+        fields: Vec<FieldSpec>,
+        slots: u32,
+        id: StreamId,
+        slabs: &Receiver<(StreamId, OwnedFd)>,
+    ) -> Result<Self, Failure> {
+        let (stream, slab) = slabs.recv_timeout(SLAB_TIMEOUT)?;
+        if stream != id {
+            return Err(format!("the memory of stream {stream} came where that of {id} was announced").into());
+        }
+        let spec: StreamSpec = serde_json::from_str(spec)?;
+        let index = index.map_or_else(|| Index::from(Vec::new()), |index| Index::new(Shared(Arc::new(index))));
+        let pipeline = registry.open(&spec, index)?;
+        let layout = Layout::new(&fields, spec.batch_size, slots)?;
+        Ok(Self { id, pipeline, fields, slab: SlabWriter::open(slab, layout)? })
+    }
+
+    fn fill(&mut self, task: &Task, telemetry: &mut Telemetry) -> Result<(), String> {
+        if !self.slab.layout().holds(task.slot, task.rows) {
+            return Err(format!("the daemon asked for {} of slot {}, which are not there", task.rows, task.slot));
+        }
+        if task.rows.lo == 0 {
+            let extent = self.pipeline.extent();
+            let (rows, padding) = (extent.rows(task.position.step), extent.padding(task.position.step));
+            let header = SlotHeader { stream: self.id, position: task.position, rows, padding };
+            self.slab.write_header(task.slot, &header);
+        }
+        let mut rows = SlotRows { slab: &mut self.slab, slot: task.slot, telemetry };
+        let filled = self.pipeline.fill(&self.fields, task.position, task.rows, &mut rows);
+        filled.map_err(|error| report(&error))
+    }
+}
+
+/// The rows of a slot as the pipeline sees them.
+struct SlotRows<'a> {
+    slab: &'a mut SlabWriter,
+    slot: SlotIndex,
+    telemetry: &'a mut Telemetry,
+}
+
+impl RowSink for SlotRows<'_> {
+    fn start(&mut self, row: u32, index: u64, padding: bool, name: &str) {
+        self.telemetry.note(name);
+        self.slab.write_record(self.slot, row, RowRecord { index, padding });
+    }
+
+    fn row(&mut self, row: u32, field: usize) -> &mut [u8] {
+        self.slab.row_mut(self.slot, field, row)
+    }
+}
+
+/// An index in memory that all workers share.
+struct Shared(Arc<IpcSharedMemory>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
