@@ -1,0 +1,398 @@
+//! A trained model on disk: a folder that is replaced whole, so that a kill leaves the old one or the new one.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `model.safetensors` | the parameters, under the names `trainer summary` prints; a linear layer's weight is `[inputs, outputs]` |
+//! | `model.toml` | the model file, as it was given to `trainer fit` |
+//! | `checkpoint.json` | [`About`]: stream, position, classes, input, optimizer, metrics |
+//!
+//! The optimizer's state is not in it.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use batchmill_protocol::position::Position;
+use batchmill_protocol::tensor::FieldSpec;
+use burn::module::Module;
+use burn::tensor::Device;
+use burn_store::{ModuleSnapshot, SafetensorsStore, SafetensorsStoreError};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::config::{ConfigError, ModelSpec};
+use crate::metrics::Score;
+use crate::model::{ModelError, Sequential};
+use crate::optimizer::OptimizerKind;
+use crate::shape::ImageShape;
+
+/// The version of the folder's contents.
+pub const FORMAT: u32 = 1;
+
+const PARAMETERS: &str = "model.safetensors";
+const MODEL: &str = "model.toml";
+const ABOUT: &str = "checkpoint.json";
+
+/// What a checkpoint says about itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct About {
+    /// [`FORMAT`] of the trainer that wrote it.
+    pub format: u32,
+    /// The stream it was trained on.
+    pub stream: String,
+    /// The hash of that stream's spec and data.
+    pub spec_hash: String,
+    /// The seed of that stream's order and augmentation.
+    pub stream_seed: u64,
+    /// The seed of the initial parameters and of dropout.
+    pub seed: u64,
+    /// The first batch that it was not trained on.
+    pub position: Position,
+    /// Class names in label order; empty when the dataset has none.
+    pub classes: Vec<String>,
+    /// The images it was trained on.
+    pub input: FieldSpec,
+    /// What it learned with.
+    pub optimizer: OptimizerKind,
+    /// The learning rate.
+    pub lr: f64,
+    /// How well it did.
+    pub metrics: Metrics,
+}
+
+/// How well a model did in the last epoch before its checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// The mean loss of a sample while training.
+    pub train_loss: f64,
+    /// On the stream of `--eval`, if there was one.
+    pub test: Option<Score>,
+}
+
+/// Why a checkpoint cannot be written or read.
+#[derive(Debug, Error)]
+pub enum CheckpointError {
+    /// There is something else in its place.
+    #[error("write a checkpoint to {}: it exists and is no checkpoint: choose another --out", dir.display())]
+    Occupied {
+        /// Where.
+        dir: PathBuf,
+    },
+    /// There is none.
+    #[error("read the checkpoint {}: it has no {file}: name a folder that `trainer fit --out` wrote", dir.display())]
+    Missing {
+        /// Where.
+        dir: PathBuf,
+        /// The first file that is not there.
+        file: &'static str,
+    },
+    /// The system does not let us.
+    #[error("{doing} {}", path.display())]
+    Io {
+        /// `write`, `read`, `replace`.
+        doing: &'static str,
+        /// What.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of it does not hold what it should.
+    #[error("read {}: it is damaged, or was changed by hand: train again, or take another checkpoint", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It is of another trainer.
+    #[error("read {}: it has format {found}, this trainer reads {FORMAT}: use the trainer that wrote it", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// The parameters cannot be taken from the device.
+    #[error("collect the model's parameters")]
+    Collect(#[source] SafetensorsStoreError),
+    /// Its model file is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Its model does not fit its own input.
+    #[error("rebuild the model of the checkpoint")]
+    Model(#[from] ModelError),
+}
+
+/// A model that was read back.
+#[derive(Debug)]
+pub struct Restored {
+    /// The model, on the device asked for.
+    pub model: Sequential,
+    /// Its file.
+    pub spec: ModelSpec,
+    /// The shape of the images it takes.
+    pub input: ImageShape,
+    /// The rest.
+    pub about: About,
+}
+
+/// A folder that may become a checkpoint.
+#[derive(Clone, Debug)]
+pub struct Target {
+    dir: PathBuf,
+}
+
+impl Target {
+    /// Makes sure, before any training, that a checkpoint can be written to `dir`.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Occupied`] when something else is there, [`CheckpointError::Io`] when it cannot be made.
+    pub fn prepare(dir: &Path) -> Result<Self, CheckpointError> {
+        let occupied = || CheckpointError::Occupied { dir: dir.to_path_buf() };
+        let target = Self { dir: dir.to_path_buf() };
+        if dir.file_name().is_none() || dir.is_file() {
+            return Err(occupied());
+        }
+        if dir.is_dir() {
+            let mut entries = fs::read_dir(dir).map_err(io_error("read", dir))?;
+            if entries.next().is_some() && !dir.join(ABOUT).is_file() {
+                return Err(occupied());
+            }
+        }
+        // Made once now, so that a folder that cannot be written is found before hours of training.
+        let partial = target.partial();
+        remove_dir(&partial)?;
+        fs::create_dir_all(&partial).map_err(io_error("write", &partial))?;
+        remove_dir(&partial)?;
+        Ok(target)
+    }
+
+    /// Where the checkpoint is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Replaces the checkpoint by this model, whose file read `model_text`.
+    ///
+    /// # Errors
+    /// When a file cannot be written; the old checkpoint is then still there.
+    pub fn save(&self, model: &Sequential, model_text: &str, about: &About) -> Result<(), CheckpointError> {
+        let partial = self.partial();
+        remove_dir(&partial)?;
+        fs::create_dir_all(&partial).map_err(io_error("write", &partial))?;
+        write(&partial.join(PARAMETERS), &parameters(model)?)?;
+        write(&partial.join(MODEL), model_text.as_bytes())?;
+        let about = serde_json::to_vec_pretty(about).expect("numbers and strings have a JSON form");
+        write(&partial.join(ABOUT), &about)?;
+        File::open(&partial).and_then(|dir| dir.sync_all()).map_err(io_error("write", &partial))?;
+        put_in_place(&partial, &self.dir).map_err(io_error("replace", &self.dir))?;
+        remove_dir(&partial)
+    }
+
+    /// Where the files are until all of them are written; hidden, beside the checkpoint, on the same file system.
+    fn partial(&self) -> PathBuf {
+        let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
+        self.dir.with_file_name(format!(".{name}.partial"))
+    }
+}
+
+/// Reads a checkpoint back.
+///
+/// # Errors
+/// [`CheckpointError::Missing`] when a file is not there; [`CheckpointError::Damaged`], [`CheckpointError::Format`] and
+/// those of the model file when one cannot be used.
+pub fn load(dir: &Path, device: &Device) -> Result<Restored, CheckpointError> {
+    for file in [ABOUT, MODEL, PARAMETERS] {
+        if !dir.join(file).is_file() {
+            return Err(CheckpointError::Missing { dir: dir.to_path_buf(), file });
+        }
+    }
+    let about = read_about(&dir.join(ABOUT))?;
+    let (spec, _) = ModelSpec::read(&dir.join(MODEL))?;
+    let input = ImageShape::from_extents(&about.input.shape.0)
+        .ok_or_else(|| damaged(&dir.join(ABOUT))("`input` is not the shape of an image".into()))?;
+    let mut model = Sequential::build(&spec, input, device)?;
+    let path = dir.join(PARAMETERS);
+    let bytes = fs::read(&path).map_err(io_error("read", &path))?;
+    let mut store = SafetensorsStore::from_bytes(Some(bytes)).skip_enum_variants(true);
+    model.load_from(&mut store).map_err(|error| damaged(&path)(error.into()))?;
+    Ok(Restored { model, spec, input, about })
+}
+
+fn read_about(path: &Path) -> Result<About, CheckpointError> {
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let text = fs::read(path).map_err(io_error("read", path))?;
+    let Format { format } = serde_json::from_slice(&text).map_err(|error| damaged(path)(error.into()))?;
+    if format != FORMAT {
+        return Err(CheckpointError::Format { path: path.to_path_buf(), found: format });
+    }
+    serde_json::from_slice(&text).map_err(|error| damaged(path)(error.into()))
+}
+
+fn parameters(model: &Sequential) -> Result<Vec<u8>, CheckpointError> {
+    let mut store = SafetensorsStore::from_bytes(None).skip_enum_variants(true);
+    model.valid().save_into(&mut store).map_err(CheckpointError::Collect)?;
+    store.get_bytes().map_err(CheckpointError::Collect)
+}
+
+/// Makes `new` be `dir` in one step. What was `dir`, if anything, is `new` afterwards.
+fn put_in_place(new: &Path, dir: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+    if !dir.exists() {
+        return fs::rename(new, dir);
+    }
+    match renameat_with(CWD, new, CWD, dir, RenameFlags::EXCHANGE) {
+        // Some file systems, such as NFS, cannot exchange: then there is a moment without a checkpoint, and a kill in
+        // it leaves the old one under this name.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            let old = new.with_extension("old");
+            fs::rename(dir, &old)?;
+            fs::rename(new, dir)?;
+            fs::rename(&old, new)
+        }
+        exchanged => Ok(exchanged?),
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+    let written = File::create(path).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.map_err(io_error("write", path))
+}
+
+fn remove_dir(dir: &Path) -> Result<(), CheckpointError> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", dir)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
+    move |source| CheckpointError::Io { doing, path: path.to_path_buf(), source }
+}
+
+fn damaged(path: &Path) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> CheckpointError {
+    move |source| CheckpointError::Damaged { path: path.to_path_buf(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use batchmill_protocol::tensor::Dtype;
+    use burn::tensor::Tensor;
+    use expect_test::expect;
+
+    use super::*;
+
+    const TEXT: &str = "[[layer]]\nkind = 'conv2d'\nout_channels = 2\nkernel_size = 3\n[[layer]]\nkind = 'flatten'\n\
+        [[layer]]\nkind = 'linear'\nout_features = 3\n";
+    const INPUT: ImageShape = ImageShape { height: 4, width: 5, channels: 1 };
+
+    fn about(epoch: u64) -> About {
+        About {
+            format: FORMAT,
+            stream: "train".to_owned(),
+            spec_hash: "abc".to_owned(),
+            stream_seed: 1,
+            seed: 2,
+            position: Position { epoch, step: 0 },
+            classes: vec!["cat".to_owned(), "dog".to_owned(), "fish".to_owned()],
+            input: FieldSpec::new("image", Dtype::U8, [4, 5, 1]),
+            optimizer: OptimizerKind::Adam,
+            lr: 1e-3,
+            metrics: Metrics { train_loss: 0.5, test: Some(Score { accuracy: 0.75, loss: 0.25 }) },
+        }
+    }
+
+    fn model(device: &Device) -> Sequential {
+        let spec = ModelSpec::parse(TEXT).expect("a model");
+        Sequential::build(&spec, INPUT, device).expect("it fits")
+    }
+
+    fn logits(model: &Sequential, device: &Device) -> Vec<f32> {
+        let images = Tensor::<1>::from_data((0..40_u8).map(f32::from).collect::<Vec<_>>().as_slice(), device);
+        model.logits(images.reshape([2, 1, 4, 5])).into_data().iter::<f32>().collect()
+    }
+
+    #[test]
+    fn what_was_saved_gives_the_same_logits() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (dir, device) = (folder.path().join("new/checkpoint"), Device::flex());
+        let target = Target::prepare(&dir).expect("nothing is there");
+        // On the training device, as `fit` saves it.
+        let first = model(&device.clone().autodiff());
+        target.save(&first, TEXT, &about(1)).expect("it can be written");
+        let restored = load(&dir, &device).expect("it was written");
+        assert_eq!(logits(&restored.model, &device), logits(&first.valid(), &device));
+        assert_eq!((restored.about, restored.input), (about(1), INPUT));
+
+        let second = model(&device);
+        Target::prepare(&dir).expect("a checkpoint may be replaced").save(&second, TEXT, &about(2)).expect("written");
+        let restored = load(&dir, &device).expect("it was written");
+        assert_eq!(logits(&restored.model, &device), logits(&second, &device));
+        assert_eq!(restored.about, about(2));
+        let names: Vec<_> = fs::read_dir(dir.parent().expect("it has one")).expect("a folder").collect();
+        assert_eq!(names.len(), 1, "something was left beside the checkpoint: {names:?}");
+    }
+
+    #[test]
+    fn parameters_are_saved_under_their_names() {
+        let names: Vec<_> = model(&Device::flex()).parameters().into_iter().map(|parameter| parameter.name).collect();
+        let bytes = parameters(&model(&Device::flex())).expect("the CPU does not fail");
+        let header = String::from_utf8_lossy(&bytes[8..]);
+        for name in &names {
+            assert!(header.contains(&format!("\"{name}\"")), "{name} is not in {header}");
+        }
+    }
+
+    #[test]
+    fn a_folder_of_something_else_is_not_replaced() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::write(folder.path().join("thesis.tex"), "").expect("it can be written");
+        let error = Target::prepare(folder.path()).expect_err("it is not empty").to_string();
+        assert!(error.ends_with("it exists and is no checkpoint: choose another --out"), "{error}");
+        assert!(Target::prepare(&folder.path().join("thesis.tex")).is_err());
+        assert!(Target::prepare(&folder.path().join("thesis.tex/inside")).is_err());
+    }
+
+    #[test]
+    fn an_incomplete_or_damaged_checkpoint_is_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (dir, device) = (folder.path().join("checkpoint"), Device::flex());
+        let message = || {
+            let error = load(&dir, &device).expect_err("it is wrong").to_string();
+            error.replace(&dir.display().to_string(), "DIR")
+        };
+        expect!["read the checkpoint DIR: it has no checkpoint.json: name a folder that `trainer fit --out` wrote"]
+            .assert_eq(&message());
+        let target = Target::prepare(&dir).expect("nothing is there");
+        let model = model(&device);
+        target.save(&model, TEXT, &about(1)).expect("it can be written");
+        let path = dir.join(PARAMETERS);
+        let bytes = fs::read(&path).expect("it was written");
+        fs::write(&path, &bytes[..bytes.len() / 2]).expect("it can be written");
+        expect![
+            "read DIR/model.safetensors: it is damaged, or was changed by hand: train again, or take another checkpoint"
+        ]
+        .assert_eq(&message());
+        fs::remove_file(&path).expect("it is there");
+        expect!["read the checkpoint DIR: it has no model.safetensors: name a folder that `trainer fit --out` wrote"]
+            .assert_eq(&message());
+        let about = About { format: 9, ..about(1) };
+        target.save(&model, TEXT, &about).expect("it can be written");
+        expect!["read DIR/checkpoint.json: it has format 9, this trainer reads 1: use the trainer that wrote it"]
+            .assert_eq(&message());
+        fs::write(dir.join(ABOUT), "{\"format\": 1}").expect("it can be written");
+        expect![
+            "read DIR/checkpoint.json: it is damaged, or was changed by hand: train again, or take another checkpoint"
+        ]
+        .assert_eq(&message());
+    }
+}

@@ -1,0 +1,154 @@
+//! What is typed after `trainer`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::device::DeviceChoice;
+use crate::optimizer::OptimizerKind;
+use crate::shape::ImageShape;
+
+/// Train models on batches from a Batchmill loader.
+#[derive(Debug, Parser)]
+#[command(name = "trainer", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a model on a stream of the loader, test it after each epoch, save it
+    #[command(after_help = "Example:\n  \
+        trainer fit --model model.toml --stream train --eval test --epochs 3 --out checkpoint\n\n\
+        The model file:\n  \
+        [normalize]            # optional: (byte * scale - mean) / std; scale is 1/255 unless given\n  \
+        mean = 0.5             # one number, or one per channel\n  \
+        std = 0.5\n\n  \
+        [[layer]]\n  \
+        kind = \"flatten\"       # flatten, linear, relu, softmax, conv2d, max-pool2d, dropout\n\n  \
+        [[layer]]\n  \
+        kind = \"linear\"\n  \
+        out_features = 10      # keys, meanings and defaults are PyTorch's; in_features is inferred")]
+    Fit(FitArgs),
+    /// List every parameter of a model file by name, shape and count
+    #[command(after_help = "Example:\n  trainer summary --model model.toml --input 28x28x1")]
+    Summary(SummaryArgs),
+    /// Say what a trained model sees in images
+    #[command(after_help = "Example:\n  trainer predict --checkpoint checkpoint --top 3 my/image.png\n\n\
+        An image of another size is scaled until its shorter side fits, then cropped in the middle.")]
+    Predict(PredictArgs),
+}
+
+/// How to train.
+#[derive(Args, Debug)]
+pub struct FitArgs {
+    /// The model file
+    #[arg(long, value_name = "FILE")]
+    pub model: PathBuf,
+    /// The stream to train on
+    #[arg(long, value_name = "NAME", default_value = "train")]
+    pub stream: String,
+    /// The stream to test on after each epoch
+    #[arg(long, value_name = "NAME")]
+    pub eval: Option<String>,
+    /// Where to compute: cpu, wgpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    pub device: DeviceChoice,
+    /// How often to go through the stream
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub epochs: u64,
+    /// How to learn
+    #[arg(long, value_enum, default_value_t = OptimizerKind::Adam)]
+    pub optimizer: OptimizerKind,
+    /// The learning rate
+    #[arg(long, value_name = "RATE", default_value = "1e-3", value_parser = learning_rate)]
+    pub lr: f64,
+    /// The folder to save the model to, after each epoch
+    #[arg(long, value_name = "DIR", default_value = "checkpoint")]
+    pub out: PathBuf,
+    /// The loader's address, when it is not the default one
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// The seed of initial weights and dropout; the order of samples has the loader's
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Print one JSON object a line: start, epochs, checkpoints
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to list.
+#[derive(Args, Debug)]
+pub struct SummaryArgs {
+    /// The model file
+    #[arg(long, value_name = "FILE")]
+    pub model: PathBuf,
+    /// The images it is for, when the file does not say
+    #[arg(long, value_name = "HEIGHTxWIDTHxCHANNELS")]
+    pub input: Option<ImageShape>,
+    /// Print one JSON object a line: parameters, then the total
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to look at.
+#[derive(Args, Debug)]
+pub struct PredictArgs {
+    /// A folder that `trainer fit --out` wrote
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: PathBuf,
+    /// JPEG or PNG files
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<PathBuf>,
+    /// Where to compute: cpu, wgpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    pub device: DeviceChoice,
+    /// How many classes to name
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = at_least_one)]
+    pub top: usize,
+    /// Print one JSON object a line: an image each
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn learning_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
+    rate.ok_or_else(|| "it must be a number above 0, such as 0.001".to_owned())
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "it must be a whole number above 0".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(example.contains(&format!("trainer {}", command.get_name())), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_refused() {
+        let fit = |more: &[&str]| Cli::try_parse_from([&["trainer", "fit", "--model", "m"], more].concat());
+        assert!(fit(&[]).is_ok());
+        for wrong in [["--lr", "0"], ["--lr", "nan"], ["--epochs", "0"], ["--device", "gpu"], ["--optimizer", "lbfgs"]]
+        {
+            assert!(fit(&wrong).is_err(), "{wrong:?} was taken");
+        }
+    }
+}

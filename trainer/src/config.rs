@@ -1,0 +1,247 @@
+//! The model file, `model.toml`: read once, refused by line and key where it is wrong.
+//!
+//! ```toml
+//! input = [28, 28, 1]            # optional: height, width, channels of `image`; checked against the stream
+//!
+//! [normalize]                    # optional; on the device: (byte * scale - mean) / std
+//! scale = 0.00392156862745098    # default 1/255
+//! mean = [0.2860]                # default 0; one number, or one per channel
+//! std = [0.3530]                 # default 1; one number, or one per channel
+//!
+//! [[layer]]
+//! kind = "flatten"
+//!
+//! [[layer]]
+//! kind = "linear"
+//! out_features = 10              # in_features is inferred, and checked when given
+//! ```
+//!
+//! | kind | keys (PyTorch's names, meanings and defaults) |
+//! |---|---|
+//! | `flatten`, `relu`, `softmax` | |
+//! | `linear` | `out_features`, `in_features` (inferred), `bias` (true) |
+//! | `conv2d` | `out_channels`, `kernel_size`, `stride` (1), `padding` (0), `bias` (true), `in_channels` (inferred) |
+//! | `max-pool2d` | `kernel_size`, `stride` (kernel_size), `padding` (0) |
+//! | `dropout` | `p` (0.5) |
+//!
+//! `kernel_size`, `stride` and `padding` are one number, or `[height, width]`.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use thiserror::Error;
+use toml::de::DeTable;
+
+use crate::layers::LayerSpec;
+use crate::section::{Mistake, Section, line_at};
+use crate::shape::ImageShape;
+
+/// What a model file says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelSpec {
+    /// The images it is made for, when it says so.
+    pub input: Option<ImageShape>,
+    /// What to do with bytes before the first layer.
+    pub normalize: NormalizeSpec,
+    /// The layers, first to last.
+    pub layers: Vec<LayerSpec>,
+}
+
+/// How bytes become numbers around zero: `(byte * scale - mean) / std`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NormalizeSpec {
+    /// What a byte is multiplied with.
+    pub scale: f64,
+    /// Subtracted after scaling: one number, or one per channel.
+    pub mean: Vec<f64>,
+    /// Divided by at last, never 0: one number, or one per channel.
+    pub std: Vec<f64>,
+}
+
+impl Default for NormalizeSpec {
+    fn default() -> Self {
+        Self { scale: 1.0 / 255.0, mean: vec![0.0], std: vec![1.0] }
+    }
+}
+
+/// Why a model file cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("read the model file {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A line of it is wrong.
+    #[error("{}:{}: {}", path.display(), mistake.line, mistake.what)]
+    Mistake {
+        /// The file.
+        path: PathBuf,
+        /// Where, and what.
+        mistake: Mistake,
+    },
+}
+
+impl ModelSpec {
+    /// Reads a model file; gives back its text too, for the checkpoint.
+    ///
+    /// # Errors
+    /// [`ConfigError::Read`] when there is no such text file, [`ConfigError::Mistake`] with the line when a key, a
+    /// value or the syntax is wrong.
+    pub fn read(path: &Path) -> Result<(Self, String), ConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
+        match Self::parse(&text) {
+            Ok(spec) => Ok((spec, text)),
+            Err(mistake) => Err(ConfigError::Mistake { path: path.to_path_buf(), mistake }),
+        }
+    }
+
+    /// Reads the text of a model file.
+    ///
+    /// # Errors
+    /// The first [`Mistake`] found.
+    pub fn parse(text: &str) -> Result<Self, Mistake> {
+        let document = DeTable::parse(text).map_err(|error| Mistake {
+            line: error.span().map_or(1, |span| line_at(text, span.start)),
+            what: error.message().to_owned(),
+        })?;
+        let mut root = Section::new(text, "the file".to_owned(), document.span(), document.get_ref());
+        let input = parse_input(&mut root)?;
+        let normalize = match root.table("normalize", "[normalize]")? {
+            Some(section) => parse_normalize(section)?,
+            None => NormalizeSpec::default(),
+        };
+        let mut layers = Vec::new();
+        for (idx, mut section) in root.tables("layer", "[[layer]]")?.into_iter().enumerate() {
+            section.rename(format!("[[layer]] {idx}"));
+            let layer = LayerSpec::parse(&mut section)?;
+            section.finish()?;
+            layers.push(layer);
+        }
+        root.finish()?;
+        if layers.is_empty() {
+            return Err(root.mistake("there is no layer: begin each with a line [[layer]]"));
+        }
+        Ok(Self { input, normalize, layers })
+    }
+}
+
+fn parse_input(root: &mut Section<'_>) -> Result<Option<ImageShape>, Mistake> {
+    let wanted = "must be [height, width, channels], such as [28, 28, 1]";
+    let Some(extents) = root.counts("input", wanted)? else { return Ok(None) };
+    ImageShape::from_extents(&extents).map(Some).ok_or_else(|| root.mistake_at("input", wanted))
+}
+
+fn parse_normalize(mut section: Section<'_>) -> Result<NormalizeSpec, Mistake> {
+    let default = NormalizeSpec::default();
+    let scale = section.number("scale")?.unwrap_or(default.scale);
+    let mean = section.numbers("mean")?.unwrap_or(default.mean);
+    let std = section.numbers("std")?.unwrap_or(default.std);
+    if mean.is_empty() {
+        return Err(section.mistake_at("mean", "has no number: write one, or one per channel"));
+    }
+    if std.is_empty() || std.contains(&0.0) {
+        return Err(section.mistake_at("std", "must have a number, and none of them 0: it divides"));
+    }
+    section.finish()?;
+    Ok(NormalizeSpec { scale, mean, std })
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    #[test]
+    fn a_model_file_says_what_it_means() {
+        let text = r#"
+            input = [32, 28, 3]
+            [normalize]
+            scale = 1
+            mean = [0.5, 0.25, 0]
+            std = 2
+            [[layer]]
+            kind = "conv2d"
+            out_channels = 8
+            kernel_size = [3, 5]
+            padding = 1
+            [[layer]]
+            kind = "relu"
+        "#;
+        let spec = ModelSpec::parse(text).expect("the text is right");
+        assert_eq!(spec.input, Some(ImageShape { height: 32, width: 28, channels: 3 }));
+        assert_eq!(spec.normalize, NormalizeSpec { scale: 1.0, mean: vec![0.5, 0.25, 0.0], std: vec![2.0] });
+        assert_eq!(spec.layers.len(), 2);
+    }
+
+    fn check(text: &str, expected: Expect) {
+        let mistake = ModelSpec::parse(text).expect_err("the text is wrong");
+        expected.assert_eq(&format!("{}: {}", mistake.line, mistake.what));
+    }
+
+    #[test]
+    fn a_wrong_key_is_named_with_its_line_and_the_nearest_right_one() {
+        check(
+            "[[layer]]\nkind = 'flatten'\n[[layer]]\nkind = 'linear'\noutfeatures = 10\n",
+            expect!["3: [[layer]] 1 (linear) has no `out_features`"],
+        );
+        check("[[layers]]\nkind = 'relu'\n", expect!["1: unknown key `layers` in the file: did you mean `layer`?"]);
+        check(
+            "[[layer]]\nkind = 'relu'\ncolour = 3\n",
+            expect!["3: unknown key `colour` in [[layer]] 0 (relu): it may have `kind`"],
+        );
+        check(
+            "[normalise]\nmean = 1\n[[layer]]\nkind = 'relu'\n",
+            expect!["1: unknown key `normalise` in the file: did you mean `normalize`?"],
+        );
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_line() {
+        check("[[layer]]\nkind = 'liner'\n", expect!["2: unknown kind of layer `liner`: did you mean `linear`?"]);
+        check(
+            "[[layer]]\nkind = 'lstm'\n",
+            expect![
+                "2: unknown kind of layer `lstm`: it may be `flatten`, `linear`, `relu`, `softmax`, `conv2d`, `max-pool2d`, `dropout`"
+            ],
+        );
+        check("[[layer]]\nout_features = 10\n", expect!["1: [[layer]] 0 has no `kind`"]);
+        check("[[layer]]\nkind = 'linear'\n", expect!["1: [[layer]] 0 (linear) has no `out_features`"]);
+        check(
+            "[[layer]]\nkind = 'linear'\nout_features = 0\n",
+            expect!["3: `out_features` is 0: it must be a whole number from 1 to 1048576"],
+        );
+        check(
+            "[[layer]]\nkind = 'linear'\nout_features = 'ten'\n",
+            expect!["3: `out_features` is \"ten\": it must be a whole number from 1 to 1048576"],
+        );
+        check(
+            "[[layer]]\nkind = 'linear'\nout_features = 10\nbias = 1\n",
+            expect!["4: `bias` is 1: it must be true or false"],
+        );
+        check(
+            "[[layer]]\nkind = 'conv2d'\nout_channels = 8\nkernel_size = [3, 3, 3]\n",
+            expect!["4: `kernel_size` must be one whole number from 1 to 1024, or two, [height, width]"],
+        );
+        check("[[layer]]\nkind = 'dropout'\np = 1.0\n", expect!["3: `p` is 1: it must be from 0 to below 1"]);
+        check(
+            "[[layer]]\nkind = 'max-pool2d'\nkernel_size = 2\npadding = 2\n",
+            expect!["4: `padding` must be at most half of `kernel_size`"],
+        );
+        check(
+            "input = [28, 28]\n[[layer]]\nkind = 'relu'\n",
+            expect!["1: `input` must be [height, width, channels], such as [28, 28, 1]"],
+        );
+        check(
+            "[normalize]\nstd = [0.5, 0.0]\n[[layer]]\nkind = 'relu'\n",
+            expect!["2: `std` must have a number, and none of them 0: it divides"],
+        );
+        check("[[layer]]\nkind = 'relu\n", expect!["2: invalid literal string, expected `'`"]);
+        check("", expect!["1: there is no layer: begin each with a line [[layer]]"]);
+        check("layer = 3\n", expect!["1: `layer` is 3: it must be [[layer]]"]);
+    }
+}

@@ -1,0 +1,62 @@
+//! The trainer: burn models, trained on batches that a loader leaves in shared memory.
+//!
+//! `trainer fit` attaches to a stream ([`fit`]), takes its batches as tensors ([`feed`]), normalizes them on the
+//! device ([`normalize`]) and trains the [`model::Sequential`] that a model file ([`config`]) describes. A
+//! [`checkpoint`] is what `trainer predict` ([`predict`]) reads.
+
+pub mod cli;
+pub mod config;
+pub mod device;
+pub mod fit;
+pub mod predict;
+pub mod summary;
+
+pub mod feed;
+pub mod layers;
+pub mod loss;
+pub mod metrics;
+pub mod model;
+pub mod normalize;
+pub mod optimizer;
+pub mod shape;
+
+pub mod checkpoint;
+pub mod report;
+mod section;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+/// The exit code of a command that failed; a wrong command line is clap's 2.
+const FAILED: u8 = 1;
+
+/// Does what the command line says. Whatever goes wrong is one paragraph on standard error.
+pub fn run() -> ExitCode {
+    let done: Result<(), Box<dyn Error>> = match Cli::parse().command {
+        Command::Fit(args) => fit::run(&args).map_err(Into::into),
+        Command::Summary(args) => summary::run(&args).map_err(Into::into),
+        Command::Predict(args) => predict::run(&args).map_err(Into::into),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", paragraph(error.as_ref()));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// An error and its causes, outermost first.
+fn paragraph(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

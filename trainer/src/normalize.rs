@@ -1,0 +1,180 @@
+//! Bytes of images become numbers around zero, on the device.
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use thiserror::Error;
+
+use crate::config::NormalizeSpec;
+use crate::shape::ImageShape;
+
+/// Images as they arrive. *Shape* `[batch, height, width, channels]`, values 0-255.
+#[derive(Clone, Debug)]
+pub enum Pixels {
+    /// Bytes, on a device that knows them.
+    Bytes(Tensor<4, Int>),
+    /// The same as `f32`, on a device that does not (WGSL has no bytes).
+    Floats(Tensor<4>),
+}
+
+impl Pixels {
+    /// Brings images to `device`. On the CPU the tensor borrows `bytes`; a GPU takes one copy, or one conversion on
+    /// the host when it knows no bytes.
+    ///
+    /// # Panics
+    /// When the length of `bytes` is not that of `images` images of `shape`.
+    pub fn new(bytes: bytes::Bytes, images: usize, shape: ImageShape, device: &Device) -> Self {
+        let extents = [images, shape.height, shape.width, shape.channels];
+        if device.supports_dtype(DType::U8) {
+            Self::Bytes(Tensor::from_data(borrow(bytes, extents), (device, DType::U8)))
+        } else {
+            let floats: Vec<f32> = bytes.iter().copied().map(f32::from).collect();
+            Self::Floats(Tensor::from_data(TensorData::new(floats, extents), device))
+        }
+    }
+
+    fn float(self) -> Tensor<4> {
+        match self {
+            Self::Bytes(bytes) => bytes.float(),
+            Self::Floats(floats) => floats,
+        }
+    }
+}
+
+/// Tensor data that keeps `bytes` alive and reads them where they lie.
+fn borrow(bytes: bytes::Bytes, extents: [usize; 4]) -> TensorData {
+    let property = burn::tensor::AllocationProperty::File;
+    TensorData::from_bytes(burn::tensor::Bytes::from_shared(bytes, property), extents, DType::U8)
+}
+
+/// Numbers per channel that do not fit the images.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "`normalize.{key}` has {numbers} numbers, but images have {channels} channels: write one number, or one per channel"
+)]
+pub struct NormalizeError {
+    key: &'static str,
+    numbers: usize,
+    channels: usize,
+}
+
+/// `(byte * scale - mean) / std`, as one multiplication and one addition.
+#[derive(Clone, Debug)]
+pub struct Normalizer {
+    shape: ImageShape,
+    /// Factors for one row of pixels: `[1, width * channels]`. A whole row, not one pixel, so that the device's
+    /// innermost loop is long.
+    factors: Tensor<2>,
+    /// What is then added, of the same shape.
+    shifts: Tensor<2>,
+}
+
+impl Normalizer {
+    /// Prepares `spec` for images of `shape`.
+    ///
+    /// # Errors
+    /// When `mean` or `std` has neither one number nor one per channel.
+    pub fn new(spec: &NormalizeSpec, shape: ImageShape, device: &Device) -> Result<Self, NormalizeError> {
+        let mean = per_channel("mean", &spec.mean, shape.channels)?;
+        let std = per_channel("std", &spec.std, shape.channels)?;
+        let row = |number: &dyn Fn(usize) -> f64| {
+            let numbers: Vec<f64> = (0..shape.width * shape.channels).map(|idx| number(idx % shape.channels)).collect();
+            Tensor::from_data(TensorData::new(numbers, [1, shape.width * shape.channels]), device)
+        };
+        let factors = row(&|channel| spec.scale / std[channel]);
+        let shifts = row(&|channel| -mean[channel] / std[channel]);
+        Ok(Self { shape, factors, shifts })
+    }
+
+    /// Gives what a model takes. *Shape* `[batch, channels, height, width]`.
+    pub fn apply(&self, pixels: Pixels) -> Tensor<4> {
+        let ImageShape { height, width, channels } = self.shape;
+        let floats = pixels.float();
+        let images = floats.dims()[0];
+        let rows = floats.reshape([images * height, width * channels]);
+        let rows = rows * self.factors.clone() + self.shifts.clone();
+        rows.reshape([images, height, width, channels]).permute([0, 3, 1, 2])
+    }
+}
+
+fn per_channel(key: &'static str, numbers: &[f64], channels: usize) -> Result<Vec<f64>, NormalizeError> {
+    match numbers {
+        [one] => Ok(vec![*one; channels]),
+        all if all.len() == channels => Ok(all.to_vec()),
+        other => Err(NormalizeError { key, numbers: other.len(), channels }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// Memory that is not ours, such as a slot: tells when it is given back.
+    struct Owner {
+        bytes: Vec<u8>,
+        given_back: Arc<AtomicBool>,
+    }
+
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+
+    impl Drop for Owner {
+        fn drop(&mut self) {
+            self.given_back.store(true, Ordering::Relaxed);
+        }
+    }
+
+    const SHAPE: ImageShape = ImageShape { height: 2, width: 3, channels: 1 };
+
+    #[test]
+    fn on_the_cpu_a_batch_becomes_a_tensor_without_a_copy() {
+        let given_back = Arc::new(AtomicBool::new(false));
+        let owner = Owner { bytes: (0..24).collect(), given_back: Arc::clone(&given_back) };
+        let address = owner.bytes.as_ptr();
+        let Pixels::Bytes(tensor) = Pixels::new(bytes::Bytes::from_owner(owner), 4, SHAPE, &Device::flex()) else {
+            panic!("the CPU knows bytes");
+        };
+        assert!(!given_back.load(Ordering::Relaxed), "the tensor does not hold the batch");
+        let data = tensor.into_data();
+        assert_eq!(data.bytes().as_ptr(), address, "the tensor's numbers lie elsewhere");
+        drop(data);
+        assert!(given_back.load(Ordering::Relaxed), "the batch was not given back");
+    }
+
+    #[test]
+    fn a_normalized_batch_holds_the_memory_no_longer() {
+        let given_back = Arc::new(AtomicBool::new(false));
+        let owner = Owner { bytes: (0..24).collect(), given_back: Arc::clone(&given_back) };
+        let device = Device::flex();
+        let normalizer = Normalizer::new(&NormalizeSpec::default(), SHAPE, &device).expect("one number fits");
+        let _x = normalizer.apply(Pixels::new(bytes::Bytes::from_owner(owner), 4, SHAPE, &device));
+        assert!(given_back.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn every_channel_is_normalized_by_its_own_numbers_and_comes_first() {
+        let shape = ImageShape { height: 1, width: 2, channels: 3 };
+        let spec = NormalizeSpec { scale: 0.1, mean: vec![1.0, 2.0, 3.0], std: vec![1.0, 2.0, 4.0] };
+        let device = Device::flex();
+        let normalizer = Normalizer::new(&spec, shape, &device).expect("three numbers fit");
+        let bytes = bytes::Bytes::from_static(&[10, 20, 30, 40, 60, 110]);
+        for pixels in [
+            Pixels::new(bytes.clone(), 1, shape, &device),
+            Pixels::Floats(Tensor::from_data([[[[10.0, 20.0, 30.0], [40.0, 60.0, 110.0]]]], &device)),
+        ] {
+            let x = normalizer.apply(pixels);
+            assert_eq!(x.dims(), [1, 3, 1, 2]);
+            let numbers: Vec<f32> = x.into_data().iter::<f32>().collect();
+            for (number, expected) in numbers.iter().zip([0.0, 3.0, 0.0, 2.0, 0.0, 2.0]) {
+                assert!((number - expected).abs() < 1e-5, "{numbers:?}");
+            }
+        }
+        let spec = NormalizeSpec { mean: vec![1.0, 2.0], ..spec };
+        let error = Normalizer::new(&spec, shape, &device).expect_err("two numbers do not fit three channels");
+        assert!(error.to_string().contains("has 2 numbers, but images have 3 channels"));
+    }
+}

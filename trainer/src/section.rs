@@ -1,0 +1,206 @@
+//! One table of a model file: gives out the keys that are asked for, refuses the others by name.
+
+use std::ops::Range;
+
+use thiserror::Error;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// What is wrong in a file, and on which line.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("line {line}: {what}")]
+pub struct Mistake {
+    /// The line, from 1.
+    pub line: usize,
+    /// One sentence fragment with the remedy.
+    pub what: String,
+}
+
+/// The line of byte `offset`, from 1.
+pub(crate) fn line_at(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|&byte| byte == b'\n').count() + 1
+}
+
+/// Names the one of `names` that was probably meant by `wrong`, or all that it `may` ("be", "have").
+pub(crate) fn remedy(wrong: &str, may: &str, names: &[&str]) -> String {
+    let nearest = names
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(wrong, name), name))
+        .min()
+        .filter(|(distance, name)| *distance <= name.len() / 3);
+    let quoted = |name: &&str| format!("`{name}`");
+    match nearest {
+        Some((_, name)) => format!("did you mean `{name}`?"),
+        None => format!("it may {may} {}", names.iter().map(quoted).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// A table whose keys are taken one by one.
+#[derive(Debug)]
+pub(crate) struct Section<'a> {
+    text: &'a str,
+    name: String,
+    span: Range<usize>,
+    table: &'a DeTable<'a>,
+    known: Vec<&'static str>,
+}
+
+impl<'a> Section<'a> {
+    /// Begins to read `table`, which errors call `name`.
+    pub(crate) fn new(text: &'a str, name: String, span: Range<usize>, table: &'a DeTable<'a>) -> Self {
+        Self { text, name, span, table, known: Vec::new() }
+    }
+
+    /// Changes what errors call it.
+    pub(crate) fn rename(&mut self, name: String) {
+        self.name = name;
+    }
+
+    /// What errors call it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A mistake in the section as a whole.
+    pub(crate) fn mistake(&self, what: &str) -> Mistake {
+        Mistake { line: line_at(self.text, self.span.start), what: what.to_owned() }
+    }
+
+    /// A mistake in the value of `key`; the sentence begins with the key's name.
+    pub(crate) fn mistake_at(&self, key: &str, what: &str) -> Mistake {
+        let span = self.find(key).map_or_else(|| self.span.clone(), Spanned::span);
+        Mistake { line: line_at(self.text, span.start), what: format!("`{key}` {what}") }
+    }
+
+    /// Refuses the keys that nobody asked for.
+    pub(crate) fn finish(&self) -> Result<(), Mistake> {
+        let unknown = self.table.keys().find(|key| !self.known.contains(&key.get_ref().as_ref()));
+        let Some(key) = unknown else { return Ok(()) };
+        let remedy = remedy(key.get_ref(), "have", &self.known);
+        Err(Mistake {
+            line: line_at(self.text, key.span().start),
+            what: format!("unknown key `{}` in {}: {remedy}", key.get_ref(), self.name),
+        })
+    }
+
+    /// A value that must be there.
+    pub(crate) fn required<T>(&self, key: &str, value: Option<T>) -> Result<T, Mistake> {
+        value.ok_or_else(|| self.mistake(&format!("{} has no `{key}`", self.name)))
+    }
+
+    pub(crate) fn string(&mut self, key: &'static str) -> Result<Option<&'a str>, Mistake> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        value.as_str().map(Some).ok_or_else(|| self.wrong_type(key, value, "a string"))
+    }
+
+    pub(crate) fn boolean(&mut self, key: &'static str) -> Result<Option<bool>, Mistake> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        value.as_bool().map(Some).ok_or_else(|| self.wrong_type(key, value, "true or false"))
+    }
+
+    /// A finite number, whole or not.
+    pub(crate) fn number(&mut self, key: &'static str) -> Result<Option<f64>, Mistake> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        number(value).map(Some).ok_or_else(|| self.wrong_type(key, value, "a number"))
+    }
+
+    /// One number or an array of them.
+    pub(crate) fn numbers(&mut self, key: &'static str) -> Result<Option<Vec<f64>>, Mistake> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        list(value, number).map(Some).ok_or_else(|| self.mistake_at(key, "must be a number, or an array of numbers"))
+    }
+
+    /// An array of whole numbers; the sentence of a mistake goes on with `wanted`.
+    pub(crate) fn counts(&mut self, key: &'static str, wanted: &str) -> Result<Option<Vec<usize>>, Mistake> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        list(value, integer).map(Some).ok_or_else(|| self.mistake_at(key, wanted))
+    }
+
+    /// A whole number within `range`.
+    pub(crate) fn count(&mut self, key: &'static str, range: Range<usize>) -> Result<Option<usize>, Mistake> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        let wanted = format!("a whole number from {} to {}", range.start, range.end - 1);
+        match integer(value) {
+            Some(count) if range.contains(&count) => Ok(Some(count)),
+            _ => Err(self.wrong_type(key, value, &wanted)),
+        }
+    }
+
+    /// A whole number for both directions, or `[height, width]`.
+    pub(crate) fn pair(&mut self, key: &'static str, range: Range<usize>) -> Result<Option<[usize; 2]>, Mistake> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        let pair = match list(value, integer).as_deref() {
+            Some(&[both]) if !value.is_array() => Some([both, both]),
+            Some(&[height, width]) => Some([height, width]),
+            _ => None,
+        };
+        let (start, last) = (range.start, range.end - 1);
+        pair.filter(|pair| pair.iter().all(|extent| range.contains(extent))).map(Some).ok_or_else(|| {
+            let what = format!("must be one whole number from {start} to {last}, or two, [height, width]");
+            self.mistake_at(key, &what)
+        })
+    }
+
+    /// A table under `key`, which errors call `name`.
+    pub(crate) fn table(&mut self, key: &'static str, name: &str) -> Result<Option<Section<'a>>, Mistake> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        let table = value.as_table().ok_or_else(|| self.wrong_type(key, value, name))?;
+        let span = self.find(key).map_or_else(|| self.span.clone(), Spanned::span);
+        Ok(Some(Section::new(self.text, name.to_owned(), span, table)))
+    }
+
+    /// The tables of an array under `key`, which errors call `name`; none when there is no such key.
+    pub(crate) fn tables(&mut self, key: &'static str, name: &str) -> Result<Vec<Section<'a>>, Mistake> {
+        let Some(value) = self.take(key) else { return Ok(Vec::new()) };
+        let wrong = || self.wrong_type(key, value, name);
+        let array = value.as_array().ok_or_else(wrong)?;
+        let section = |element: &'a Spanned<DeValue<'a>>| {
+            let table = element.get_ref().as_table().ok_or_else(wrong)?;
+            Ok(Section::new(self.text, name.to_owned(), element.span(), table))
+        };
+        array.iter().map(section).collect()
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<&'a DeValue<'a>> {
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
+        self.find(key).map(Spanned::get_ref)
+    }
+
+    fn find(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.table.iter().find(|(found, _)| found.get_ref() == key).map(|(_, value)| value)
+    }
+
+    fn wrong_type(&self, key: &str, value: &DeValue<'_>, wanted: &str) -> Mistake {
+        let found = match value {
+            DeValue::Integer(number) => format!("{number}"),
+            DeValue::Float(number) => format!("{number}"),
+            DeValue::Boolean(flag) => format!("{flag}"),
+            DeValue::String(text) => format!("{text:?}"),
+            other => format!("a {}", other.type_str()),
+        };
+        self.mistake_at(key, &format!("is {found}: it must be {wanted}"))
+    }
+}
+
+fn integer(value: &DeValue<'_>) -> Option<usize> {
+    let number = value.as_integer()?;
+    usize::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+fn number(value: &DeValue<'_>) -> Option<f64> {
+    let number = match value {
+        DeValue::Integer(number) => number.as_str().parse().ok()?,
+        DeValue::Float(number) => number.as_str().parse::<f64>().ok()?,
+        _ => return None,
+    };
+    number.is_finite().then_some(number)
+}
+
+fn list<T>(value: &DeValue<'_>, read: fn(&DeValue<'_>) -> Option<T>) -> Option<Vec<T>> {
+    match value.as_array() {
+        Some(array) => array.iter().map(|element| read(element.get_ref())).collect(),
+        None => read(value).map(|one| vec![one]),
+    }
+}

@@ -1,0 +1,59 @@
+//! `trainer summary`: every parameter of a model file, by name.
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::cli::SummaryArgs;
+use crate::config::{ConfigError, ModelSpec};
+use crate::model::{ModelError, Sequential};
+use crate::report::{json, say};
+
+/// Why there is no summary.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "each is the error of the room it names")]
+pub enum SummaryError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("build the model of {model}")]
+    Model { model: String, source: Box<ModelError> },
+    /// Nobody says what images the model is for.
+    #[error("{model} does not say what images it is for: say --input 28x28x1, or write input = [28, 28, 1] into it")]
+    NoInput {
+        /// The file.
+        model: String,
+    },
+}
+
+/// The last line of `--json`.
+#[derive(Serialize)]
+struct Total {
+    total: usize,
+}
+
+/// Prints the model, its parameters and their sum.
+///
+/// # Errors
+/// [`SummaryError`].
+pub fn run(args: &SummaryArgs) -> Result<(), SummaryError> {
+    let file = || args.model.display().to_string();
+    let (spec, _) = ModelSpec::read(&args.model)?;
+    let input = args.input.or(spec.input).ok_or_else(|| SummaryError::NoInput { model: file() })?;
+    // Parameters are not made until they are used: this takes no memory, however large the model.
+    let model = Sequential::build(&spec, input, &burn::tensor::Device::flex())
+        .map_err(|source| SummaryError::Model { model: file(), source: Box::new(source) })?;
+    let parameters = model.parameters();
+    let total = parameters.iter().map(|parameter| parameter.count).sum();
+    if args.json {
+        parameters.iter().for_each(json);
+        json(&Total { total });
+        return Ok(());
+    }
+    say(&model.to_torch_string());
+    let widest = parameters.iter().map(|parameter| parameter.name.len()).max().unwrap_or(0);
+    for parameter in &parameters {
+        let shape = format!("{:?}", parameter.shape);
+        say(&format!("{:<widest$}  {shape:<20} {:>12}", parameter.name, parameter.count));
+    }
+    say(&format!("{:<widest$}  {:<20} {total:>12}", "total", ""));
+    Ok(())
+}
