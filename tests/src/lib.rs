@@ -1,0 +1,366 @@
+//! What the tests need to run loaders and trainers from outside, and to see that nothing is left of them.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use batchmill_protocol::client::{Batch, Client, Member, Subscription};
+use batchmill_protocol::message::{Reply, Request};
+use batchmill_protocol::position::Position;
+use batchmill_protocol::status::Status;
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// After this long a wait is a failed test. Nothing here is expected to take a hundredth of it.
+pub const WATCHDOG: Duration = Duration::from_secs(120);
+
+/// Marks every process of one loader or trainer, down to its grandchildren.
+const MARK: &str = "BATCHMILL_TEST";
+
+/// The programs, as cargo tells the test that uses them.
+#[derive(Clone, Copy, Debug)]
+pub struct Programs {
+    /// `env!("CARGO_BIN_EXE_test-loader")`
+    pub loader: &'static str,
+    /// `env!("CARGO_BIN_EXE_test-trainer")`
+    pub trainer: &'static str,
+}
+
+/// The [`Programs`] of this package; only its tests can ask.
+#[macro_export]
+macro_rules! programs {
+    () => {
+        $crate::Programs { loader: env!("CARGO_BIN_EXE_test-loader"), trainer: env!("CARGO_BIN_EXE_test-trainer") }
+    };
+}
+
+/// A folder of a test's own, with a short path, gone at its end.
+pub fn folder() -> TempDir {
+    tempfile::Builder::new().prefix("bm").tempdir_in("/tmp").expect("a folder")
+}
+
+impl Programs {
+    /// Draws `images` shapes and a quarter more into a new folder.
+    pub fn sample_data(self, images: u32) -> TempDir {
+        let folder = folder();
+        let path = folder.path().join("shapes");
+        let output = self.run_loader([
+            "sample-data".as_ref(),
+            path.as_os_str(),
+            "--images".as_ref(),
+            images.to_string().as_ref(),
+        ]);
+        assert!(output.status.success(), "{output:?}");
+        folder
+    }
+
+    /// Runs a loader command to its end.
+    pub fn run_loader<I: IntoIterator<Item: AsRef<OsStr>>>(self, arguments: I) -> Output {
+        run(self.loader, arguments)
+    }
+
+    /// Runs a trainer command to its end.
+    pub fn run_trainer<I: IntoIterator<Item: AsRef<OsStr>>>(self, arguments: I) -> Output {
+        run(self.trainer, arguments)
+    }
+
+    /// Serves what the configuration says, with its relative paths starting at `data`.
+    pub fn serve(self, data: &Path, configuration: &str) -> Loader {
+        let name = format!("{}.toml", unique());
+        let config = data.join(name);
+        fs::write(&config, configuration).expect("a file");
+        Loader::start(self, ["--config".as_ref(), config.as_os_str()])
+    }
+
+    /// What `loader serve` says when it will not serve this; also sees that it left nothing.
+    pub fn refusal<I: IntoIterator<Item: AsRef<OsStr>>>(self, arguments: I) -> String {
+        let door = folder();
+        let mark = unique();
+        let mut command = Command::new(self.loader);
+        command.arg("serve").args(arguments).arg("--socket").arg(door.path().join("s")).env(MARK, &mark);
+        let output = finish(command);
+        assert!(!output.status.success(), "it was served: {output:?}");
+        nothing_is_left(&mark, door.path());
+        told(&output)
+    }
+}
+
+/// The one paragraph of a failed command, without its `error: `.
+///
+/// A command that fails in any other way, by a panic or a signal, fails the test.
+pub fn told(output: &Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code().map(|code| code == 1 || code == 2), Some(true), "{:?}: {stderr}", output.status);
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    let last = stderr.trim_end().lines().last().unwrap_or_default();
+    let told = last.strip_prefix("error: ").unwrap_or_else(|| panic!("no paragraph: {stderr}"));
+    told.to_owned()
+}
+
+fn run<I: IntoIterator<Item: AsRef<OsStr>>>(program: &str, arguments: I) -> Output {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    finish(command)
+}
+
+/// Runs a command to its end, under the watchdog.
+fn finish(mut command: Command) -> Output {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let pid = child.id();
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(child.wait_with_output()));
+    match receiver.recv_timeout(WATCHDOG) {
+        Ok(output) => output.expect("its output"),
+        Err(_) => {
+            signal(pid, Signal::KILL);
+            panic!("{command:?} does not end");
+        }
+    }
+}
+
+/// A number that no other test of this machine uses.
+fn unique() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Sends a signal to a process; one that is gone already is not hit.
+pub fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("not 0");
+    let _ = rustix::process::kill_process(pid, signal);
+}
+
+/// A running loader.
+#[derive(Debug)]
+pub struct Loader {
+    programs: Programs,
+    child: Child,
+    door: TempDir,
+    mark: String,
+    /// Its first line.
+    pub ready: String,
+}
+
+impl Loader {
+    /// Starts `loader serve` and waits until it is ready.
+    pub fn start<I: IntoIterator<Item: AsRef<OsStr>>>(programs: Programs, arguments: I) -> Self {
+        Self::start_at(programs, arguments, folder())
+    }
+
+    /// As [`start`](Self::start), with the socket in a folder that may hold what a dead loader left.
+    pub fn start_at<I: IntoIterator<Item: AsRef<OsStr>>>(programs: Programs, arguments: I, door: TempDir) -> Self {
+        let mark = unique();
+        let mut command = Command::new(programs.loader);
+        command.arg("serve").args(arguments).arg("--socket").arg(door.path().join("s")).env(MARK, &mark);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it runs");
+        let stdout = child.stdout.take().expect("piped");
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            let mut line = String::new();
+            let _ = BufReader::new(stdout).read_line(&mut line);
+            sender.send(line)
+        });
+        let ready = receiver.recv_timeout(WATCHDOG).expect("the loader gets ready");
+        let loader = Self { programs, child, door, mark, ready };
+        assert!(loader.ready.starts_with("ready "), "it is ready, or says why not above: {:?}", loader.ready);
+        loader
+    }
+
+    /// Its address.
+    pub fn socket(&self) -> PathBuf {
+        self.door.path().join("s")
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Runs a client command against it.
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        let socket = self.socket();
+        self.programs.run_loader(arguments.iter().map(OsStr::new).chain(["--socket".as_ref(), socket.as_os_str()]))
+    }
+
+    /// Starts a client command against it.
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        let mut command = Command::new(self.programs.loader);
+        command.args(arguments).arg("--socket").arg(self.socket()).env(MARK, &self.mark);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs")
+    }
+
+    /// Runs `loader drain --json --digest` and returns its lines.
+    pub fn drain(&self, arguments: &[&str]) -> Vec<Value> {
+        let output = self.command(&[&["drain", "--json", "--digest"], arguments].concat());
+        assert!(output.status.success(), "{output:?}");
+        let lines = String::from_utf8(output.stdout).expect("JSON is UTF-8");
+        lines.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
+    }
+
+    /// The digests of a stream's first `epochs` epochs.
+    pub fn digests(&self, stream: &str, epochs: u32) -> Vec<String> {
+        let lines = self.drain(&["--stream", stream, "--epochs", &epochs.to_string()]);
+        lines.iter().map(|line| line["digest"].as_str().expect("asked for").to_owned()).collect()
+    }
+
+    /// How it stands.
+    pub fn status(&self) -> Status {
+        let client = Client::connect(Some(&self.socket())).expect("it answers");
+        match client.request(&Request::Status).expect("it answers") {
+            Reply::Status(status) => *status,
+            other => panic!("asked for the status, got {other:?}"),
+        }
+    }
+
+    /// Asks for its status until it is as wished.
+    pub fn wait_until(&self, what: &str, wished: impl Fn(&Status) -> bool) -> Status {
+        let start = Instant::now();
+        loop {
+            let status = self.status();
+            if wished(&status) {
+                return status;
+            }
+            assert!(start.elapsed() < WATCHDOG, "never {what}: {status:#?}");
+            thread::yield_now();
+        }
+    }
+
+    /// Attaches this process to a stream.
+    pub fn attach(&self, subscription: &Subscription) -> Member {
+        Client::connect(Some(&self.socket())).and_then(|client| client.attach(subscription)).expect("it lets us in")
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, name: Signal) {
+        signal(self.pid(), name);
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("our child") {
+                return status;
+            }
+            assert!(start.elapsed() < WATCHDOG, "the loader does not end");
+            thread::yield_now();
+        }
+    }
+
+    /// Ends it with `loader stop`, and sees that nothing is left.
+    pub fn stop(mut self) {
+        let output = self.command(&["stop"]);
+        assert!(output.status.success(), "{output:?}");
+        nothing_is_left_of_files(self.door.path());
+        assert!(self.wait().success());
+        nothing_is_left(&self.mark, self.door.path());
+    }
+
+    /// Kills it, waits until its workers are gone too, and returns the folder of its socket.
+    pub fn kill(mut self) -> TempDir {
+        self.signal(Signal::KILL);
+        assert_eq!(self.wait().signal(), Some(Signal::KILL.as_raw()));
+        no_process_is_left(&self.mark);
+        std::mem::replace(&mut self.door, folder())
+    }
+
+    /// Waits until it has ended by itself, and sees that nothing is left.
+    pub fn ended(mut self) -> ExitStatus {
+        let status = self.wait();
+        nothing_is_left(&self.mark, self.door.path());
+        status
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        // A failed test must not leave its loader running.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// All that a batch holds, to be compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// Its place.
+    pub position: Position,
+    /// Its rows and how many of them are padding.
+    pub rows: (u32, u32),
+    /// The dataset index of each row.
+    pub indices: Vec<u64>,
+    /// The bytes of every field.
+    pub fields: Vec<Vec<u8>>,
+}
+
+impl Contents {
+    /// Copies a batch.
+    pub fn of(batch: &Batch, member: &Member) -> Self {
+        let fields = member.stream().fields.iter();
+        Self {
+            position: batch.position(),
+            rows: (batch.rows(), batch.padding()),
+            indices: batch.indices().collect(),
+            fields: fields.map(|field| batch.field(&field.name).expect("it says so").to_vec()).collect(),
+        }
+    }
+}
+
+/// Takes the next `count` batches, or all that come.
+pub fn take(member: &mut Member, count: usize) -> Vec<Contents> {
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        let Some(batch) = member.next().expect("a batch") else { break };
+        taken.push(Contents::of(&batch, member));
+    }
+    taken
+}
+
+/// The living processes that carry `mark`, with their command lines.
+fn marked(mark: &str) -> BTreeSet<String> {
+    let entry = format!("{MARK}={mark}");
+    let processes = fs::read_dir("/proc").expect("a proc").filter_map(|process| {
+        let path = process.ok()?.path();
+        let environment = fs::read(path.join("environ")).ok()?;
+        let carries = environment.split(|byte| *byte == 0).any(|variable| variable == entry.as_bytes());
+        carries.then(|| format!("{}: {}", path.display(), fs::read_to_string(path.join("cmdline")).unwrap_or_default()))
+    });
+    processes.collect()
+}
+
+/// Waits until no process that carries `mark` lives.
+fn no_process_is_left(mark: &str) {
+    let start = Instant::now();
+    loop {
+        let left = marked(mark);
+        if left.is_empty() {
+            return;
+        }
+        assert!(start.elapsed() < WATCHDOG, "processes are left: {left:?}");
+        thread::yield_now();
+    }
+}
+
+fn nothing_is_left_of_files(door: &Path) {
+    let files: Vec<_> = fs::read_dir(door).expect("our folder").filter_map(|entry| Some(entry.ok()?.path())).collect();
+    assert!(files.is_empty(), "files are left: {files:?}");
+}
+
+/// A loader that has ended leaves no process, no file at its address, and nothing in /dev/shm.
+fn nothing_is_left(mark: &str, door: &Path) {
+    let left = marked(mark);
+    assert!(left.is_empty(), "processes are left: {left:?}");
+    nothing_is_left_of_files(door);
+    let shared: Vec<_> = fs::read_dir("/dev/shm").into_iter().flatten().filter_map(|entry| entry.ok()).collect();
+    let ours = shared.iter().find(|entry| entry.file_name().to_string_lossy().contains("batchmill"));
+    assert!(ours.is_none(), "shared memory is left: {ours:?}");
+}
