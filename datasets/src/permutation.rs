@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn orders_are_what_they_always_were() {
-        // Golden, from a second implementation in Python: a change here changes the order of every shuffled stream ever trained on.
+        // Golden, from a second implementation in Python: a change here changes the order of every shuffled stream ever
+        // trained on.
         assert_eq!(order(10, 0, 0), [5, 1, 0, 4, 3, 7, 8, 6, 2, 9]);
         assert_eq!(order(10, 0, 1), [9, 0, 4, 1, 3, 8, 6, 7, 5, 2]);
         assert_eq!(order(300, 7, 2)[..10], [221, 209, 216, 206, 61, 89, 3, 95, 119, 19]);

@@ -66,7 +66,12 @@ pub enum FillError {
         source: TransformError,
     },
     /// A sample has another dtype or shape than the stream's first.
-    #[error("{sample}: {found}, but that of the stream's first sample is {} {}; {}", expected.dtype, expected.shape, remedy(found))]
+    #[error(
+        "{sample}: {found}, but that of the stream's first sample is {} {}; {}",
+        expected.dtype,
+        expected.shape,
+        remedy(found)
+    )]
     Mismatch {
         /// What a person calls the sample.
         sample: String,

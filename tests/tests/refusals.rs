@@ -131,39 +131,20 @@ fn drain_fails(data: &Path, expected: &Expect) {
 
 #[test]
 fn options_that_cannot_be() {
-    check(
-        |_| {},
-        &["--batch-size", "0"],
-        &expect!["stream `train`: `batch_size` is 0, not an integer from 1 to 16777216"],
-    );
-    check(
-        |_| {},
-        &["--memory", "900TiB"],
-        &expect![
-            "shared memory of 943718400 MiB was asked for and 22754 MiB is available: lower --memory (or `memory`), or the batch size"
-        ],
-    );
-    check(
-        |_| {},
-        &["--memory", "4KiB"],
-        &expect![
-            "open stream `train`: a batch of 64 takes 0.1 MiB, and its share of the memory is 0.0 MiB: raise --memory (or `memory`) so that it holds at least 2, or lower the batch size"
-        ],
-    );
-    check(
-        |_| {},
-        &["--crop", "64"],
-        &expect![
-            "open stream `train`: DATA/images/a.png: transform 1, `center-crop`: the image has 16 x 20 pixels (height x width), too few for a crop of 64 x 64; put a `resize` before it or crop less"
-        ],
-    );
-    check(
-        |_| {},
-        &["--tail", "drop"],
-        &expect![[
-            r#"open stream `train`: `tail` = "drop" leaves no batch of 64 from 3 samples; lower `batch_size`, or set `tail` to "short" or "pad""#
-        ]],
-    );
+    check(|_| {}, &["--batch-size", "0"], &expect!["stream `train`: `batch_size` is 0, not an integer from 1 to 16777216"]);
+    check(|_| {}, &["--memory", "4KiB"], &expect!["open stream `train`: a batch of 64 samples takes 68 KiB and 2 must fit its share of the memory, 4.0 KiB: raise --memory (or `memory`), or lower the batch size"]);
+    check(|_| {}, &["--crop", "64"], &expect!["open stream `train`: DATA/images/a.png: transform 1, `center-crop`: the image has 16 x 20 pixels (height x width), too few for a crop of 64 x 64; put a `resize` before it or crop less"]);
+    check(|_| {}, &["--tail", "drop"], &expect![[r#"open stream `train`: `tail` = "drop" leaves no batch of 64 from 3 samples; lower `batch_size`, or set `tail` to "short" or "pad""#]]);
+}
+
+#[test]
+fn more_memory_than_there_is() {
+    let data = folder();
+    let config = data.path().join("loader.toml");
+    fs::write(&config, "[stream.n]\ndataset = { kind = 'numbers', len = 40 }\n").expect("written");
+    let told = PROGRAMS.refusal(["--config".as_ref(), config.as_os_str(), "--memory".as_ref(), "900TiB".as_ref()]);
+    assert!(told.starts_with("shared memory of 900 TiB was asked for and "), "{told}");
+    assert!(told.ends_with(" is available: lower --memory (or `memory`), or the batch size"), "{told}");
 }
 
 #[test]
@@ -204,9 +185,9 @@ fn a_loader_that_is_not_there_and_a_stream_that_is_not_served() {
     let numbers = "dataset = { kind = 'numbers', len = 40 }\n";
     let loader = PROGRAMS.serve(data.path(), &format!("[stream.test]\n{numbers}[stream.train]\n{numbers}"));
     let output = loader.command(&["drain", "--stream", "trian"]);
-    expect!["this loader serves no stream `trian`, only `test`, `train`"].assert_eq(&told(&output));
+    expect!["this loader serves no stream `trian`; did you mean `train`?"].assert_eq(&told(&output));
     let output = loader.command(&["drain", "--stream", "train", "--from", "0:1"]);
-    expect!["stream `train` has 1 batches in an epoch, so there is no epoch 0 step 1: begin before step 1"]
+    expect!["an epoch of stream `train` has 1 batches, so there is no epoch 0 step 1: begin at step 0 or before"]
         .assert_eq(&told(&output));
     loader.stop();
 }
@@ -223,7 +204,7 @@ fn an_address_that_cannot_be_used() {
     };
     expect!["DATA/loader.toml exists and is not a socket: choose another address with --socket"]
         .assert_eq(&told(&config));
-    expect!["open DATA/nowhere/s.lock: No such file or directory (os error 2)"]
+    expect!["the folder DATA/nowhere for the socket does not exist: make it, or choose another address with --socket"]
         .assert_eq(&told(&data.path().join("nowhere/s")));
     let long = told(&data.path().join("s".repeat(120)));
     assert!(long.contains("bytes too long for a Unix socket: choose a shorter one with --socket"), "{long}");

@@ -177,7 +177,9 @@ fn images_of_different_sizes_need_a_transform() {
         .with("images/a.png", png(8, 6))
         .with("images/b.png", png(9, 6))
         .with("train.csv", "a.png,1\nb.png,1\n");
-    expect!["~/images/b.png: image: u8 [6, 9, 3], but that of the stream's first sample is u8 [6, 8, 3]; a batch needs images of one size: add the transforms `resize` and `center-crop` (--resize N --crop N)"].assert_eq(&folder.failure(TABLE));
+    expect![[r#"
+        ~/images/b.png: image: u8 [6, 9, 3], but that of the stream's first sample is u8 [6, 8, 3]; a batch needs images of one size: add the transforms `resize` and `center-crop` (--resize N --crop N)"#]]
+    .assert_eq(&folder.failure(TABLE));
 
     let table =
         format!("{TABLE}\ntransforms = [{{ kind = 'resize', size = 6 }}, {{ kind = 'center-crop', size = 6 }}]");

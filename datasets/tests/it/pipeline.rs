@@ -140,7 +140,9 @@ fn rows_outside_the_batch_are_refused() {
 
 #[test]
 fn an_epoch_without_a_batch_is_refused() {
-    expect![[r#"`tail` = "drop" leaves no batch of 64 from 10 samples; lower `batch_size`, or set `tail` to "short" or "pad""#]].assert_eq(&folder().refusal(&table("tail = 'drop'")));
+    expect![[r#"
+        `tail` = "drop" leaves no batch of 64 from 10 samples; lower `batch_size`, or set `tail` to "short" or "pad""#]]
+    .assert_eq(&folder().refusal(&table("tail = 'drop'")));
 }
 
 #[test]
@@ -161,7 +163,9 @@ fn a_part_of_the_fields_can_be_filled() {
 #[test]
 fn a_transform_that_fails_is_named_with_the_sample() {
     let wide = table("").replace("'center-crop', size = 16", "'center-crop', size = 17");
-    expect!["~/images/0.png: transform 2, `center-crop`: the image has 24 x 16 pixels (height x width), too few for a crop of 17 x 17; put a `resize` before it or crop less"].assert_eq(&folder().failure(&wide));
+    expect![[r#"
+        ~/images/0.png: transform 2, `center-crop`: the image has 24 x 16 pixels (height x width), too few for a crop of 17 x 17; put a `resize` before it or crop less"#]]
+    .assert_eq(&folder().failure(&wide));
 }
 
 #[test]

@@ -110,7 +110,9 @@ fn color_converts_both_ways() {
 #[test]
 fn what_cannot_be_transformed_is_said() {
     let crop = CenterCrop::from_options(&mut size(224)).unwrap();
-    expect!["the image has 180 x 300 pixels (height x width), too few for a crop of 224 x 224; put a `resize` before it or crop less"].assert_eq(&apply(&crop, counted(180, 300, 3)).unwrap_err().to_string());
+    expect![[r#"
+        the image has 180 x 300 pixels (height x width), too few for a crop of 224 x 224; put a `resize` before it or crop less"#]]
+    .assert_eq(&apply(&crop, counted(180, 300, 3)).unwrap_err().to_string());
     let resize = Resize::from_options(&mut size(2)).unwrap();
     expect!["the image has 5 channels, expected 1 to 4"]
         .assert_eq(&apply(&resize, counted(4, 4, 5)).unwrap_err().to_string());

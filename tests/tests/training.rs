@@ -1,0 +1,153 @@
+//! From a folder of images and a CSV to a trained model that predicts, and what bad input gets on that way.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
+use batchmill_tests::{Loader, Programs, folder, programs, told};
+use expect_test::{Expect, expect};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const PROGRAMS: Programs = programs!();
+
+/// A small model, quick to train.
+const MODEL: &str = "[[layer]]\nkind = 'flatten'\n[[layer]]\nkind = 'linear'\nout_features = 48\n\
+                     [[layer]]\nkind = 'relu'\n[[layer]]\nkind = 'linear'\nout_features = 10\n";
+
+/// Drawn shapes, served as `loader sample-data` says.
+fn shapes(images: u32) -> (TempDir, Loader) {
+    let data = PROGRAMS.sample_data(images);
+    let config = data.path().join("shapes/loader.toml");
+    let loader = Loader::start(PROGRAMS, ["--config".as_ref(), config.as_os_str()]);
+    (data, loader)
+}
+
+/// Runs `trainer fit` with a model file of this text.
+fn fit(folder: &Path, model: &str, socket: &Path, more: &[&str]) -> std::process::Output {
+    let path = folder.join("model.toml");
+    fs::write(&path, model).expect("written");
+    let mut arguments: Vec<OsString> =
+        vec!["fit".into(), "--model".into(), path.into(), "--socket".into(), socket.into()];
+    arguments.extend(["--out".into(), folder.join("checkpoint").into_os_string()]);
+    arguments.extend(more.iter().map(Into::into));
+    PROGRAMS.run_trainer(arguments)
+}
+
+#[test]
+fn a_folder_and_a_csv_become_a_model_that_predicts() {
+    let (data, loader) = shapes(1200);
+    let output =
+        fit(data.path(), MODEL, &loader.socket(), &["--eval", "test", "--epochs", "6", "--lr", "2e-3", "--json"]);
+    assert!(output.status.success(), "{}", told(&output));
+    let stdout = String::from_utf8(output.stdout).expect("JSON is UTF-8");
+    let lines: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).expect("JSON a line")).collect();
+    let accuracies: Vec<f64> = lines.iter().filter_map(|line| line["test"]["accuracy"].as_f64()).collect();
+    assert_eq!(accuracies.len(), 6, "{stdout}");
+    // Guessing gets a tenth.
+    assert!(accuracies[5] > 0.6, "{accuracies:?}");
+
+    let csv = fs::read_to_string(data.path().join("shapes/test.csv")).expect("drawn");
+    let (images, labels): (Vec<_>, Vec<_>) = csv.lines().skip(1).take(40).filter_map(|row| row.split_once(',')).unzip();
+    let checkpoint = data.path().join("checkpoint").into_os_string();
+    let images = images.iter().map(|image| data.path().join("shapes").join(image).into_os_string());
+    let arguments = ["predict".into(), "--json".into(), "--checkpoint".into(), checkpoint].into_iter().chain(images);
+    let output = PROGRAMS.run_trainer(arguments);
+    assert!(output.status.success(), "{}", told(&output));
+    let stdout = String::from_utf8(output.stdout).expect("JSON is UTF-8");
+    let predicted: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).expect("JSON a line")).collect();
+    let right = predicted.iter().zip(&labels).filter(|(line, label)| line["class"] == **label).count();
+    assert!(right > 20, "{right} of 40: {stdout}");
+    loader.stop();
+}
+
+#[test]
+fn the_same_seed_trains_the_same_weights() {
+    let (data, loader) = shapes(200);
+    let weights = || {
+        let output = fit(data.path(), MODEL, &loader.socket(), &["--epochs", "2"]);
+        assert!(output.status.success(), "{}", told(&output));
+        fs::read(data.path().join("checkpoint/model.safetensors")).expect("saved")
+    };
+    // Not `assert_eq!`: nobody wants to read a hundred thousand bytes.
+    assert!(weights() == weights(), "two runs of one seed part");
+    loader.stop();
+}
+
+#[test]
+fn a_failed_batch_ends_the_training_by_name() {
+    let (data, loader) = shapes(40);
+    // The last row of the test images, cut short after the loader has looked at it.
+    let victim = data.path().join("shapes/train/000017.jpg");
+    let whole = fs::read(&victim).expect("drawn");
+    fs::write(&victim, &whole[..whole.len() / 2]).expect("written");
+    let output = fit(data.path(), MODEL, &loader.socket(), &["--epochs", "1"]);
+    let told = told(&output);
+    assert!(told.contains("000017.jpg") && told.contains("changed"), "{told}");
+    assert!(!data.path().join("checkpoint").exists(), "nothing was saved");
+    loader.stop();
+}
+
+#[test]
+fn models_that_fit_neither_themselves_nor_the_stream() {
+    let (data, loader) = shapes(40);
+    let check = |model: &str, expected: &Expect| {
+        let output = fit(data.path(), model, &loader.socket(), &["--epochs", "1"]);
+        expected.assert_eq(&told(&output).replace(&data.path().display().to_string(), "DATA"));
+    };
+    check("[[layer]]\nkind = 'linear'\nout_features = 10\n", &expect![[r#"build the model of DATA/model.toml: layer 0 (linear) wants [batch, features], but [batch, 1, 28, 28] arrives: put a layer of kind "flatten" before it"#]]);
+    check(&MODEL.replace("out_features = 48", "out_features = 48\nin_features = 100"), &expect!["build the model of DATA/model.toml: layer 1 (linear) wants [batch, 100], but [batch, 784] arrives: set in_features = 784, or leave it out"]);
+    check(&MODEL.replace("out_features = 10", "out_features = 9"), &expect!["build the model of DATA/model.toml: the last layer has 9 outputs, but the stream has 10 classes: set out_features = 10"]);
+    check(&format!("input = [32, 32, 3]\n{MODEL}"), &expect!["build the model of DATA/model.toml: the model file says input = [32, 32, 3], but the images are [28, 28, 1]: change it, or leave it out"]);
+    check(&MODEL.replace("'relu'", "'rellu'"), &expect!["DATA/model.toml:7: unknown kind of layer `rellu`: did you mean `relu`?"]);
+    check(&MODEL.replace("out_features = 48", "out_feature = 48"), &expect!["DATA/model.toml:3: [[layer]] 1 (linear) has no `out_features`"]);
+    check(
+        &MODEL.replace("[[layer]]\nkind = 'flatten'", "[[layer]]\nkind = 'conv2d'\nout_channels = 4\nkernel_size = 99"),
+        &expect!["build the model of DATA/model.toml: layer 0 (conv2d) wants an image of at least its kernel, 99 by 99, but [batch, 1, 28, 28] arrives: make kernel_size smaller or padding larger"],
+    );
+    check("", &expect!["DATA/model.toml:1: there is no layer: begin each with a line [[layer]]"]);
+    check("[[layer]\n", &expect!["DATA/model.toml:1: unclosed array table, expected `]`"]);
+    loader.stop();
+}
+
+#[test]
+fn devices_loaders_streams_and_files_that_are_not_there() {
+    let (data, loader) = shapes(40);
+    let socket = loader.socket();
+    let check = |told: String, expected: &Expect| {
+        let told = told.replace(&data.path().display().to_string(), "DATA");
+        expected.assert_eq(&told.replace(&socket.display().to_string(), "SOCKET"));
+    };
+    let fit = |more: &[&str]| told(&fit(data.path(), MODEL, &socket, &[&["--epochs", "1"], more].concat()));
+    check(fit(&["--device", "cuda"]), &expect!["this trainer was built without CUDA: build with `cargo build --release -p batchmill-trainer --features cuda`"]);
+    check(fit(&["--device", "wgpu"]), &expect!["this trainer was built without WGPU: build with `cargo build --release -p batchmill-trainer --features wgpu`"]);
+    check(fit(&["--stream", "trian"]), &expect!["this loader serves no stream `trian`; did you mean `train`?"]);
+    check(fit(&["--eval", "tset"]), &expect!["this loader serves no stream `tset`; did you mean `test`?"]);
+
+    let predict = |checkpoint: &Path, image: &Path| {
+        let arguments = ["predict".as_ref(), "--checkpoint".as_ref(), checkpoint.as_os_str(), image.as_os_str()];
+        told(&PROGRAMS.run_trainer(arguments))
+    };
+    let image = data.path().join("shapes/test/000040.png");
+    check(predict(&data.path().join("checkpoint"), &image), &expect!["read the checkpoint DATA/checkpoint: it has no checkpoint.json: name a folder that `trainer fit --out` wrote"]);
+    assert!(
+        PROGRAMS
+            .run_trainer([
+                "fit".into(),
+                "--model".into(),
+                data.path().join("model.toml").into_os_string(),
+                "--socket".into(),
+                socket.clone().into_os_string(),
+                "--out".into(),
+                data.path().join("checkpoint").into_os_string()
+            ])
+            .status
+            .success()
+    );
+    check(predict(&data.path().join("checkpoint"), &data.path().join("none.png")), &expect!["read the image DATA/none.png: No such file or directory (os error 2)"]);
+    check(predict(&data.path().join("checkpoint"), &data.path().join("model.toml")), &expect!["decode DATA/model.toml: is it a JPEG or PNG image?: The image format could not be determined"]);
+    loader.stop();
+    check(fit(&[]), &expect!["no loader answers at SOCKET: start one with `loader serve`, or name its address with --socket: No such file or directory (os error 2)"]);
+    let missing = ["summary".into(), "--model".into(), folder().path().join("m.toml").into_os_string()];
+    assert!(told(&PROGRAMS.run_trainer(missing)).contains("m.toml"));
+}
