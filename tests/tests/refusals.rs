@@ -131,10 +131,32 @@ fn drain_fails(data: &Path, expected: &Expect) {
 
 #[test]
 fn options_that_cannot_be() {
-    check(|_| {}, &["--batch-size", "0"], &expect!["stream `train`: `batch_size` is 0, not an integer from 1 to 16777216"]);
-    check(|_| {}, &["--memory", "4KiB"], &expect!["open stream `train`: a batch of 64 samples takes 68 KiB and 2 must fit its share of the memory, 4.0 KiB: raise --memory (or `memory`), or lower the batch size"]);
-    check(|_| {}, &["--crop", "64"], &expect!["open stream `train`: DATA/images/a.png: transform 1, `center-crop`: the image has 16 x 20 pixels (height x width), too few for a crop of 64 x 64; put a `resize` before it or crop less"]);
-    check(|_| {}, &["--tail", "drop"], &expect![[r#"open stream `train`: `tail` = "drop" leaves no batch of 64 from 3 samples; lower `batch_size`, or set `tail` to "short" or "pad""#]]);
+    check(
+        |_| {},
+        &["--batch-size", "0"],
+        &expect!["stream `train`: `batch_size` is 0, not an integer from 1 to 16777216"],
+    );
+    check(
+        |_| {},
+        &["--memory", "4KiB"],
+        &expect![
+            "open stream `train`: a batch of 64 samples takes 68 KiB and 2 must fit its share of the memory, 4.0 KiB: raise --memory (or `memory`), or lower the batch size"
+        ],
+    );
+    check(
+        |_| {},
+        &["--crop", "64"],
+        &expect![
+            "open stream `train`: DATA/images/a.png: transform 1, `center-crop`: the image has 16 x 20 pixels (height x width), too few for a crop of 64 x 64; put a `resize` before it or crop less"
+        ],
+    );
+    check(
+        |_| {},
+        &["--tail", "drop"],
+        &expect![[
+            r#"open stream `train`: `tail` = "drop" leaves no batch of 64 from 3 samples; lower `batch_size`, or set `tail` to "short" or "pad""#
+        ]],
+    );
 }
 
 #[test]

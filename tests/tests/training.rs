@@ -95,15 +95,43 @@ fn models_that_fit_neither_themselves_nor_the_stream() {
         let output = fit(data.path(), model, &loader.socket(), &["--epochs", "1"]);
         expected.assert_eq(&told(&output).replace(&data.path().display().to_string(), "DATA"));
     };
-    check("[[layer]]\nkind = 'linear'\nout_features = 10\n", &expect![[r#"build the model of DATA/model.toml: layer 0 (linear) wants [batch, features], but [batch, 1, 28, 28] arrives: put a layer of kind "flatten" before it"#]]);
-    check(&MODEL.replace("out_features = 48", "out_features = 48\nin_features = 100"), &expect!["build the model of DATA/model.toml: layer 1 (linear) wants [batch, 100], but [batch, 784] arrives: set in_features = 784, or leave it out"]);
-    check(&MODEL.replace("out_features = 10", "out_features = 9"), &expect!["build the model of DATA/model.toml: the last layer has 9 outputs, but the stream has 10 classes: set out_features = 10"]);
-    check(&format!("input = [32, 32, 3]\n{MODEL}"), &expect!["build the model of DATA/model.toml: the model file says input = [32, 32, 3], but the images are [28, 28, 1]: change it, or leave it out"]);
-    check(&MODEL.replace("'relu'", "'rellu'"), &expect!["DATA/model.toml:7: unknown kind of layer `rellu`: did you mean `relu`?"]);
-    check(&MODEL.replace("out_features = 48", "out_feature = 48"), &expect!["DATA/model.toml:3: [[layer]] 1 (linear) has no `out_features`"]);
+    check(
+        "[[layer]]\nkind = 'linear'\nout_features = 10\n",
+        &expect![[
+            r#"build the model of DATA/model.toml: layer 0 (linear) wants [batch, features], but [batch, 1, 28, 28] arrives: put a layer of kind "flatten" before it"#
+        ]],
+    );
+    check(
+        &MODEL.replace("out_features = 48", "out_features = 48\nin_features = 100"),
+        &expect![
+            "build the model of DATA/model.toml: layer 1 (linear) wants [batch, 100], but [batch, 784] arrives: set in_features = 784, or leave it out"
+        ],
+    );
+    check(
+        &MODEL.replace("out_features = 10", "out_features = 9"),
+        &expect![
+            "build the model of DATA/model.toml: the last layer has 9 outputs, but the stream has 10 classes: set out_features = 10"
+        ],
+    );
+    check(
+        &format!("input = [32, 32, 3]\n{MODEL}"),
+        &expect![
+            "build the model of DATA/model.toml: the model file says input = [32, 32, 3], but the images are [28, 28, 1]: change it, or leave it out"
+        ],
+    );
+    check(
+        &MODEL.replace("'relu'", "'rellu'"),
+        &expect!["DATA/model.toml:7: unknown kind of layer `rellu`: did you mean `relu`?"],
+    );
+    check(
+        &MODEL.replace("out_features = 48", "out_feature = 48"),
+        &expect!["DATA/model.toml:3: [[layer]] 1 (linear) has no `out_features`"],
+    );
     check(
         &MODEL.replace("[[layer]]\nkind = 'flatten'", "[[layer]]\nkind = 'conv2d'\nout_channels = 4\nkernel_size = 99"),
-        &expect!["build the model of DATA/model.toml: layer 0 (conv2d) wants an image of at least its kernel, 99 by 99, but [batch, 1, 28, 28] arrives: make kernel_size smaller or padding larger"],
+        &expect![
+            "build the model of DATA/model.toml: layer 0 (conv2d) wants an image of at least its kernel, 99 by 99, but [batch, 1, 28, 28] arrives: make kernel_size smaller or padding larger"
+        ],
     );
     check("", &expect!["DATA/model.toml:1: there is no layer: begin each with a line [[layer]]"]);
     check("[[layer]\n", &expect!["DATA/model.toml:1: unclosed array table, expected `]`"]);
@@ -119,8 +147,18 @@ fn devices_loaders_streams_and_files_that_are_not_there() {
         expected.assert_eq(&told.replace(&socket.display().to_string(), "SOCKET"));
     };
     let fit = |more: &[&str]| told(&fit(data.path(), MODEL, &socket, &[&["--epochs", "1"], more].concat()));
-    check(fit(&["--device", "cuda"]), &expect!["this trainer was built without CUDA: build with `cargo build --release -p batchmill-trainer --features cuda`"]);
-    check(fit(&["--device", "wgpu"]), &expect!["this trainer was built without WGPU: build with `cargo build --release -p batchmill-trainer --features wgpu`"]);
+    check(
+        fit(&["--device", "cuda"]),
+        &expect![
+            "this trainer was built without CUDA: build with `cargo build --release -p batchmill-trainer --features cuda`"
+        ],
+    );
+    check(
+        fit(&["--device", "wgpu"]),
+        &expect![
+            "this trainer was built without WGPU: build with `cargo build --release -p batchmill-trainer --features wgpu`"
+        ],
+    );
     check(fit(&["--stream", "trian"]), &expect!["this loader serves no stream `trian`; did you mean `train`?"]);
     check(fit(&["--eval", "tset"]), &expect!["this loader serves no stream `tset`; did you mean `test`?"]);
 
@@ -129,7 +167,12 @@ fn devices_loaders_streams_and_files_that_are_not_there() {
         told(&PROGRAMS.run_trainer(arguments))
     };
     let image = data.path().join("shapes/test/000040.png");
-    check(predict(&data.path().join("checkpoint"), &image), &expect!["read the checkpoint DATA/checkpoint: it has no checkpoint.json: name a folder that `trainer fit --out` wrote"]);
+    check(
+        predict(&data.path().join("checkpoint"), &image),
+        &expect![
+            "read the checkpoint DATA/checkpoint: it has no checkpoint.json: name a folder that `trainer fit --out` wrote"
+        ],
+    );
     assert!(
         PROGRAMS
             .run_trainer([
@@ -144,10 +187,21 @@ fn devices_loaders_streams_and_files_that_are_not_there() {
             .status
             .success()
     );
-    check(predict(&data.path().join("checkpoint"), &data.path().join("none.png")), &expect!["read the image DATA/none.png: No such file or directory (os error 2)"]);
-    check(predict(&data.path().join("checkpoint"), &data.path().join("model.toml")), &expect!["decode DATA/model.toml: is it a JPEG or PNG image?: The image format could not be determined"]);
+    check(
+        predict(&data.path().join("checkpoint"), &data.path().join("none.png")),
+        &expect!["read the image DATA/none.png: No such file or directory (os error 2)"],
+    );
+    check(
+        predict(&data.path().join("checkpoint"), &data.path().join("model.toml")),
+        &expect!["decode DATA/model.toml: is it a JPEG or PNG image?: The image format could not be determined"],
+    );
     loader.stop();
-    check(fit(&[]), &expect!["no loader answers at SOCKET: start one with `loader serve`, or name its address with --socket: No such file or directory (os error 2)"]);
+    check(
+        fit(&[]),
+        &expect![
+            "no loader answers at SOCKET: start one with `loader serve`, or name its address with --socket: No such file or directory (os error 2)"
+        ],
+    );
     let missing = ["summary".into(), "--model".into(), folder().path().join("m.toml").into_os_string()];
     assert!(told(&PROGRAMS.run_trainer(missing)).contains("m.toml"));
 }

@@ -33,7 +33,8 @@ use thiserror::Error;
 use toml::de::DeTable;
 
 use crate::layers::LayerSpec;
-use crate::section::{Mistake, Section, line_at};
+pub use crate::section::Mistake;
+use crate::section::{Section, line_at};
 use crate::shape::ImageShape;
 
 /// What a model file says.
