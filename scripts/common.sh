@@ -1,8 +1,5 @@
 # What every script does first: find the tools, build the programs. To be sourced, from the repository's root.
 
-# Where cargo puts what it builds.
-target=${CARGO_TARGET_DIR:-target}
-
 # Stops the script with one sentence.
 fail() {
     printf 'error: %s\n' "$*" >&2
@@ -13,7 +10,7 @@ fail() {
 prepare() {
     command -v cargo >/dev/null || fail "cargo is missing: install Rust 1.95 or newer from https://rustup.rs"
     local missing=()
-    command -v cc >/dev/null || missing+=(gcc)
+    { command -v cc && command -v make; } >/dev/null || missing+=(build-essential)
     command -v cmake >/dev/null || missing+=(cmake)
     command -v nasm >/dev/null || missing+=(nasm)
     [ ${#missing[@]} -gt 0 ] || return 0
@@ -31,7 +28,11 @@ prepare() {
     fi
 }
 
-# Builds loader and trainer. The first time this takes minutes: burn is large.
+# Builds loader and trainer, and says where they are. The first time this takes minutes: burn is large.
 build() {
-    cargo build --release --package batchmill-loader --package batchmill-trainer "$@"
+    cargo build --release --package batchmill-loader --package batchmill-trainer
+    local target
+    target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+    loader=$target/release/loader
+    trainer=$target/release/trainer
 }

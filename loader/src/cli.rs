@@ -193,6 +193,9 @@ pub(crate) struct SampleData {
     /// What the drawing follows from
     #[arg(long, value_name = "N", default_value = "0")]
     pub(crate) seed: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// The most worker processes that one daemon runs.

@@ -13,7 +13,7 @@ use thiserror::Error;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
-use crate::cli::{Bytes, Color, Serve, TailName, Workers};
+use crate::cli::{Bytes, Color, Serve, TailName, WORKERS_MAX, Workers};
 
 /// The name of the stream of `--images` and `--labels`.
 const STREAM_NAME: &str = "train";
@@ -66,7 +66,8 @@ impl Config {
         let workers = match arguments.workers.or(file.workers).unwrap_or(Workers::Auto) {
             Workers::Exactly(count) => count,
             Workers::Auto => {
-                thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
+                let cores = thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+                cores.min(WORKERS_MAX)
             }
         };
         Ok(Self {
@@ -250,12 +251,17 @@ mod tests {
         );
         check(
             &with("", "batch_size = 0"),
-            &expect!["line 4: `batch_size` of stream `train` is 0, outside 1 to 16777216"],
+            &expect!["line 4: stream `train`: `batch_size` is 0, not an integer from 1 to 16777216"],
         );
-        check(&with("", "tail = 'dorp'"), &expect!["line 4: `tail` of stream `train` is `dorp`; did you mean `drop`?"]);
+        check(
+            &with("", "tail = 'dorp'"),
+            &expect![[
+                r#"line 4: stream `train`: `tail` is "dorp", not `short` or `drop` or `pad`; did you mean `drop`?"#
+            ]],
+        );
         check(
             &with("", "transforms = [\n  'color',\n  { kind = 'resize', sise = 3 },\n]"),
-            &expect!["line 5: `mode` of transform `color` is missing"],
+            &expect!["line 5: transform `color` needs the key `mode`"],
         );
         check(
             &with("", "sampler = 'shufled'"),

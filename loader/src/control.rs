@@ -80,7 +80,7 @@ fn table(status: &Status) -> Result<String, std::fmt::Error> {
         writeln!(
             text,
             "\nstream `{}`: {} samples, {} batches an epoch, {:.0} samples/s, {} made\n  {} in slots: {} free, {} \
-             filling, {} ready, {} read, {} abandoned",
+             filling, {} ready, {} read, {} failed, {} abandoned",
             stream.name,
             stream.samples,
             stream.steps,
@@ -91,6 +91,7 @@ fn table(status: &Status) -> Result<String, std::fmt::Error> {
             slots.filling,
             slots.ready,
             slots.leased,
+            slots.failed,
             slots.abandoned,
         )?;
         for member in &stream.members {

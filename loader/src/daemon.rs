@@ -1,30 +1,30 @@
 //! The loop: what happened in, the scheduler asked, its actions out.
 //!
-//! The daemon runs no user code and touches no tensor. It never blocks on a peer: every peer's unread messages are
-//! bounded by its credit, far below what a line holds.
+//! The daemon runs no user code and touches no tensor. It does not wait for its peers: a worker has few tasks at a time,
+//! and a member must have read a batch's message to make room for another, so their unread messages stay far below what
+//! a line holds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::OwnedFd;
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-use batchmill_datasets::nearest::suggestion;
 use batchmill_datasets::spec::StreamSpec;
 use batchmill_protocol::message::{
-    FromMember, FromWorker, MemberId, Reply, Request, SlabHandOver, StreamDescription, StreamId, Survey, ToMember,
-    ToWorker, WorkerId,
+    FromMember, FromWorker, MemberId, SlabHandOver, StreamDescription, StreamId, Survey, ToMember, ToWorker, WorkerId,
 };
-use batchmill_protocol::status::Status;
 use batchmill_protocol::{fd, message::Attach};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use ipc_channel::ipc::IpcSender;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use crate::front_door::{Answer, Asked};
+use crate::front_door::Asked;
 use crate::scheduler::{Action, Event, Scheduler};
-use crate::supervisor::{self, Started};
+use crate::supervisor::{self, End, Started};
+use answers::decline;
 use streams::Served;
 
+mod answers;
 mod rate;
 mod streams;
 
@@ -36,6 +36,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// How long workers may take to leave at the end, before they are killed.
 const LEAVE_GRACE: Duration = Duration::from_secs(2);
+
+/// Workers that may fail to open the streams before the first one can.
+const OPEN_FAILURES_MAX: u32 = 3;
 
 /// How long killed workers may take to be reaped.
 const REAP_LIMIT: Duration = Duration::from_secs(10);
@@ -57,7 +60,7 @@ pub(crate) enum Happening {
     /// All it ever said was heard.
     WorkerSilent(WorkerId),
     /// Its process is gone.
-    WorkerReaped { worker: WorkerId, how: String },
+    WorkerReaped { worker: WorkerId, end: End },
     /// A trainer has joined its line.
     MemberJoined { member: MemberId, line: IpcSender<ToMember> },
     /// It said something.
@@ -96,8 +99,13 @@ pub(crate) struct Daemon {
     stopping: bool,
     failure: Option<DaemonError>,
     happenings: Receiver<Happening>,
-    supervisor: mpsc::Sender<supervisor::Request>,
+    /// Holds no more than a start and an end of each worker there is.
+    supervisor: mpsc::UnboundedSender<supervisor::Request>,
     on_ready: Option<OnReady>,
+    /// Workers that could not open a stream that another had surveyed.
+    open_failures: u32,
+    /// Trainers that came before every stream was open. There are no more of them than the front door lets in.
+    early: Vec<Asked>,
 }
 
 /// What is done when every stream can be read.
@@ -109,7 +117,9 @@ struct Worker {
     line: Option<IpcSender<ToWorker>>,
     /// Since when nothing can be heard from it.
     silent: Option<Instant>,
-    reaped: Option<String>,
+    reaped: Option<End>,
+    /// Whether its end was asked for already.
+    killed: bool,
     opened: BTreeSet<StreamId>,
 }
 
@@ -129,12 +139,12 @@ impl Daemon {
         workers: u32,
         memory_bytes: u64,
         happenings: Receiver<Happening>,
-        supervisor: mpsc::Sender<supervisor::Request>,
+        supervisor: mpsc::UnboundedSender<supervisor::Request>,
         on_ready: impl FnOnce(&[StreamDescription]) + 'static,
     ) -> Result<Self, serde_json::Error> {
         let served = |(id, spec): (u32, &StreamSpec)| Ok((StreamId(id), Served::new(spec)?));
         Ok(Self {
-            scheduler: Scheduler::new(workers),
+            scheduler: Scheduler::new(workers, RandomState::new().hash_one(std::process::id())),
             born: Instant::now(),
             streams: (0..).zip(specs).map(served).collect::<Result<_, serde_json::Error>>()?,
             memory_bytes,
@@ -147,6 +157,8 @@ impl Daemon {
             happenings,
             supervisor,
             on_ready: Some(Box::new(on_ready)),
+            open_failures: 0,
+            early: Vec::new(),
         })
     }
 
@@ -188,9 +200,9 @@ impl Daemon {
                 self.workers.entry(worker).or_default().silent = Some(Instant::now());
                 self.bury(worker);
             }
-            Happening::WorkerReaped { worker, how } => {
+            Happening::WorkerReaped { worker, end } => {
                 self.alive.remove(&worker);
-                self.workers.entry(worker).or_default().reaped = Some(how);
+                self.workers.entry(worker).or_default().reaped = Some(end);
                 self.bury(worker);
             }
             Happening::MemberJoined { member, line } => self.member_joined(member, line),
@@ -207,20 +219,18 @@ impl Daemon {
     }
 
     /// Kills workers that have lost their line and do not end: without one they are of no use.
-    fn end_the_silent(&self) {
-        for (id, worker) in &self.workers {
-            if worker.reaped.is_none() && worker.silent.is_some_and(|since| since.elapsed() > SILENCE_GRACE) {
-                self.kill(*id);
-            }
-        }
+    fn end_the_silent(&mut self) {
+        let silent = |worker: &Worker| worker.silent.is_some_and(|since| since.elapsed() > SILENCE_GRACE);
+        let useless: Vec<_> = self.workers.iter().filter(|(_, worker)| silent(worker)).map(|(id, _)| *id).collect();
+        useless.into_iter().for_each(|worker| self.kill(worker));
     }
 
     /// Ends a worker's part once it is reaped and all its messages are read, in whichever order that came.
     fn bury(&mut self, id: WorkerId) {
-        let Some(Worker { silent: Some(_), reaped: Some(how), started, .. }) = self.workers.get(&id) else { return };
+        let Some(Worker { silent: Some(_), reaped: Some(end), started, .. }) = self.workers.get(&id) else { return };
         let last_sample = started.as_ref().and_then(|started| started.telemetry.read());
         let pid = started.as_ref().map_or(0, |started| started.pid);
-        let (how, clean) = (how.clone(), how == "exited with code 0");
+        let End { how, clean } = end.clone();
         self.workers.remove(&id);
         if !clean {
             let at = last_sample.as_ref().map(|sample| format!(" while making {sample}")).unwrap_or_default();
@@ -279,16 +289,24 @@ impl Daemon {
         }
     }
 
-    fn kill(&self, worker: WorkerId) {
-        self.supervise(supervisor::Request::Kill(worker));
+    fn kill(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id)
+            && !std::mem::replace(&mut worker.killed, true)
+        {
+            self.supervise(supervisor::Request::Kill(id));
+        }
     }
 
-    fn supervise(&self, request: supervisor::Request) {
-        self.supervisor.try_send(request).expect("the supervisor keeps up with as many workers as there may be");
+    fn supervise(&mut self, request: supervisor::Request) {
+        if self.supervisor.send(request).is_err() {
+            self.failure.get_or_insert(DaemonError::Alone);
+        }
     }
 
+    /// Ends the daemon over a stream; the first reason is the one told.
     fn fail_stream(&mut self, stream: StreamId, reason: String) {
-        self.failure = Some(DaemonError::Stream { stream: self.streams[&stream].name.clone(), reason });
+        let stream = self.streams[&stream].name.clone();
+        self.failure.get_or_insert(DaemonError::Stream { stream, reason });
     }
 
     /// Gives a worker the slab and all it needs to fill it.
@@ -311,6 +329,11 @@ impl Daemon {
     }
 
     fn worker_says(&mut self, worker: WorkerId, message: FromWorker) {
+        if let FromWorker::Surveyed { stream, .. } | FromWorker::Opened { stream, .. } = &message
+            && !self.streams.contains_key(stream)
+        {
+            return self.kill(worker);
+        }
         match message {
             FromWorker::Surveyed { stream, survey } => match survey {
                 Ok(survey) => self.surveyed(worker, stream, survey),
@@ -326,6 +349,10 @@ impl Daemon {
             FromWorker::Opened { stream, outcome: Err(reason) } => {
                 eprintln!("worker {worker} cannot open stream `{}`: {reason}", self.streams[&stream].name);
                 self.kill(worker);
+                self.open_failures += 1;
+                if self.open_failures >= OPEN_FAILURES_MAX && self.on_ready.is_some() {
+                    self.fail_stream(stream, reason);
+                }
             }
             FromWorker::Done { task, busy_us, outcome } => {
                 self.tell(Event::TaskDone { worker, task, busy: Duration::from_micros(busy_us), outcome });
@@ -355,52 +382,9 @@ impl Daemon {
         let descriptions: Vec<_> =
             self.streams.values().filter_map(|served| Some(served.opened.as_ref()?.description.clone())).collect();
         on_ready(&descriptions);
-    }
-
-    fn answer(&mut self, asked: Asked) {
-        let answer = match asked.request {
-            Request::Attach(attach) => self.attach(attach, asked.pid),
-            Request::Status => Answer::Reply(Reply::Status(Box::new(self.status()))),
-            Request::Scale { workers: now } => {
-                let before = self.scheduler.workers_wanted();
-                self.tell(Event::Scaled(now.clamp(1, crate::cli::WORKERS_MAX)));
-                Answer::Reply(Reply::Scaled { before, now: self.scheduler.workers_wanted() })
-            }
-            Request::Stop => {
-                self.stopping = true;
-                Answer::Reply(Reply::Stopping { pid: std::process::id() })
-            }
-        };
-        // A client that has gone meanwhile needs no answer; a member among them is noticed by the front door.
-        let _ = asked.answer.send(answer);
-    }
-
-    fn attach(&mut self, attach: Attach, pid: u32) -> Answer {
-        match self.admissible(&attach) {
-            Ok((stream, description, slots, slab)) => {
-                let member = MemberId(self.next_member);
-                self.next_member += 1;
-                self.members.insert(member, Member { stream, attach, pid, line: None });
-                Answer::Attach { member, stream: Box::new(description), slots, slab }
-            }
-            Err(reason) => Answer::Reply(Reply::Refused { reason }),
+        for asked in std::mem::take(&mut self.early) {
+            self.answer(asked);
         }
-    }
-
-    /// Says what a trainer that asks for this will get, or why it gets nothing.
-    fn admissible(&self, attach: &Attach) -> Result<(StreamId, StreamDescription, u32, OwnedFd), String> {
-        let found = self.streams.iter().find(|(_, served)| served.name == attach.stream);
-        let (&id, served) = found.ok_or_else(|| {
-            let name = &attach.stream;
-            format!("this loader serves no stream `{name}`{}", suggestion(name, self.names()))
-        })?;
-        self.scheduler.room_for_member(id)?;
-        let (description, slots, slab) = served.admit(attach)?;
-        Ok((id, description, slots, slab))
-    }
-
-    fn names(&self) -> impl Iterator<Item = &str> + Clone {
-        self.streams.values().map(|served| served.name.as_str())
     }
 
     fn member_joined(&mut self, id: MemberId, line: IpcSender<ToMember>) {
@@ -423,45 +407,26 @@ impl Daemon {
         }
     }
 
-    fn status(&self) -> Status {
-        let pid_of = |member: MemberId| self.members.get(&member).map_or(0, |member| member.pid);
-        let streams = self.streams.iter().map(|(&id, served)| {
-            let mut status = self.scheduler.stream_status(id, pid_of);
-            status.name.clone_from(&served.name);
-            status.slab_bytes = served.opened.as_ref().map_or(0, |opened| opened.layout.slab_bytes() as u64);
-            status.samples_per_s = served.rate.per_s();
-            status
-        });
-        let workers = self.scheduler.worker_status().into_iter().map(|(id, mut status)| {
-            let started = self.workers.get(&id).and_then(|worker| worker.started.as_ref());
-            status.pid = started.map_or(0, |started| started.pid);
-            status.current = started.and_then(|started| started.telemetry.read());
-            status
-        });
-        Status {
-            pid: std::process::id(),
-            uptime_s: self.born.elapsed().as_secs_f64(),
-            workers_wanted: self.scheduler.workers_wanted(),
-            streams: streams.collect(),
-            workers: workers.collect(),
-        }
-    }
-
     /// Ends all workers: by closing their life-lines, then by force, and waits until they are reaped.
     fn end_workers(&mut self) {
         self.members.clear();
         self.workers.clear();
         for (limit, force) in [(LEAVE_GRACE, false), (REAP_LIMIT, true)] {
             if force {
-                self.alive.iter().for_each(|worker| self.kill(*worker));
+                for worker in &self.alive {
+                    // A supervisor that has ended has taken its children along.
+                    let _ = self.supervisor.send(supervisor::Request::Kill(*worker));
+                }
             }
             let deadline = Instant::now() + limit;
             while !self.alive.is_empty()
                 && let Ok(happening) = self.happenings.recv_deadline(deadline)
             {
-                // All others come too late; what they hold is dropped with them.
-                if let Happening::WorkerReaped { worker, .. } = happening {
-                    self.alive.remove(&worker);
+                match happening {
+                    Happening::WorkerReaped { worker, .. } => drop(self.alive.remove(&worker)),
+                    Happening::Asked(asked) => decline(asked),
+                    // All others come too late; what they hold is dropped with them.
+                    _ => {}
                 }
             }
         }

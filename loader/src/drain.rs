@@ -26,7 +26,7 @@ struct Epoch {
 
 /// Reads the epochs asked for and prints a line for each.
 pub(crate) fn drain(arguments: &Drain) -> Result<(), Failure> {
-    let until = arguments.from.epoch + u64::from(arguments.epochs.get());
+    let until = arguments.from.epoch.saturating_add(u64::from(arguments.epochs.get()));
     let subscription = Subscription::new(&arguments.stream).epochs(0, Some(until)).from(arguments.from);
     let start = Instant::now();
     let mut member = Client::connect(arguments.address.socket.as_deref())?.attach(&subscription)?;

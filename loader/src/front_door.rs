@@ -90,19 +90,28 @@ pub(crate) struct Asked {
 pub(crate) enum Answer {
     Reply(Reply),
     /// The client becomes a member.
-    Attach {
-        member: MemberId,
-        stream: Box<StreamDescription>,
-        slots: u32,
-        slab: OwnedFd,
-    },
+    Attach(Box<Admission>),
+}
+
+/// What a new member gets.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    pub(crate) member: MemberId,
+    pub(crate) stream: StreamDescription,
+    pub(crate) slots: u32,
+    pub(crate) slab: OwnedFd,
 }
 
 impl Door {
     /// Takes the address: alone, and after clearing what a dead daemon left there.
     pub(crate) fn open(socket: &Path) -> Result<Self, DoorError> {
         let socket = std::path::absolute(socket).map_err(|source| failed("resolve", socket)(source))?;
-        let (lock, lines) = (socket.with_extension("lock"), socket.with_extension("lines"));
+        let beside = |suffix: &str| {
+            let mut path = socket.clone().into_os_string();
+            path.push(suffix);
+            PathBuf::from(path)
+        };
+        let (lock, lines) = (beside(".lock"), beside(".lines"));
         let longest = socket.as_os_str().len().max(lines.as_os_str().len() + LINE_SUFFIX_BYTES);
         if longest > SOCKET_PATH_BYTES_MAX {
             return Err(DoorError::TooLong { over: longest - SOCKET_PATH_BYTES_MAX, path: socket });
@@ -186,7 +195,13 @@ fn clear(socket: &Path, lines: &Path) -> Result<(), DoorError> {
         Ok(_) => return Err(DoorError::NotASocket(socket.to_path_buf())),
         Err(_) => {}
     }
-    match fs::remove_dir_all(lines) {
+    // Only what ipc-channel makes there: should somebody else keep files in it, they are theirs.
+    for entry in fs::read_dir(lines).into_iter().flatten().flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(b".tmp") {
+            fs::remove_dir_all(entry.path()).map_err(failed("remove the stale", &entry.path()))?;
+        }
+    }
+    match fs::remove_dir(lines) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("remove the stale", lines)(source)),
         _ => Ok(()),
     }
@@ -235,9 +250,7 @@ async fn attend(mut client: UnixStream, happenings: &Sender<Happening>) -> io::R
         let Ok(answer) = answered.await else { return Ok(()) };
         match answer {
             Answer::Reply(reply) => send(&mut client, &reply).await?,
-            Answer::Attach { member, stream, slots, slab } => {
-                return admit(client, member, pid, *stream, slots, slab, happenings).await;
-            }
+            Answer::Attach(admission) => return admit(client, pid, *admission, happenings).await,
         }
         if stops {
             // The end of this connection, with the process, tells the client that we are gone.
@@ -271,22 +284,22 @@ async fn refuse(client: &mut UnixStream, reason: &str) -> io::Result<()> {
 /// Gives a client the slab and a line, and watches over its life.
 async fn admit(
     mut client: UnixStream,
-    member: MemberId,
     pid: u32,
-    stream: StreamDescription,
-    slots: u32,
-    slab: OwnedFd,
+    admission: Admission,
     happenings: &Sender<Happening>,
 ) -> io::Result<()> {
+    let member = admission.member;
     let attached = Arc::new(AtomicBool::new(true));
     let alive = Alive::of(pid);
     let flag = Arc::clone(&attached);
     let wanted = move || flag.load(Ordering::Relaxed) && alive.is_alive();
-    let admitted = hand_over(&mut client, member, stream, slots, &slab, wanted, happenings).await;
-    drop(slab);
+    let (joins, joined) = oneshot::channel();
+    let admitted = hand_over(&mut client, admission, joins, wanted, happenings).await;
     if let Ok(line) = admitted {
-        // Nothing is to come on this connection but its end.
-        let _ = client.read(&mut [0]).await;
+        if matches!(timeout(CLIENT_TIMEOUT, joined).await, Ok(Ok(()))) {
+            // Nothing is to come on this connection but its end.
+            let _ = client.read(&mut [0]).await;
+        }
         attached.store(false, Ordering::Relaxed);
         // If it never joined its line, the thread that awaits it there must be let go.
         drop(IpcSender::<MemberLine>::connect(line));
@@ -297,10 +310,8 @@ async fn admit(
 
 async fn hand_over(
     client: &mut UnixStream,
-    member: MemberId,
-    stream: StreamDescription,
-    slots: u32,
-    slab: &OwnedFd,
+    Admission { member, stream, slots, slab }: Admission,
+    joins: oneshot::Sender<()>,
     wanted: impl Fn() -> bool + Send + 'static,
     happenings: &Sender<Happening>,
 ) -> io::Result<String> {
@@ -309,7 +320,7 @@ async fn hand_over(
     let frame = frame::encode(&reply).map_err(io::Error::other)?;
     let listener = happenings.clone();
     thread::Builder::new().name(format!("line of member {member}")).spawn(move || {
-        peer::hear_member(member, server, wanted, &listener);
+        peer::hear_member(member, server, joins, wanted, &listener);
     })?;
     let write = async {
         let sent = client.async_io(Interest::WRITABLE, || fd::send_start(client.as_fd(), &frame, slab.as_fd())).await?;

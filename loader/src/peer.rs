@@ -10,6 +10,7 @@ use ipc_channel::TryRecvError;
 use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
 
 use crate::daemon::Happening;
 
@@ -32,17 +33,20 @@ pub(crate) fn hear_worker(worker: WorkerId, server: IpcOneShotServer<WorkerLine>
     let _ = happenings.send(Happening::WorkerSilent(worker));
 }
 
-/// Awaits a member on its line and passes on what it says, until it falls silent or `attached` is false.
+/// Awaits a member on its line, says that it `joins`, and passes on what it says until it falls silent or is no longer
+/// `wanted`.
 pub(crate) fn hear_member(
     member: MemberId,
     server: IpcOneShotServer<MemberLine>,
-    attached: impl Fn() -> bool,
+    joins: oneshot::Sender<()>,
+    wanted: impl Fn() -> bool,
     happenings: &Sender<Happening>,
 ) {
     if let Ok((_, MemberLine { to_member, from_member })) = server.accept()
+        && joins.send(()).is_ok()
         && happenings.send(Happening::MemberJoined { member, line: to_member }).is_ok()
     {
-        hear(&from_member, attached, |message| happenings.send(Happening::MemberSays { member, message }).is_ok());
+        hear(&from_member, wanted, |message| happenings.send(Happening::MemberSays { member, message }).is_ok());
     }
     let _ = happenings.send(Happening::MemberGone(member));
 }

@@ -8,6 +8,7 @@ use batchmill_datasets::random::Rng;
 use image::codecs::jpeg::JpegEncoder;
 use image::{ImageError, Rgb, RgbImage};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::cli::SampleData;
@@ -34,6 +35,23 @@ enum WriteError {
     Image { path: PathBuf, source: ImageError },
 }
 
+/// What was written, as printed.
+#[derive(Serialize)]
+struct Written {
+    images: u32,
+    test_images: u32,
+    classes: usize,
+    config: PathBuf,
+}
+
+impl std::fmt::Display for Written {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { images, test_images, classes, config } = self;
+        write!(f, "{images} images to train with and {test_images} to test with, in {classes} classes: ")?;
+        write!(f, "loader serve --config {}", config.display())
+    }
+}
+
 /// Draws the images and writes them with their CSV files and a configuration.
 pub(crate) fn write(arguments: &SampleData) -> Result<(), Failure> {
     let folder = &arguments.folder;
@@ -51,12 +69,12 @@ pub(crate) fn write(arguments: &SampleData) -> Result<(), Failure> {
     bar.finish_and_clear();
     let config = folder.join("loader.toml");
     fs::write(&config, configuration()).map_err(|source| WriteError::Io { path: config.clone(), source })?;
-    let images = arguments.images;
-    output::line(&format!(
-        "{images} images to train with and {test} to test with, in {} classes: loader serve --config {}",
-        CLASSES.len(),
-        config.display()
-    ))?;
+    let written = Written { images: arguments.images, test_images: test, classes: CLASSES.len(), config };
+    if arguments.json {
+        output::json(&written)?
+    } else {
+        output::line(&written.to_string())?
+    }
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use batchmill_protocol::position::{Extent, Position};
 
 use lanes::{Lane, LaneId, Member};
 use slots::Slot;
-use workers::{Phase, Workers};
+use workers::Workers;
 
 mod assign;
 mod cost;
@@ -27,10 +27,13 @@ mod tests;
 mod workers;
 
 /// The fewest slots a lane can work with: one is read while the other is filled.
-const LANE_SLOTS_MIN: usize = 2;
+pub(crate) const LANE_SLOTS_MIN: usize = 2;
 
 /// Workers that may die on one sample before its batch is given up.
 const DEATHS_MAX: u32 = 3;
+
+/// Workers that may die while making a batch, but none of its samples that can be named, before it is given up.
+const UNNAMED_DEATHS_MAX: u32 = 20;
 
 /// Workers that may die on surveying one stream before it is given up.
 const SURVEY_DEATHS_MAX: u32 = 2;
@@ -101,6 +104,9 @@ pub(crate) struct Scheduler {
     next_task: u64,
     next_lease: u64,
     next_lane: u32,
+    /// Makes lease ids that cannot be guessed: a member must have read a batch's message to release it, and so never
+    /// has more unread messages than its credit.
+    lease_key: u64,
     /// Counts assignments, so that lanes of equal need take turns.
     turns: u64,
     actions: Vec<Action>,
@@ -139,8 +145,8 @@ impl OpenStream {
 }
 
 impl Scheduler {
-    /// Begins with nothing but the wish for `wanted` workers.
-    pub(crate) fn new(wanted: u32) -> Self {
+    /// Begins with nothing but the wish for `wanted` workers and a random `lease_key`.
+    pub(crate) fn new(wanted: u32, lease_key: u64) -> Self {
         Self {
             streams: BTreeMap::new(),
             workers: Workers::new(wanted),
@@ -149,6 +155,7 @@ impl Scheduler {
             next_task: 0,
             next_lease: 0,
             next_lane: 0,
+            lease_key,
             turns: 0,
             actions: Vec::new(),
         }
@@ -163,7 +170,7 @@ impl Scheduler {
                 self.streams.insert(stream, Stream::Survey { asked: None, deaths: 0 });
             }
             Event::StreamSurveyed { worker, stream } => self.stream_surveyed(worker, stream),
-            Event::StreamOpened { stream, extent, slots } => self.stream_opened(stream, extent, slots),
+            Event::StreamOpened { stream, extent, slots } => self.stream_opened(now, stream, extent, slots),
             Event::WorkerJoined(worker) => self.worker_joined(now, worker),
             Event::WorkerOpened { worker, stream } => self.workers.opened(worker, stream),
             Event::TaskDone { worker, task, busy, outcome } => self.task_done(now, worker, task, busy, outcome),
@@ -177,7 +184,7 @@ impl Scheduler {
             Event::Tick => {}
         }
         self.workers.keep_up(now, &mut self.actions);
-        self.ask_for_surveys();
+        self.ask_for_surveys(now);
         self.assign(now);
         #[cfg(debug_assertions)]
         self.check_invariants();
@@ -205,6 +212,9 @@ impl Scheduler {
             lane.window.iter().filter(leased).count()
         };
         let held: usize = open.lanes.values().map(|lane| read(lane).max(LANE_SLOTS_MIN)).sum();
+        // Nor can those that members read who have their lane behind them.
+        let orphan = |slot: &&Slot| matches!(slot, Slot::Ready { lane, leases: 1.. } if !open.lanes.contains_key(lane));
+        let held = held + open.slots.iter().filter(orphan).count();
         if held + LANE_SLOTS_MIN <= open.slots.len() {
             return Ok(());
         }
@@ -221,16 +231,19 @@ impl Scheduler {
             && matches!(state, Stream::Survey { asked: Some(asked), .. } if *asked == worker)
         {
             *state = Stream::Reserving;
+            self.workers.relieve(worker);
         }
     }
 
-    fn stream_opened(&mut self, stream: StreamId, extent: Extent, slots: u32) {
+    fn stream_opened(&mut self, now: Duration, stream: StreamId, extent: Extent, slots: u32) {
         assert!(slots::count(slots) >= LANE_SLOTS_MIN, "the daemon reserves at least {LANE_SLOTS_MIN} slots");
         assert!(extent.steps() > 0, "datasets refuse an epoch without batches");
         let slots = (0..slots).map(|_| Slot::Free).collect();
         let open = OpenStream { extent, slots, lanes: BTreeMap::new(), cost: cost::Cost::default(), samples_made: 0 };
         self.streams.insert(stream, Stream::Open(open));
-        for worker in self.workers.joined() {
+        let joined: Vec<_> = self.workers.joined().collect();
+        for worker in joined {
+            self.workers.occupy(now, worker);
             self.actions.push(Action::Open { worker, stream });
         }
     }
@@ -241,18 +254,20 @@ impl Scheduler {
         }
         for (&stream, state) in &self.streams {
             if matches!(state, Stream::Open(_)) {
+                self.workers.occupy(now, worker);
                 self.actions.push(Action::Open { worker, stream });
             }
         }
     }
 
-    /// Hands each survey that nobody makes to a worker that makes none.
-    fn ask_for_surveys(&mut self) {
+    /// Hands each survey that nobody makes to a worker that makes none, so that a death tells whose it was.
+    fn ask_for_surveys(&mut self, now: Duration) {
         for (&stream, state) in &mut self.streams {
             if let Stream::Survey { asked: asked @ None, .. } = state
-                && let Some(worker) = self.workers.joined().next()
+                && let Some(worker) = { self.workers.unoccupied().next() }
             {
                 *asked = Some(worker);
+                self.workers.occupy(now, worker);
                 self.actions.push(Action::Survey { worker, stream });
             }
         }
@@ -260,11 +275,11 @@ impl Scheduler {
 
     fn worker_gone(&mut self, now: Duration, worker: WorkerId, how: &str, last_sample: Option<String>) {
         let Some(gone) = self.workers.remove(now, worker, how, &mut self.actions) else { return };
-        let expected = gone.phase == Phase::Leaving;
+        let expected = gone.phase.is_wanted_end();
         for (place, task) in gone.tasks.into_iter().enumerate() {
             let task = self.tasks.remove(&task).expect("a worker's tasks are in the table");
             // Only the first was being worked on; the others waited in its line.
-            let cause = (place == 0 && !expected).then(|| (how, last_sample.as_deref().unwrap_or("an unknown sample")));
+            let cause = (place == 0 && !expected).then_some((how, last_sample.as_deref()));
             self.task_lost(&task, cause);
         }
         for (&stream, state) in &mut self.streams {
@@ -284,7 +299,7 @@ impl Scheduler {
     }
 
     /// Puts the rows of a dead worker's task back, to be given out again under another id.
-    fn task_lost(&mut self, task: &Task, cause: Option<(&str, &str)>) {
+    fn task_lost(&mut self, task: &Task, cause: Option<(&str, Option<&str>)>) {
         let Some(Stream::Open(open)) = self.streams.get_mut(&task.stream) else { return };
         let Slot::Filling(filling) = open.slot(task.slot) else { unreachable!("a slot with tasks is being filled") };
         filling.tasks_out -= 1;
@@ -292,11 +307,12 @@ impl Scheduler {
             filling.put_back(task.rows);
         }
         if let Some((how, sample)) = cause {
-            let deaths = filling.deaths.entry(sample.to_owned()).or_default();
+            let deaths = filling.deaths.entry(sample.map(str::to_owned)).or_default();
             *deaths += 1;
-            if *deaths >= DEATHS_MAX {
+            if *deaths >= if sample.is_some() { DEATHS_MAX } else { UNNAMED_DEATHS_MAX } {
                 filling.todo.clear();
                 filling.given_up = true;
+                let sample = sample.unwrap_or("samples that cannot be named");
                 let reason = format!("{deaths} worker processes died on reading {sample}; the last {how}");
                 filling.fault = Some((task.rows.lo, reason));
             }

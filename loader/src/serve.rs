@@ -36,7 +36,7 @@ pub(crate) fn serve(arguments: &Serve, registry: Registry) -> Result<(), Failure
     })?;
 
     let (happenings, inbox) = channel::bounded(HAPPENINGS_MAX);
-    let (requests, requested) = mpsc::channel(supervisor::REQUESTS_MAX);
+    let (requests, requested) = mpsc::unbounded_channel();
     let listener = door.listener()?;
     let io = thread::Builder::new().name("io".to_owned()).spawn(move || run_io(listener, requested, &happenings))?;
 
@@ -48,7 +48,8 @@ pub(crate) fn serve(arguments: &Serve, registry: Registry) -> Result<(), Failure
     drop(daemon);
     match io.join() {
         Ok(Ok(())) => Ok(ended?),
-        Ok(Err(error)) => ended.map_err(Failure::from).and(Err(error.into())),
+        // It is the cause of whatever the daemon met.
+        Ok(Err(error)) => Err(error.into()),
         Err(_) => Err("the loader's I/O thread panicked".into()),
     }
 }
@@ -56,7 +57,7 @@ pub(crate) fn serve(arguments: &Serve, registry: Registry) -> Result<(), Failure
 /// Runs front door, supervisor and signals until the daemon drops the supervisor's requests.
 fn run_io(
     listener: std::os::unix::net::UnixListener,
-    requests: mpsc::Receiver<supervisor::Request>,
+    requests: mpsc::UnboundedReceiver<supervisor::Request>,
     happenings: &Sender<Happening>,
 ) -> std::io::Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;

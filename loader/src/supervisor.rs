@@ -24,9 +24,6 @@ use crate::daemon::Happening;
 use crate::error::report;
 use crate::peer;
 
-/// Requests that may wait for the supervisor; the scheduler never has more workers in hand.
-pub(crate) const REQUESTS_MAX: usize = 4096;
-
 /// What the daemon asks of the supervisor.
 #[derive(Debug)]
 pub(crate) enum Request {
@@ -34,6 +31,15 @@ pub(crate) enum Request {
     Spawn(WorkerId),
     /// Kill that worker.
     Kill(WorkerId),
+}
+
+/// How a worker process ended.
+#[derive(Clone, Debug)]
+pub(crate) struct End {
+    /// For a person: `was killed by signal 9 (SIGKILL)`.
+    pub(crate) how: String,
+    /// Whether it ended by itself and content.
+    pub(crate) clean: bool,
 }
 
 /// What the daemon holds of a started worker.
@@ -47,7 +53,7 @@ pub(crate) struct Started {
 }
 
 /// Serves requests until the daemon drops its end.
-pub(crate) async fn supervise(mut requests: mpsc::Receiver<Request>, happenings: Sender<Happening>) {
+pub(crate) async fn supervise(mut requests: mpsc::UnboundedReceiver<Request>, happenings: Sender<Happening>) {
     let mut kills = std::collections::HashMap::new();
     while let Some(request) = requests.recv().await {
         match request {
@@ -61,7 +67,7 @@ pub(crate) async fn supervise(mut requests: mpsc::Receiver<Request>, happenings:
                     Err(error) => {
                         let how = format!("could not be started: {}", report(&error));
                         // The daemon waits for both ends of a worker's life.
-                        let _ = happenings.send(Happening::WorkerReaped { worker, how });
+                        let _ = happenings.send(Happening::WorkerReaped { worker, end: End { how, clean: false } });
                         let _ = happenings.send(Happening::WorkerSilent(worker));
                     }
                 }
@@ -123,12 +129,13 @@ async fn watch(worker: WorkerId, running: Running, killed: oneshot::Receiver<()>
             child.wait().await
         }
     };
-    let how = status.map_or_else(|error| format!("was lost: {error}"), how_it_ended);
+    let lost = |error| End { how: format!("was lost: {error}"), clean: false };
+    let end = status.map_or_else(lost, |status| End { how: how_it_ended(status), clean: status.success() });
     // What it said last is on its way; a grandchild that holds the pipe must not keep us.
     let _ = tokio::time::timeout(peer::LAST_WORDS, log).await;
     // If it died before it joined its line, the thread that awaits it there must be let go.
     drop(IpcSender::<WorkerLine>::connect(line));
-    let _ = happenings.send(Happening::WorkerReaped { worker, how });
+    let _ = happenings.send(Happening::WorkerReaped { worker, end });
 }
 
 async fn forward(worker: WorkerId, stderr: ChildStderr) {

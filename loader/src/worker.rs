@@ -59,7 +59,9 @@ pub(crate) fn work(registry: &Registry) -> Result<(), Failure> {
     while let Ok(message) = tasks.recv() {
         let answer = match message {
             ToWorker::Survey { stream, spec } => {
-                FromWorker::Surveyed { stream, survey: survey(registry, &spec).map_err(|error| report(&*error)) }
+                let survey = survey(registry, &spec, &mut telemetry).map_err(|error| report(&*error));
+                telemetry.note("");
+                FromWorker::Surveyed { stream, survey }
             }
             ToWorker::Open { stream, spec, index, fields, slots } => {
                 let opened = Stream::open(registry, &spec, index, fields, slots, stream, &slabs);
@@ -93,11 +95,13 @@ fn hold(life_line: &UnixStream, slabs: &SyncSender<(StreamId, OwnedFd)>) {
 }
 
 /// Reads a stream's index and its first sample.
-fn survey(registry: &Registry, spec: &str) -> Result<Survey, Failure> {
+fn survey(registry: &Registry, spec: &str, telemetry: &mut Telemetry) -> Result<Survey, Failure> {
     let spec: StreamSpec = serde_json::from_str(spec)?;
+    telemetry.note("the dataset's index");
     let index = registry.index(&spec)?;
     let shared = (!index.is_empty()).then(|| IpcSharedMemory::from_bytes(&index));
     let pipeline = registry.open(&spec, Index::from(index))?;
+    telemetry.note("the first sample");
     Ok(Survey {
         index: shared,
         fields: pipeline.survey()?,

@@ -220,7 +220,8 @@ impl Client {
             releases,
             cursor: subscription.from,
             waited: Duration::ZERO,
-            _life_line: self.connection,
+            ended: false,
+            life_line: Arc::new(self.connection),
         })
     }
 
@@ -256,8 +257,8 @@ pub struct Member {
     releases: IpcSender<FromMember>,
     cursor: Position,
     waited: Duration,
-    /// Its end tells the daemon that this process is gone.
-    _life_line: UnixStream,
+    ended: bool,
+    life_line: Arc<UnixStream>,
 }
 
 impl Member {
@@ -276,7 +277,7 @@ impl Member {
         self.waited
     }
 
-    /// Waits for the next batch; `None` when all asked for was delivered.
+    /// Waits for the next batch; `None` when all asked for was delivered, and ever after.
     ///
     /// # Errors
     /// [`ClientError::BatchFailed`] when a sample cannot be read, [`ClientError::LoaderLost`] when the loader ended,
@@ -284,6 +285,9 @@ impl Member {
     // Not `Iterator`: an error here is the end, and should be hard to overlook.
     #[expect(clippy::should_implement_trait, reason = "see above")]
     pub fn next(&mut self) -> Result<Option<Batch>, ClientError> {
+        if self.ended {
+            return Ok(None);
+        }
         let start = Instant::now();
         let message = self.receive(start);
         self.waited += start.elapsed();
@@ -294,7 +298,10 @@ impl Member {
                 Ok(Some(batch))
             }
             ToMember::Failed { position, reason } => Err(ClientError::BatchFailed { position, reason }),
-            ToMember::End => Ok(None),
+            ToMember::End => {
+                self.ended = true;
+                Ok(None)
+            }
         }
     }
 
@@ -317,7 +324,13 @@ impl Member {
         if position != self.cursor || !self.slab.layout().holds(slot, rows) {
             return Err(broken(format!("it sent {position} in slot {slot}")));
         }
-        let lease = Lease { slab: Arc::clone(&self.slab), releases: self.releases.clone(), lease, slot };
+        let lease = Lease {
+            slab: Arc::clone(&self.slab),
+            releases: self.releases.clone(),
+            _life_line: Arc::clone(&self.life_line),
+            lease,
+            slot,
+        };
         let header = self.slab.header(slot);
         let as_told = header
             .is_some_and(|header| (header.stream, header.position, header.rows) == (self.stream.id, position, rows.hi));
@@ -335,6 +348,8 @@ impl Member {
 struct Lease {
     slab: Arc<SlabReader>,
     releases: IpcSender<FromMember>,
+    /// Its end tells the daemon that this process reads nothing any more; so a batch outlives its member.
+    _life_line: Arc<UnixStream>,
     lease: LeaseId,
     slot: SlotIndex,
 }

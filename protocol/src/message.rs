@@ -137,6 +137,9 @@ pub struct StreamDescription {
     pub extent: Extent,
     /// Class names in label order; empty when the dataset has none.
     pub classes: Vec<String>,
+    /// What is done to each sample, first to last: objects such as `{"kind": "resize", "size": 256}`, with which a
+    /// prediction can prepare an image as the stream's were.
+    pub transforms: Vec<serde_json::Value>,
     /// The seed of order and augmentation.
     pub seed: u64,
     /// The hash of spec and data: two streams of one hash deliver the same bytes.

@@ -1,5 +1,7 @@
 //! How a daemon stands: the answer to `loader status`.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::position::Position;
@@ -49,6 +51,8 @@ pub struct SlotCounts {
     pub filling: u32,
     /// Holding a batch that nobody reads yet.
     pub ready: u32,
+    /// Of a batch that cannot be made.
+    pub failed: u32,
     /// Read by a member.
     pub leased: u32,
     /// Given up by their lane, but a worker may still write.
@@ -77,10 +81,39 @@ pub struct WorkerStatus {
     pub worker: u32,
     /// Its process; 0 until it is started.
     pub pid: u32,
-    /// `starting`, `idle`, `busy` or `leaving`.
-    pub state: String,
+    /// Where it is in its life.
+    pub state: WorkerState,
     /// The sample it is making, such as its file.
     pub current: Option<String>,
     /// Ranges it has filled.
     pub tasks_done: u64,
+}
+
+/// Where a worker is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkerState {
+    /// Its process is being started, or it opens the streams.
+    #[default]
+    Starting,
+    /// It has nothing to do.
+    Idle,
+    /// It makes samples.
+    Busy,
+    /// It finishes what it has and then ends.
+    Leaving,
+    /// It was killed and is not yet gone.
+    Killed,
+}
+
+impl fmt::Display for WorkerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Starting => "starting",
+            Self::Idle => "idle",
+            Self::Busy => "busy",
+            Self::Leaving => "leaving",
+            Self::Killed => "killed",
+        })
+    }
 }

@@ -1,7 +1,7 @@
 //! What the tests need to run loaders and trainers from outside, and to see that nothing is left of them.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
@@ -16,7 +16,8 @@ use batchmill_protocol::client::{Batch, Client, Member, Subscription};
 use batchmill_protocol::message::{Reply, Request};
 use batchmill_protocol::position::Position;
 use batchmill_protocol::status::Status;
-use rustix::process::{Pid, Signal};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -84,12 +85,12 @@ impl Programs {
     /// What `loader serve` says when it will not serve this; also sees that it left nothing.
     pub fn refusal<I: IntoIterator<Item: AsRef<OsStr>>>(self, arguments: I) -> String {
         let door = folder();
-        let mark = unique();
+        let before = Before::now();
         let mut command = Command::new(self.loader);
-        command.arg("serve").args(arguments).arg("--socket").arg(door.path().join("s")).env(MARK, &mark);
+        command.arg("serve").args(arguments).arg("--socket").arg(door.path().join("s")).env(MARK, &before.mark);
         let output = finish(command);
         assert!(!output.status.success(), "it was served: {output:?}");
-        nothing_is_left(&mark, door.path());
+        before.nothing_is_left(door.path());
         told(&output)
     }
 }
@@ -145,7 +146,7 @@ pub struct Loader {
     programs: Programs,
     child: Child,
     door: TempDir,
-    mark: String,
+    before: Before,
     /// Its first line.
     pub ready: String,
 }
@@ -158,9 +159,9 @@ impl Loader {
 
     /// As [`start`](Self::start), with the socket in a folder that may hold what a dead loader left.
     pub fn start_at<I: IntoIterator<Item: AsRef<OsStr>>>(programs: Programs, arguments: I, door: TempDir) -> Self {
-        let mark = unique();
+        let before = Before::now();
         let mut command = Command::new(programs.loader);
-        command.arg("serve").args(arguments).arg("--socket").arg(door.path().join("s")).env(MARK, &mark);
+        command.arg("serve").args(arguments).arg("--socket").arg(door.path().join("s")).env(MARK, &before.mark);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it runs");
         let stdout = child.stdout.take().expect("piped");
         let (sender, receiver) = mpsc::channel();
@@ -169,8 +170,8 @@ impl Loader {
             let _ = BufReader::new(stdout).read_line(&mut line);
             sender.send(line)
         });
-        let ready = receiver.recv_timeout(WATCHDOG).expect("the loader gets ready");
-        let loader = Self { programs, child, door, mark, ready };
+        let mut loader = Self { programs, child, door, before, ready: String::new() };
+        loader.ready = receiver.recv_timeout(WATCHDOG).expect("the loader gets ready");
         assert!(loader.ready.starts_with("ready "), "it is ready, or says why not above: {:?}", loader.ready);
         loader
     }
@@ -194,7 +195,7 @@ impl Loader {
     /// Starts a client command against it.
     pub fn spawn(&self, arguments: &[&str]) -> Child {
         let mut command = Command::new(self.programs.loader);
-        command.args(arguments).arg("--socket").arg(self.socket()).env(MARK, &self.mark);
+        command.args(arguments).arg("--socket").arg(self.socket()).env(MARK, &self.before.mark);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs")
     }
 
@@ -246,14 +247,12 @@ impl Loader {
 
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("our child") {
-                return status;
-            }
-            assert!(start.elapsed() < WATCHDOG, "the loader does not end");
-            thread::yield_now();
-        }
+        let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a pid")).expect("not 0");
+        let ended = rustix::process::pidfd_open(pid, PidfdFlags::empty()).expect("our child");
+        let limit = Timespec { tv_sec: WATCHDOG.as_secs().cast_signed(), tv_nsec: 0 };
+        let ready = rustix::event::poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&limit)).expect("a poll");
+        assert_eq!(ready, 1, "the loader does not end");
+        self.child.wait().expect("our child")
     }
 
     /// Ends it with `loader stop`, and sees that nothing is left.
@@ -262,21 +261,21 @@ impl Loader {
         assert!(output.status.success(), "{output:?}");
         nothing_is_left_of_files(self.door.path());
         assert!(self.wait().success());
-        nothing_is_left(&self.mark, self.door.path());
+        self.before.nothing_is_left(self.door.path());
     }
 
     /// Kills it, waits until its workers are gone too, and returns the folder of its socket.
     pub fn kill(mut self) -> TempDir {
         self.signal(Signal::KILL);
         assert_eq!(self.wait().signal(), Some(Signal::KILL.as_raw()));
-        no_process_is_left(&self.mark);
+        no_process_is_left(&self.before.mark);
         std::mem::replace(&mut self.door, folder())
     }
 
     /// Waits until it has ended by itself, and sees that nothing is left.
     pub fn ended(mut self) -> ExitStatus {
         let status = self.wait();
-        nothing_is_left(&self.mark, self.door.path());
+        self.before.nothing_is_left(self.door.path());
         status
     }
 }
@@ -355,12 +354,30 @@ fn nothing_is_left_of_files(door: &Path) {
     assert!(files.is_empty(), "files are left: {files:?}");
 }
 
-/// A loader that has ended leaves no process, no file at its address, and nothing in /dev/shm.
-fn nothing_is_left(mark: &str, door: &Path) {
-    let left = marked(mark);
-    assert!(left.is_empty(), "processes are left: {left:?}");
-    nothing_is_left_of_files(door);
-    let shared: Vec<_> = fs::read_dir("/dev/shm").into_iter().flatten().filter_map(|entry| entry.ok()).collect();
-    let ours = shared.iter().find(|entry| entry.file_name().to_string_lossy().contains("batchmill"));
-    assert!(ours.is_none(), "shared memory is left: {ours:?}");
+/// What there was before a loader started, to see that nothing was added.
+#[derive(Debug)]
+struct Before {
+    /// What its processes carry.
+    mark: String,
+    shared: BTreeSet<OsString>,
+}
+
+impl Before {
+    fn now() -> Self {
+        Self { mark: unique(), shared: shared_memory() }
+    }
+
+    /// A loader that has ended leaves no process, no file at its address, and nothing in /dev/shm.
+    fn nothing_is_left(&self, door: &Path) {
+        let left = marked(&self.mark);
+        assert!(left.is_empty(), "processes are left: {left:?}");
+        nothing_is_left_of_files(door);
+        let left: Vec<_> = shared_memory().difference(&self.shared).cloned().collect();
+        assert!(left.is_empty(), "shared memory is left: {left:?}");
+    }
+}
+
+/// The names in /dev/shm; none where there is no such folder.
+fn shared_memory() -> BTreeSet<OsString> {
+    fs::read_dir("/dev/shm").into_iter().flatten().flatten().map(|entry| entry.file_name()).collect()
 }

@@ -1,10 +1,14 @@
 //! What dies is noticed, replaced or ended, and changes no byte of the stream.
 
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
+use std::thread;
+use std::time::Instant;
 
 use batchmill_protocol::client::{ClientError, Subscription};
 use batchmill_protocol::position::Position;
-use batchmill_tests::{Loader, Programs, folder, programs, signal, take, told};
+use batchmill_protocol::status::{WorkerState, WorkerStatus};
+use batchmill_tests::{Contents, Loader, Programs, WATCHDOG, folder, programs, signal, take, told};
 use rustix::process::Signal;
 
 const PROGRAMS: Programs = programs!();
@@ -18,8 +22,21 @@ fn troubled(trouble: &str, at: u32) -> String {
 }
 
 /// The stream that a lone and undisturbed trainer gets.
-fn undisturbed(loader: &Loader) -> Vec<batchmill_tests::Contents> {
+fn undisturbed(loader: &Loader) -> Vec<Contents> {
     take(&mut loader.attach(&two_epochs()), usize::MAX)
+}
+
+/// Waits until the kernel has a process in a state, as `/proc/PID/stat` names it.
+fn wait_for_state(pid: u32, state: char) {
+    let start = Instant::now();
+    let reached = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(state))
+    };
+    while !reached() {
+        assert!(start.elapsed() < WATCHDOG, "never in state {state}");
+        thread::yield_now();
+    }
 }
 
 fn two_epochs() -> Subscription {
@@ -29,30 +46,28 @@ fn two_epochs() -> Subscription {
 #[test]
 fn killed_workers_lose_no_batch() {
     let data = folder();
-    let loader = PROGRAMS.serve(data.path(), &format!("workers = 3\n{NUMBERS}"));
+    // Few slots and some work a sample, so that a worker that is killed has rows half made.
+    let configuration =
+        format!("workers = 3\nmemory = '200KiB'\n{}", NUMBERS.replace("len = 4000", "len = 4000, work = 20000"));
+    let loader = PROGRAMS.serve(data.path(), &configuration);
     let expected = undisturbed(&loader);
     let mut member = loader.attach(&two_epochs());
-    let mut seen = Vec::new();
+    let seen = thread::spawn(move || take(&mut member, usize::MAX));
     for _ in 0..10 {
-        seen.extend(take(&mut member, 40));
-        let victim = loader.wait_until("a worker at work", |status| {
-            status.workers.iter().any(|worker| worker.pid != 0 && ["idle", "busy"].contains(&&*worker.state))
-        });
-        let victim = victim.workers.iter().find(|worker| worker.pid != 0).expect("just seen");
+        let busy = |worker: &&WorkerStatus| worker.state == WorkerState::Busy && worker.current.is_some();
+        let status = loader.wait_until("at work", |status| status.workers.iter().any(|worker| busy(&worker)));
+        let victim = status.workers.iter().find(busy).expect("just seen");
         signal(victim.pid, Signal::KILL);
-        let dead = victim.worker;
         loader.wait_until("replaced", |status| {
-            status.workers.len() == 3 && status.workers.iter().all(|worker| worker.worker != dead)
+            status.workers.len() == 3 && status.workers.iter().all(|worker| worker.worker != victim.worker)
         });
     }
-    seen.extend(take(&mut member, usize::MAX));
-    assert_eq!(seen, expected);
-    drop(member);
+    assert_eq!(seen.join().expect("it reads on"), expected);
     loader.stop();
 }
 
 #[test]
-fn a_paused_worker_holds_nobody_up_for_ever_and_changes_nothing() {
+fn paused_workers_change_nothing() {
     let data = folder();
     let loader = PROGRAMS.serve(data.path(), &format!("workers = 2\n{NUMBERS}"));
     let expected = undisturbed(&loader);
@@ -60,10 +75,30 @@ fn a_paused_worker_holds_nobody_up_for_ever_and_changes_nothing() {
     let mut seen = take(&mut member, 100);
     let pids: Vec<u32> = loader.status().workers.iter().map(|worker| worker.pid).collect();
     pids.iter().for_each(|pid| signal(*pid, Signal::STOP));
+    pids.iter().for_each(|pid| wait_for_state(*pid, 'T'));
+    let rest = thread::spawn(move || take(&mut member, usize::MAX));
     pids.iter().for_each(|pid| signal(*pid, Signal::CONT));
-    seen.extend(take(&mut member, usize::MAX));
+    seen.extend(rest.join().expect("it reads on"));
     assert_eq!(seen, expected);
+    loader.stop();
+}
+
+#[test]
+fn a_batch_outlives_its_member() {
+    let data = folder();
+    let loader = PROGRAMS.serve(data.path(), &format!("memory = '200KiB'\n{NUMBERS}"));
+    let mut member = loader.attach(&two_epochs());
+    let batch = member.next().expect("a batch").expect("the first");
+    let before = Contents::of(&batch, &member);
+    let fields: Vec<_> = member.stream().fields.iter().map(|field| batch.shared_field(&field.name)).collect();
+    drop(batch);
     drop(member);
+    // Others fill every slot that they may have, many times.
+    assert_eq!(undisturbed(&loader).len(), 500);
+    for (field, bytes) in fields.into_iter().zip(before.fields) {
+        assert!(*field.expect("it has it") == *bytes, "a slot that is still read was filled again");
+    }
+    loader.wait_until("let go", |status| status.streams[0].members.is_empty());
     loader.stop();
 }
 
@@ -93,7 +128,7 @@ fn a_killed_loader_takes_its_workers_along_and_names_the_batch_to_resume_at() {
     // What it had handed over is still there to be read.
     let resume = loop {
         match member.next() {
-            Ok(Some(batch)) => seen.push(batchmill_tests::Contents::of(&batch, &member)),
+            Ok(Some(batch)) => seen.push(Contents::of(&batch, &member)),
             Err(ClientError::LoaderLost { resume }) => break resume,
             other => panic!("{other:?}"),
         }
@@ -101,7 +136,7 @@ fn a_killed_loader_takes_its_workers_along_and_names_the_batch_to_resume_at() {
     assert_eq!(resume, Position { epoch: 1, step: seen.len() as u64 - 250 });
 
     // The next one clears what the dead one left at the address, and the stream goes on there.
-    let config = std::fs::read_dir(data.path()).expect("ours").find_map(|entry| Some(entry.ok()?.path()));
+    let config = fs::read_dir(data.path()).expect("ours").find_map(|entry| Some(entry.ok()?.path()));
     let config = config.expect("the configuration is still there");
     let next = Loader::start_at(PROGRAMS, ["--config".as_ref(), config.as_os_str()], door);
     seen.extend(take(&mut next.attach(&two_epochs().from(resume)), usize::MAX));
@@ -124,7 +159,7 @@ fn signals_that_ask_for_the_end_leave_nothing() {
 fn a_second_loader_is_kept_out_while_the_first_lives() {
     let data = folder();
     let loader = PROGRAMS.serve(data.path(), NUMBERS);
-    let config = std::fs::read_dir(data.path()).expect("ours").find_map(|entry| Some(entry.ok()?.path()));
+    let config = fs::read_dir(data.path()).expect("ours").find_map(|entry| Some(entry.ok()?.path()));
     let socket = loader.socket();
     let output = PROGRAMS.run_loader([
         "serve".as_ref(),

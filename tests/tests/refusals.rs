@@ -173,7 +173,7 @@ fn more_memory_than_there_is() {
 fn a_configuration_with_a_wrong_key_names_its_line() {
     let data = folder();
     let config = data.path().join("loader.toml");
-    let mut told = |text: &str| {
+    let told = |text: &str| {
         fs::write(&config, text).expect("written");
         let told = PROGRAMS.refusal(["--config".as_ref(), config.as_os_str()]);
         told.replace(&data.path().display().to_string(), "DATA")

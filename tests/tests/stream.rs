@@ -6,6 +6,7 @@ use std::path::Path;
 
 use batchmill_protocol::client::Subscription;
 use batchmill_protocol::position::Position;
+use batchmill_protocol::status::WorkerState;
 use batchmill_tests::{Loader, Programs, programs, take};
 
 const PROGRAMS: Programs = programs!();
@@ -26,7 +27,7 @@ fn any_number_of_workers_makes_one_digest() {
     for workers in [1, 2, 5] {
         let loader = shapes(data.path(), workers, "");
         loader.wait_until("all at work", |status| {
-            status.workers.iter().filter(|worker| worker.state == "idle").count() == workers as usize
+            status.workers.iter().filter(|worker| worker.state == WorkerState::Idle).count() == workers as usize
         });
         seen.push(loader.digests("train", 2));
         loader.stop();

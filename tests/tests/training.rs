@@ -77,7 +77,7 @@ fn the_same_seed_trains_the_same_weights() {
 #[test]
 fn a_failed_batch_ends_the_training_by_name() {
     let (data, loader) = shapes(40);
-    // The last row of the test images, cut short after the loader has looked at it.
+    // Cut short after the loader has looked at it.
     let victim = data.path().join("shapes/train/000017.jpg");
     let whole = fs::read(&victim).expect("drawn");
     fs::write(&victim, &whole[..whole.len() / 2]).expect("written");

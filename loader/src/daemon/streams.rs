@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use batchmill_datasets::spec::StreamSpec;
+use batchmill_datasets::spec::{Component, StreamSpec};
 use batchmill_protocol::message::{Attach, StreamDescription, StreamId, Survey};
 use batchmill_protocol::position::{Extent, Tail};
 use batchmill_protocol::slab::{Layout, Slab, size};
@@ -10,18 +10,23 @@ use ipc_channel::ipc::IpcSharedMemory;
 
 use super::rate::Rate;
 use crate::error::report;
+use crate::scheduler::LANE_SLOTS_MIN;
 
 /// Slots beyond which a stream gains nothing.
 const SLOTS_MAX: u64 = 64;
 
 /// Slots that a stream cannot do without.
-const SLOTS_MIN: u64 = 2;
+const SLOTS_MIN: u64 = LANE_SLOTS_MIN as u64;
+
+/// The last epoch served: counting on from there must not overflow.
+const EPOCH_MAX: u64 = 1 << 53;
 
 /// One stream.
 pub(super) struct Served {
     pub(super) name: String,
     /// The spec as workers read it.
     pub(super) spec: String,
+    transforms: Vec<serde_json::Value>,
     seed: u64,
     batch_size: u32,
     tail: Tail,
@@ -44,6 +49,7 @@ impl Served {
         Ok(Self {
             name: spec.name.clone(),
             spec: serde_json::to_string(spec)?,
+            transforms: spec.transforms.iter().map(described).collect::<Result<_, _>>()?,
             seed: spec.seed,
             batch_size: spec.batch_size,
             tail: spec.tail,
@@ -64,9 +70,13 @@ impl Served {
             fields: survey.fields,
             extent,
             classes: survey.classes,
+            transforms: self.transforms.clone(),
             seed: self.seed,
             spec_hash: survey.spec_hash,
         };
+        if extent.steps() == 0 {
+            return Err("an epoch of it has no batch".to_owned());
+        }
         let (layout, slab) = reserve(&description, share_bytes)?;
         let slots = layout.slots();
         self.opened = Some(Opened { description, index: survey.index, layout, slab });
@@ -88,6 +98,9 @@ impl Served {
                 steps - 1
             ));
         }
+        if attach.from.epoch > EPOCH_MAX {
+            return Err(format!("epoch {} is beyond the last one, {EPOCH_MAX}", attach.from.epoch));
+        }
         if let Some(until) = attach.until_epoch.filter(|until| *until <= attach.from.epoch) {
             return Err(format!("there is nothing to read from {} to the start of epoch {until}", attach.from));
         }
@@ -96,6 +109,13 @@ impl Served {
         })?;
         Ok((opened.description.clone(), opened.layout.slots(), slab))
     }
+}
+
+/// Writes a component as the object that a configuration has.
+fn described(component: &Component) -> Result<serde_json::Value, serde_json::Error> {
+    let mut object = serde_json::to_value(&component.options)?;
+    object["kind"] = component.kind.clone().into();
+    Ok(object)
 }
 
 /// Reserves as many slots as the stream's share of the memory holds and it can use.

@@ -46,7 +46,7 @@ impl Scheduler {
         let Some(Stream::Open(open)) = self.streams.get(&stream) else { return None };
         let depth = open.cost.depth(open.extent.batch_size);
         self.workers
-            .joined()
+            .unoccupied()
             .map(|id| (&self.workers.all()[&id], id))
             .filter(|(worker, _)| worker.open.contains(&stream) && worker.tasks.len() < depth)
             .min_by_key(|(worker, id)| (worker.tasks.len(), *id))

@@ -16,23 +16,17 @@ impl Scheduler {
         for id in members {
             let member = self.members.get_mut(&id).expect("a lane's members are in the table");
             loop {
-                match open.next_for(lane, member) {
+                match open.next_for(lane, id, member) {
                     Next::Wait => break,
                     Next::Batch(position, slot) => {
-                        let lease = LeaseId(self.next_lease);
+                        let lease = lease_id(self.lease_key, self.next_lease);
                         self.next_lease += 1;
                         member.leases.insert(lease, slot);
                         member.cursor = open.extent.next(position);
                         self.actions.push(Action::Deliver { member: id, lease, slot, position });
                     }
-                    Next::End => {
-                        self.actions.push(Action::End(id));
-                        member.lane = None;
-                        open.leave_lane(lane, id);
-                        break;
-                    }
-                    Next::Failed(position, reason) => {
-                        self.actions.push(Action::Fail { member: id, position, reason });
+                    Next::Last(action) => {
+                        self.actions.push(action);
                         member.lane = None;
                         open.leave_lane(lane, id);
                         break;
@@ -58,15 +52,25 @@ impl Scheduler {
 enum Next {
     Wait,
     Batch(Position, SlotIndex),
-    Failed(Position, String),
-    End,
+    /// What nothing comes after.
+    Last(Action),
+}
+
+/// The `count`th id: another for each count, because every step can be undone.
+///
+/// Source: the finalizer of SplitMix64 (<https://prng.di.unimi.it/splitmix64.c>).
+fn lease_id(key: u64, count: u64) -> LeaseId {
+    let mut bits = key.wrapping_add(count.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    LeaseId(bits ^ (bits >> 31))
 }
 
 impl OpenStream {
-    fn next_for(&mut self, lane: LaneId, member: &Member) -> Next {
+    fn next_for(&mut self, lane: LaneId, id: MemberId, member: &Member) -> Next {
         let Some(lane) = self.lanes.get(&lane) else { return Next::Wait };
         if lane.until_epoch.is_some_and(|until| member.cursor.epoch >= until) {
-            return Next::End;
+            return Next::Last(Action::End(id));
         }
         let Some(&(position, slot)) = lane.window.iter().find(|(position, _)| *position == member.cursor) else {
             return Next::Wait;
@@ -78,7 +82,7 @@ impl OpenStream {
                 *leases += 1;
                 Next::Batch(position, slot)
             }
-            Slot::Failed { reason, .. } => Next::Failed(position, reason.clone()),
+            Slot::Failed { reason } => Next::Last(Action::Fail { member: id, position, reason: reason.clone() }),
             _ => Next::Wait,
         }
     }

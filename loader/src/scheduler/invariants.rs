@@ -59,7 +59,7 @@ impl Scheduler {
     }
 
     fn check_members(&self, open: &super::OpenStream) {
-        assert!(open.lanes.len() * LANE_SLOTS_MIN <= open.slots.len(), "every lane has its least slots");
+        assert!(open.lanes.len() * LANE_SLOTS_MIN <= open.slots.len(), "there are no more lanes than slots for them");
         for (id, lane) in open.lanes.values().flat_map(|lane| lane.members.iter().map(move |id| (id, lane))) {
             let member = &self.members[id];
             assert!(member.cursor <= lane.next, "a cursor is not past its window");

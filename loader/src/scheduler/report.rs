@@ -1,7 +1,7 @@
 //! How the scheduler's part of things stands, for `loader status`.
 
 use batchmill_protocol::message::{MemberId, StreamId, WorkerId};
-use batchmill_protocol::status::{MemberStatus, SlotCounts, StreamStatus, WorkerStatus};
+use batchmill_protocol::status::{MemberStatus, SlotCounts, StreamStatus, WorkerState, WorkerStatus};
 
 use super::slots::{self, Filling, Slot};
 use super::workers::Phase;
@@ -17,7 +17,8 @@ impl Scheduler {
                 Slot::Free => &mut counts.free,
                 Slot::Filling(Filling { lane: None, .. }) => &mut counts.abandoned,
                 Slot::Filling(_) => &mut counts.filling,
-                Slot::Ready { leases: 0, .. } | Slot::Failed { .. } => &mut counts.ready,
+                Slot::Ready { leases: 0, .. } => &mut counts.ready,
+                Slot::Failed { .. } => &mut counts.failed,
                 Slot::Ready { .. } => &mut counts.leased,
             } += 1;
         }
@@ -48,18 +49,14 @@ impl Scheduler {
     pub(crate) fn worker_status(&self) -> Vec<(WorkerId, WorkerStatus)> {
         let status = |(&id, worker): (&WorkerId, &super::workers::Worker)| {
             let state = match worker.phase {
-                Phase::Starting => "starting",
-                Phase::Joined if worker.tasks.is_empty() => "idle",
-                Phase::Joined => "busy",
-                Phase::Leaving => "leaving",
-                Phase::Killed => "killed",
+                Phase::Starting => WorkerState::Starting,
+                Phase::Joined if worker.is_occupied() => WorkerState::Starting,
+                Phase::Joined if worker.tasks.is_empty() => WorkerState::Idle,
+                Phase::Joined => WorkerState::Busy,
+                Phase::Leaving => WorkerState::Leaving,
+                Phase::Killed { .. } => WorkerState::Killed,
             };
-            let status = WorkerStatus {
-                worker: id.0,
-                state: state.to_owned(),
-                tasks_done: worker.tasks_done,
-                ..WorkerStatus::default()
-            };
+            let status = WorkerStatus { worker: id.0, state, tasks_done: worker.tasks_done, ..WorkerStatus::default() };
             (id, status)
         };
         self.workers.all().iter().map(status).collect()

@@ -29,8 +29,8 @@ pub(super) struct Filling {
     pub(super) todo: Vec<Rows>,
     /// Tasks given out and not done.
     pub(super) tasks_out: u32,
-    /// Workers that died, by the sample they were making.
-    pub(super) deaths: BTreeMap<String, u32>,
+    /// Workers that died, by the sample they were making, if it is known.
+    pub(super) deaths: BTreeMap<Option<String>, u32>,
     /// Why the batch cannot be made, from the lowest range that said so.
     pub(super) fault: Option<(u32, String)>,
     /// Whether no more rows of it are to be made.

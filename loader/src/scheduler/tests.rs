@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use batchmill_protocol::position::Tail;
 use proptest::prelude::*;
 
+use super::workers::Phase;
 use super::*;
 
 const STREAM: StreamId = StreamId(0);
@@ -14,12 +15,15 @@ struct World {
     scheduler: Scheduler,
     now: Duration,
     extent: Extent,
+    slots: u32,
     /// Tasks each living worker was told about, oldest first.
     workers: BTreeMap<WorkerId, VecDeque<Task>>,
     /// Leases each member holds, and the position it expects next.
     members: BTreeMap<MemberId, (Vec<LeaseId>, Position, Ended)>,
     /// Rows that were finished, by slot: what the slab would hold.
     slab: BTreeMap<SlotIndex, (Position, Vec<bool>)>,
+    /// What the world will say, in the order it came to be: joined, surveyed, opened.
+    pending: Vec<Event>,
     poison: Option<Position>,
     next_member: u32,
 }
@@ -34,47 +38,70 @@ enum Ended {
 impl World {
     fn new(slots: u32, workers: u32, extent: Extent) -> Self {
         let mut world = Self {
-            scheduler: Scheduler::new(workers),
+            scheduler: Scheduler::new(workers, 7),
             now: Duration::ZERO,
             extent,
+            slots,
             workers: BTreeMap::new(),
             members: BTreeMap::new(),
             slab: BTreeMap::new(),
+            pending: Vec::new(),
             poison: None,
             next_member: 0,
         };
         world.tell(Event::StreamAdded(STREAM));
-        world.tell(Event::StreamOpened { stream: STREAM, extent, slots });
+        world.settle();
         world
     }
 
     fn tell(&mut self, event: Event) -> Vec<Action> {
         let actions = self.scheduler.handle(self.now, event);
-        let told = actions.clone();
-        // Spawned workers join at once, opened streams are open at once: their delays are other events' chance.
-        let mut answers = Vec::new();
-        for action in actions {
+        for action in actions.clone() {
             match action {
                 Action::Spawn(worker) => {
                     self.workers.insert(worker, VecDeque::new());
-                    answers.push(Event::WorkerJoined(worker));
+                    self.pending.push(Event::WorkerJoined(worker));
                 }
-                Action::Open { worker, stream } => answers.push(Event::WorkerOpened { worker, stream }),
+                Action::Survey { worker, stream } => self.pending.push(Event::StreamSurveyed { worker, stream }),
+                Action::Open { worker, stream } => self.pending.push(Event::WorkerOpened { worker, stream }),
                 Action::Assign { worker, task } => self.assigned(worker, task),
-                Action::Leave(worker) if self.workers[&worker].is_empty() => answers.push(self.gone(worker)),
-                Action::Leave(_) | Action::Kill { .. } | Action::Survey { .. } => {}
+                Action::Leave(worker) if self.workers[&worker].is_empty() => {
+                    let gone = self.gone(worker);
+                    self.pending.push(gone);
+                }
+                Action::Leave(_) => {}
+                Action::Kill { worker, .. } => {
+                    let gone = self.gone(worker);
+                    self.pending.push(gone);
+                }
                 Action::Deliver { member, lease, slot, position } => self.delivered(member, lease, slot, position),
                 Action::Fail { member, reason, .. } => {
-                    self.members.get_mut(&member).expect("told to us").2 = Ended::Failed(reason)
+                    self.members.get_mut(&member).expect("told to us").2 = Ended::Failed(reason);
                 }
                 Action::End(member) => self.members.get_mut(&member).expect("told to us").2 = Ended::Whole,
                 Action::StreamFailed { .. } | Action::GiveUp { .. } => panic!("nothing here fails a stream"),
             }
         }
-        for answer in answers {
-            self.tell(answer);
+        actions
+    }
+
+    /// Lets one thing come to pass that is on its way.
+    fn come_to_pass(&mut self, choice: usize) {
+        let Some(place) = choice.checked_rem(self.pending.len()) else { return };
+        let event = self.pending.remove(place);
+        let surveyed = matches!(event, Event::StreamSurveyed { .. });
+        self.tell(event);
+        if surveyed {
+            let (extent, slots) = (self.extent, self.slots);
+            self.tell(Event::StreamOpened { stream: STREAM, extent, slots });
         }
-        told
+    }
+
+    /// Lets everything come to pass that is on its way.
+    fn settle(&mut self) {
+        while !self.pending.is_empty() {
+            self.come_to_pass(0);
+        }
     }
 
     fn assigned(&mut self, worker: WorkerId, task: Task) {
@@ -135,12 +162,17 @@ impl World {
         let leaving = self.scheduler.workers.all().get(&worker).is_some_and(|w| w.phase == Phase::Leaving);
         if leaving && self.workers.get(&worker).is_some_and(VecDeque::is_empty) {
             let gone = self.gone(worker);
-            self.tell(gone);
+            self.pending.push(gone);
         }
     }
 
+    /// Takes a worker out of the world: from here on it writes and says nothing.
     fn gone(&mut self, worker: WorkerId) -> Event {
         self.workers.remove(&worker);
+        self.pending.retain(|event| {
+            !matches!(event, Event::WorkerJoined(id) | Event::WorkerOpened { worker: id, .. }
+                | Event::StreamSurveyed { worker: id, .. } if *id == worker)
+        });
         Event::WorkerGone { worker, how: "was killed".to_owned(), last_sample: None }
     }
 
@@ -171,9 +203,11 @@ impl World {
     /// Lets everything go well until nothing more happens, and says how each member ended.
     fn run_out(&mut self) -> Vec<Ended> {
         for round in 0..100_000 {
-            self.now += Duration::from_secs(6);
+            self.now += Duration::from_millis(500);
             self.tell(Event::Tick);
-            let busy = self.workers.values().any(|tasks| !tasks.is_empty());
+            self.settle();
+            // A worker may be on its way only after a pause.
+            let busy = self.workers.is_empty() || self.workers.values().any(|tasks| !tasks.is_empty());
             let holding = self.members.values().any(|(leases, ..)| !leases.is_empty());
             if !busy && !holding {
                 return self.members.values().map(|(.., ended)| ended.clone()).collect();
@@ -223,6 +257,7 @@ fn a_sample_that_kills_every_worker_fails_its_batch() {
         world.tell(Event::WorkerGone { worker, how: "was killed by signal 11".to_owned(), last_sample });
         world.now += Duration::from_secs(10);
         world.tell(Event::Tick);
+        world.settle();
     }
     let Ended::Failed(reason) = &world.members[&MemberId(0)].2 else { panic!("failed") };
     assert_eq!(reason, "3 worker processes died on reading bad.jpg; the last was killed by signal 11");
@@ -257,18 +292,15 @@ fn a_hung_worker_is_killed_and_its_rows_wait_for_its_end() {
     world.attach(1, 1);
     world.now += Duration::from_secs(31);
     let actions = world.tell(Event::Tick);
-    let Some(Action::Kill { worker, .. }) = actions.iter().find(|action| matches!(action, Action::Kill { .. })) else {
-        panic!("killed: {actions:?}")
-    };
-    assert!(!actions.iter().any(|action| matches!(action, Action::Assign { .. })), "not before it is reaped");
-    world.workers.remove(worker);
-    world.tell(Event::WorkerGone { worker: *worker, how: "was killed".to_owned(), last_sample: None });
+    assert!(actions.iter().any(|action| matches!(action, Action::Kill { .. })), "killed: {actions:?}");
+    let given_out = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Assign { .. }));
+    assert!(!given_out(&actions), "not before it is reaped");
     assert_eq!(world.run_out(), [Ended::Whole]);
 }
 
 #[test]
 fn workers_that_never_start_are_given_up_on() {
-    let mut scheduler = Scheduler::new(1);
+    let mut scheduler = Scheduler::new(1, 7);
     let mut now = Duration::ZERO;
     let mut actions = scheduler.handle(now, Event::StreamAdded(STREAM));
     for _ in 0..100 {
@@ -291,6 +323,22 @@ fn workers_that_never_start_are_given_up_on() {
     panic!("it tries for ever");
 }
 
+/// The negative control: a daemon that says a worker is gone while it still runs is found out by this world.
+#[test]
+fn rows_given_out_while_their_worker_lives_are_noticed() {
+    let mut world = World::new(4, 2, extent(64, 16));
+    world.attach(1, 1);
+    let (&worker, _) = world.workers.iter().find(|(_, tasks)| !tasks.is_empty()).expect("a worker at work");
+    let gone = Event::WorkerGone { worker, how: "was not reaped".to_owned(), last_sample: None };
+    let noticed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        world.tell(gone);
+        world.run_out();
+    }));
+    let message = noticed.expect_err("it goes unnoticed");
+    let message = message.downcast_ref::<&str>().expect("a plain assertion");
+    assert!(message.starts_with("rows that a living worker may still write"), "{message}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -302,7 +350,7 @@ proptest! {
         workers in 1_u32..5,
         samples in 1_u64..60,
         batch_size in 1_u32..9,
-        events in proptest::collection::vec((0_u8..12, 0_usize..64), 0..200),
+        events in proptest::collection::vec((0_u8..15, 0_usize..64), 0..250),
     ) {
         let mut world = World::new(slots, workers, extent(samples, batch_size));
         world.attach(2, 3);
@@ -314,7 +362,8 @@ proptest! {
                 8 => world.kill_a_worker(choice),
                 9 => drop(world.tell(Event::Scaled(1 + u32::try_from(choice % 5).expect("small")))),
                 10 => world.attach(1 + choice as u64 % 3, 1 + u32::try_from(choice % 4).expect("small")),
-                _ => world.member_leaves(choice),
+                11 => world.member_leaves(choice),
+                _ => world.come_to_pass(choice),
             }
         }
         for ended in world.run_out() {

@@ -10,6 +10,9 @@ use super::Action;
 /// How long a new worker may take to join its line.
 const JOIN_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long a worker may take to survey or open a stream: an index of many millions of rows takes its time.
+const OPEN_LIMIT: Duration = Duration::from_secs(600);
+
 /// How long a leaving worker may take to finish and exit.
 const LEAVE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -37,8 +40,15 @@ pub(super) enum Phase {
     Joined,
     /// It finishes what it has and takes no more.
     Leaving,
-    /// It was killed and is not yet reaped.
-    Killed,
+    /// It was killed and is not yet reaped; `wanted` when nothing was wrong with it but that it was one too many.
+    Killed { wanted: bool },
+}
+
+impl Phase {
+    /// Whether the end of a worker in this phase is what was wished for, and so blames nothing.
+    pub(super) fn is_wanted_end(self) -> bool {
+        matches!(self, Self::Leaving | Self::Killed { wanted: true })
+    }
 }
 
 /// One worker process.
@@ -49,6 +59,10 @@ pub(super) struct Worker {
     since: Duration,
     /// Streams it is ready for.
     pub(super) open: BTreeSet<StreamId>,
+    /// Surveys and openings it is busy with, and since when it has made no progress on them. It gets no tasks
+    /// meanwhile: they would wait behind, and their time runs.
+    occupied: u32,
+    occupied_since: Duration,
     /// Its tasks, in the order it works on them.
     pub(super) tasks: VecDeque<TaskId>,
     /// When the first of them must be done.
@@ -110,8 +124,29 @@ impl Workers {
         }
     }
 
+    /// Workers that take work and are not busy with surveys and openings.
+    pub(super) fn unoccupied(&self) -> impl Iterator<Item = WorkerId> + '_ {
+        self.joined().filter(|id| self.all[id].occupied == 0)
+    }
+
+    /// Notes that a worker is asked to survey or open a stream.
+    pub(super) fn occupy(&mut self, now: Duration, id: WorkerId) {
+        if let Some(worker) = self.all.get_mut(&id) {
+            worker.occupied += 1;
+            worker.occupied_since = now;
+        }
+    }
+
+    /// Notes that a worker is done with a survey or an opening.
+    pub(super) fn relieve(&mut self, id: WorkerId) {
+        if let Some(worker) = self.all.get_mut(&id) {
+            worker.occupied = worker.occupied.saturating_sub(1);
+        }
+    }
+
     /// Notes that a worker is ready for a stream.
     pub(super) fn opened(&mut self, id: WorkerId, stream: StreamId) {
+        self.relieve(id);
         if let Some(worker) = self.all.get_mut(&id) {
             worker.open.insert(stream);
         }
@@ -147,7 +182,7 @@ impl Workers {
         actions: &mut Vec<Action>,
     ) -> Option<Worker> {
         let worker = self.all.remove(&id)?;
-        if worker.tasks_done == 0 && worker.phase != Phase::Leaving {
+        if worker.tasks_done == 0 && !worker.phase.is_wanted_end() {
             self.false_starts += 1;
             let doublings = (self.false_starts - 1).min(16);
             self.spawn_not_before = now + (BACK_OFF * 2_u32.pow(doublings)).min(BACK_OFF_MAX);
@@ -164,7 +199,7 @@ impl Workers {
     pub(super) fn keep_up(&mut self, now: Duration, actions: &mut Vec<Action>) {
         for (&id, worker) in &mut self.all {
             if let Some(why) = worker.overdue(now) {
-                worker.enter(now, Phase::Killed);
+                worker.enter(now, Phase::Killed { wanted: false });
                 actions.push(Action::Kill { worker: id, why });
             }
         }
@@ -181,7 +216,7 @@ impl Workers {
             let worker = self.all.get_mut(&newest).expect("listed above");
             if worker.phase == Phase::Starting {
                 // It has no line yet on which it could be told.
-                worker.enter(now, Phase::Killed);
+                worker.enter(now, Phase::Killed { wanted: true });
                 actions.push(Action::Kill { worker: newest, why: "it is no longer wanted".to_owned() });
             } else {
                 worker.enter(now, Phase::Leaving);
@@ -204,11 +239,18 @@ impl Worker {
             phase: Phase::Starting,
             since: now,
             open: BTreeSet::new(),
+            occupied: 0,
+            occupied_since: now,
             tasks: VecDeque::new(),
             deadline: None,
             limit: TASK_LIMIT_MIN,
             tasks_done: 0,
         }
+    }
+
+    /// Whether it is busy with surveys and openings.
+    pub(super) fn is_occupied(&self) -> bool {
+        self.occupied > 0
     }
 
     fn enter(&mut self, now: Duration, phase: Phase) {
@@ -226,6 +268,9 @@ impl Worker {
             }
             Phase::Leaving if waited >= LEAVE_LIMIT => {
                 Some(format!("it did not leave within {} s", LEAVE_LIMIT.as_secs()))
+            }
+            Phase::Joined if self.occupied > 0 && now.saturating_sub(self.occupied_since) >= OPEN_LIMIT => {
+                Some(format!("it did not open its streams within {} s", OPEN_LIMIT.as_secs()))
             }
             Phase::Joined | Phase::Leaving if late => {
                 Some(format!("one range of samples took longer than {} s", self.limit.as_secs()))

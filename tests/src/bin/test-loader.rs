@@ -11,6 +11,8 @@ struct Numbers {
     len: u64,
     /// Values in a sample's tensor.
     width: u64,
+    /// Rounds of arithmetic that a sample takes.
+    work: u64,
     trouble: Trouble,
     /// Which number.
     at: u64,
@@ -47,6 +49,7 @@ impl MapDataset for Numbers {
                 Trouble::Exit => process::exit(3),
             }
         }
+        std::hint::black_box((0..self.work).fold(index, |sum, round| sum.rotate_left(7).wrapping_add(round)));
         let values: Vec<i64> = (0..self.width).map(|place| (index * 1_000 + place).cast_signed()).collect();
         Ok(Sample::new().with("values", Array::from_i64(&values)).with("label", Array::scalar_i64(index.cast_signed())))
     }
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Ok(Numbers {
             len: options.integer("len", 1..=1_000_000)?,
             width: options.optional_integer("width", 1..=1_000_000)?.unwrap_or(4),
+            work: options.optional_integer("work", 0..=1_000_000_000)?.unwrap_or(0),
             trouble: options.optional_one_of("trouble", &troubles)?.unwrap_or(Trouble::None),
             at: options.optional_integer("at", 0..=1_000_000)?.unwrap_or(0),
         })

@@ -38,7 +38,8 @@ pub(super) fn read(folder: &Path, list: &Path, classes: Option<&[String]>) -> Re
             return Err(wrong(format!("{} {columns}, expected 2 (path, label)", record.len())));
         };
         let metadata = fs::metadata(folder.join(path));
-        let is_header = is_first && metadata.is_err() && !has_image_extension(path) && !is_integer(label);
+        let is_file = metadata.as_ref().is_ok_and(Metadata::is_file);
+        let is_header = is_first && !is_file && !has_image_extension(path) && !is_integer(label);
         is_first = false;
         if is_header {
             continue;

@@ -1,0 +1,98 @@
+//! What clients at the front door are told.
+
+use std::os::fd::OwnedFd;
+
+use batchmill_datasets::nearest::suggestion;
+use batchmill_protocol::message::{Attach, MemberId, Reply, Request, StreamDescription, StreamId};
+use batchmill_protocol::status::Status;
+
+use super::{Daemon, Member};
+use crate::cli::WORKERS_MAX;
+use crate::front_door::{Admission, Answer, Asked};
+use crate::scheduler::Event;
+
+impl Daemon {
+    /// Answers what a client asks.
+    pub(super) fn answer(&mut self, asked: Asked) {
+        if self.on_ready.is_some() && matches!(asked.request, Request::Attach(_)) {
+            return self.early.push(asked);
+        }
+        let answer = match asked.request {
+            Request::Attach(attach) => self.attach(attach, asked.pid),
+            Request::Status => Answer::Reply(Reply::Status(Box::new(self.status()))),
+            Request::Scale { workers: now } => {
+                let before = self.scheduler.workers_wanted();
+                self.tell(Event::Scaled(now.clamp(1, WORKERS_MAX)));
+                Answer::Reply(Reply::Scaled { before, now: self.scheduler.workers_wanted() })
+            }
+            Request::Stop => {
+                self.stopping = true;
+                Answer::Reply(Reply::Stopping { pid: std::process::id() })
+            }
+        };
+        // A client that has gone meanwhile needs no answer; a member among them is noticed by the front door.
+        let _ = asked.answer.send(answer);
+    }
+
+    fn attach(&mut self, attach: Attach, pid: u32) -> Answer {
+        match self.admissible(&attach) {
+            Ok((stream, description, slots, slab)) => {
+                let member = MemberId(self.next_member);
+                self.next_member += 1;
+                self.members.insert(member, Member { stream, attach, pid, line: None });
+                Answer::Attach(Box::new(Admission { member, stream: description, slots, slab }))
+            }
+            Err(reason) => Answer::Reply(Reply::Refused { reason }),
+        }
+    }
+
+    /// Says what a trainer that asks for this will get, or why it gets nothing.
+    fn admissible(&self, attach: &Attach) -> Result<(StreamId, StreamDescription, u32, OwnedFd), String> {
+        let found = self.streams.iter().find(|(_, served)| served.name == attach.stream);
+        let (&id, served) = found.ok_or_else(|| {
+            let name = &attach.stream;
+            format!("this loader serves no stream `{name}`{}", suggestion(name, self.names()))
+        })?;
+        self.scheduler.room_for_member(id)?;
+        let (description, slots, slab) = served.admit(attach)?;
+        Ok((id, description, slots, slab))
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.streams.values().map(|served| served.name.as_str())
+    }
+
+    fn status(&self) -> Status {
+        let pid_of = |member: MemberId| self.members.get(&member).map_or(0, |member| member.pid);
+        let streams = self.streams.iter().map(|(&id, served)| {
+            let mut status = self.scheduler.stream_status(id, pid_of);
+            status.name.clone_from(&served.name);
+            status.slab_bytes = served.opened.as_ref().map_or(0, |opened| opened.layout.slab_bytes() as u64);
+            status.samples_per_s = served.rate.per_s();
+            status
+        });
+        let workers = self.scheduler.worker_status().into_iter().map(|(id, mut status)| {
+            let started = self.workers.get(&id).and_then(|worker| worker.started.as_ref());
+            status.pid = started.map_or(0, |started| started.pid);
+            status.current = started.and_then(|started| started.telemetry.read());
+            status
+        });
+        Status {
+            pid: std::process::id(),
+            uptime_s: self.born.elapsed().as_secs_f64(),
+            workers_wanted: self.scheduler.workers_wanted(),
+            streams: streams.collect(),
+            workers: workers.collect(),
+        }
+    }
+}
+
+/// Answers a client that comes when all is over.
+pub(super) fn decline(asked: Asked) {
+    let reply = match asked.request {
+        Request::Stop => Reply::Stopping { pid: std::process::id() },
+        _ => Reply::Refused { reason: "the loader is about to end".to_owned() },
+    };
+    // A client that has gone meanwhile needs no answer.
+    let _ = asked.answer.send(Answer::Reply(reply));
+}
