@@ -89,6 +89,52 @@ fn a_failed_batch_ends_the_training_by_name() {
 }
 
 #[test]
+fn a_failed_test_keeps_the_trained_epoch_and_says_what_failed() {
+    let (data, loader) = shapes(40);
+    let victim = data.path().join("shapes/test/000044.png");
+    fs::write(&victim, "no image").expect("written");
+    let output = fit(data.path(), MODEL, &loader.socket(), &["--eval", "test", "--epochs", "2"]);
+    let told = told(&output);
+    assert!(told.contains("000044.png"), "{told}");
+    assert!(data.path().join("checkpoint/model.safetensors").exists(), "the first epoch is saved");
+    loader.stop();
+}
+
+#[test]
+fn a_prediction_sees_an_image_as_the_stream_did() {
+    let data = PROGRAMS.sample_data(400);
+    let stream = |csv: &str, sampler: &str| {
+        format!(
+            "dataset = {{ kind = 'image-folder-csv', images = 'shapes', labels = 'shapes/{csv}.csv', color = 'gray' }}\n\
+             sampler = '{sampler}'\ntransforms = [{{ kind = 'resize', size = 40 }}, {{ kind = 'center-crop', size = 24 }}]\n"
+        )
+    };
+    let streams = (stream("train", "shuffled"), stream("test", "sequential"));
+    let loader = PROGRAMS.serve(data.path(), &format!("[stream.train]\n{}[stream.test]\n{}", streams.0, streams.1));
+    let output = fit(data.path(), MODEL, &loader.socket(), &["--eval", "test", "--epochs", "8", "--json"]);
+    assert!(output.status.success(), "{}", told(&output));
+    let stdout = String::from_utf8(output.stdout).expect("JSON is UTF-8");
+    let last = stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()?["test"]["accuracy"].as_f64());
+    let tested = last.last().expect("tested");
+
+    let csv = fs::read_to_string(data.path().join("shapes/test.csv")).expect("drawn");
+    let (images, labels): (Vec<_>, Vec<_>) = csv.lines().skip(1).filter_map(|row| row.split_once(',')).unzip();
+    let checkpoint = data.path().join("checkpoint").into_os_string();
+    let paths = images.iter().map(|image| data.path().join("shapes").join(image).into_os_string());
+    let arguments = ["predict".into(), "--json".into(), "--checkpoint".into(), checkpoint].into_iter().chain(paths);
+    let output = PROGRAMS.run_trainer(arguments);
+    assert!(output.status.success(), "{}", told(&output));
+    let stdout = String::from_utf8(output.stdout).expect("JSON is UTF-8");
+    let predicted: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).expect("JSON a line")).collect();
+    let right = predicted.iter().zip(&labels).filter(|(line, label)| line["class"] == **label).count();
+    #[expect(clippy::cast_precision_loss, reason = "a hundred")]
+    let apart = (right as f64 / labels.len() as f64 - tested).abs();
+    // Another resize filter may move a pixel by one, and so an image or two across a border.
+    assert!(apart <= 0.02, "{right} of {} against {tested}", labels.len());
+    loader.stop();
+}
+
+#[test]
 fn models_that_fit_neither_themselves_nor_the_stream() {
     let (data, loader) = shapes(40);
     let check = |model: &str, expected: &Expect| {

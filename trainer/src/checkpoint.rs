@@ -4,10 +4,13 @@
 //! |---|---|
 //! | `model.safetensors` | the parameters, under the names `trainer summary` prints; a linear layer's weight is `[inputs, outputs]` |
 //! | `model.toml` | the model file, as it was given to `trainer fit` |
-//! | `checkpoint.json` | [`About`]: stream, position, classes, input, optimizer, metrics |
+//! | `checkpoint.json` | [`About`]: stream, position, classes, input, transforms, optimizer, metrics |
 //!
 //! The optimizer's state is not in it.
 
+mod lock;
+
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -20,6 +23,7 @@ use burn_store::{ModuleSnapshot, SafetensorsStore, SafetensorsStoreError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use self::lock::Lock;
 use crate::config::{ConfigError, ModelSpec};
 use crate::metrics::Score;
 use crate::model::{ModelError, Sequential};
@@ -27,7 +31,7 @@ use crate::optimizer::OptimizerKind;
 use crate::shape::ImageShape;
 
 /// The version of the folder's contents.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const PARAMETERS: &str = "model.safetensors";
 const MODEL: &str = "model.toml";
@@ -53,6 +57,8 @@ pub struct About {
     pub classes: Vec<String>,
     /// The images it was trained on.
     pub input: FieldSpec,
+    /// What the stream did to each sample, first to last.
+    pub transforms: Vec<serde_json::Value>,
     /// What it learned with.
     pub optimizer: OptimizerKind,
     /// The learning rate.
@@ -80,6 +86,20 @@ pub enum CheckpointError {
         /// Where.
         dir: PathBuf,
     },
+    /// Each would replace the other's.
+    #[error("another trainer writes to {}: name another folder with --out", dir.display())]
+    Busy {
+        /// Where.
+        dir: PathBuf,
+    },
+    /// It cannot be exchanged with a new folder: it is a mount point, or somebody else's.
+    #[error("make {} a checkpoint: name another folder with --out", dir.display())]
+    Fixed {
+        /// Where.
+        dir: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// There is none.
     #[error("read the checkpoint {}: it has no {file}: name a folder that `trainer fit --out` wrote", dir.display())]
     Missing {
@@ -91,7 +111,7 @@ pub enum CheckpointError {
     /// The system does not let us.
     #[error("{doing} {}", path.display())]
     Io {
-        /// `write`, `read`, `replace`.
+        /// `write`, `read`, `replace`, `remove`, `lock`.
         doing: &'static str,
         /// What.
         path: PathBuf,
@@ -130,7 +150,9 @@ pub enum CheckpointError {
 pub struct Restored {
     /// The model, on the device asked for.
     pub model: Sequential,
-    /// Its file.
+    /// Its file's place.
+    pub model_file: PathBuf,
+    /// What that file says.
     pub spec: ModelSpec,
     /// The shape of the images it takes.
     pub input: ImageShape,
@@ -138,35 +160,57 @@ pub struct Restored {
     pub about: About,
 }
 
-/// A folder that may become a checkpoint.
-#[derive(Clone, Debug)]
+/// A folder that may become a checkpoint, and by no other trainer's hand.
+#[derive(Debug)]
 pub struct Target {
     dir: PathBuf,
+    _lock: Lock,
 }
 
 impl Target {
-    /// Makes sure, before any training, that a checkpoint can be written to `dir`.
+    /// Makes sure, before any training, that a checkpoint can be written to `dir`. What is there stays.
     ///
     /// # Errors
-    /// [`CheckpointError::Occupied`] when something else is there, [`CheckpointError::Io`] when it cannot be made.
+    /// [`CheckpointError::Occupied`] when something else is there, [`CheckpointError::Busy`] when another target has it,
+    /// [`CheckpointError::Fixed`] and [`CheckpointError::Io`] when the system does not let us.
     pub fn prepare(dir: &Path) -> Result<Self, CheckpointError> {
         let occupied = || CheckpointError::Occupied { dir: dir.to_path_buf() };
-        let target = Self { dir: dir.to_path_buf() };
         if dir.file_name().is_none() || dir.is_file() {
             return Err(occupied());
         }
+        let parent = parent(dir);
+        fs::create_dir_all(parent).map_err(io_error("write", parent))?;
+        let path = beside(dir, "lock");
+        let lock = Lock::take(&path).map_err(io_error("lock", &path))?;
+        let Some(lock) = lock else { return Err(CheckpointError::Busy { dir: dir.to_path_buf() }) };
         if dir.is_dir() {
             let mut entries = fs::read_dir(dir).map_err(io_error("read", dir))?;
             if entries.next().is_some() && !dir.join(ABOUT).is_file() {
                 return Err(occupied());
             }
         }
-        // Made once now, so that a folder that cannot be written is found before hours of training.
-        let partial = target.partial();
-        remove_dir(&partial)?;
-        fs::create_dir_all(&partial).map_err(io_error("write", &partial))?;
-        remove_dir(&partial)?;
+        let target = Self { dir: dir.to_path_buf(), _lock: lock };
+        target.rehearse()?;
         Ok(target)
+    }
+
+    /// Does what [`save`](Self::save) will do and undoes it, so that a folder that cannot be replaced, such as a mount
+    /// point, is found before hours of training.
+    fn rehearse(&self) -> Result<(), CheckpointError> {
+        let partial = self.begin()?;
+        // A kill between doing and undoing leaves these in place, and so a whole checkpoint.
+        for file in [PARAMETERS, MODEL, ABOUT] {
+            let (from, to) = (self.dir.join(file), partial.join(file));
+            if from.is_file() {
+                let linked = fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop));
+                linked.map_err(io_error("write", &to))?;
+            }
+        }
+        let replaces = self.dir.exists();
+        put_in_place(&partial, &self.dir).map_err(|source| CheckpointError::Fixed { dir: self.dir.clone(), source })?;
+        let undone = if replaces { put_in_place(&partial, &self.dir) } else { fs::rename(&self.dir, &partial) };
+        undone.map_err(io_error("replace", &self.dir))?;
+        remove_dir(&partial)
     }
 
     /// Where the checkpoint is.
@@ -179,22 +223,42 @@ impl Target {
     /// # Errors
     /// When a file cannot be written; the old checkpoint is then still there.
     pub fn save(&self, model: &Sequential, model_text: &str, about: &About) -> Result<(), CheckpointError> {
-        let partial = self.partial();
-        remove_dir(&partial)?;
-        fs::create_dir_all(&partial).map_err(io_error("write", &partial))?;
+        let partial = self.begin()?;
         write(&partial.join(PARAMETERS), &parameters(model)?)?;
         write(&partial.join(MODEL), model_text.as_bytes())?;
         let about = serde_json::to_vec_pretty(about).expect("numbers and strings have a JSON form");
         write(&partial.join(ABOUT), &about)?;
         File::open(&partial).and_then(|dir| dir.sync_all()).map_err(io_error("write", &partial))?;
         put_in_place(&partial, &self.dir).map_err(io_error("replace", &self.dir))?;
+        let parent = parent(&self.dir);
+        File::open(parent).and_then(|dir| dir.sync_all()).map_err(io_error("write", parent))?;
         remove_dir(&partial)
     }
 
-    /// Where the files are until all of them are written; hidden, beside the checkpoint, on the same file system.
-    fn partial(&self) -> PathBuf {
-        let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
-        self.dir.with_file_name(format!(".{name}.partial"))
+    /// Makes an empty folder for the files until all of them are written; hidden, beside the checkpoint, on the same
+    /// file system.
+    fn begin(&self) -> Result<PathBuf, CheckpointError> {
+        let partial = beside(&self.dir, "partial");
+        remove_dir(&partial)?;
+        fs::create_dir(&partial).map_err(io_error("write", &partial))?;
+        Ok(partial)
+    }
+}
+
+/// The hidden path `.NAME.suffix` beside `dir`.
+fn beside(dir: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(dir.file_name().unwrap_or_default());
+    name.push(".");
+    name.push(suffix);
+    dir.with_file_name(name)
+}
+
+/// The folder that `dir` is in.
+fn parent(dir: &Path) -> &Path {
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 
@@ -210,7 +274,8 @@ pub fn load(dir: &Path, device: &Device) -> Result<Restored, CheckpointError> {
         }
     }
     let about = read_about(&dir.join(ABOUT))?;
-    let (spec, _) = ModelSpec::read(&dir.join(MODEL))?;
+    let model_file = dir.join(MODEL);
+    let (spec, _) = ModelSpec::read(&model_file)?;
     let input = ImageShape::from_extents(&about.input.shape.0)
         .ok_or_else(|| damaged(&dir.join(ABOUT))("`input` is not the shape of an image".into()))?;
     let mut model = Sequential::build(&spec, input, device)?;
@@ -218,7 +283,7 @@ pub fn load(dir: &Path, device: &Device) -> Result<Restored, CheckpointError> {
     let bytes = fs::read(&path).map_err(io_error("read", &path))?;
     let mut store = SafetensorsStore::from_bytes(Some(bytes)).skip_enum_variants(true);
     model.load_from(&mut store).map_err(|error| damaged(&path)(error.into()))?;
-    Ok(Restored { model, spec, input, about })
+    Ok(Restored { model, model_file, spec, input, about })
 }
 
 fn read_about(path: &Path) -> Result<About, CheckpointError> {
@@ -250,16 +315,24 @@ fn put_in_place(new: &Path, dir: &Path) -> io::Result<()> {
         return fs::rename(new, dir);
     }
     match renameat_with(CWD, new, CWD, dir, RenameFlags::EXCHANGE) {
-        // Some file systems, such as NFS, cannot exchange: then there is a moment without a checkpoint, and a kill in
-        // it leaves the old one under this name.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-            let old = new.with_extension("old");
-            fs::rename(dir, &old)?;
-            fs::rename(new, dir)?;
-            fs::rename(&old, new)
-        }
+        // Some file systems, such as NFS, cannot exchange.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => exchange_in_steps(new, dir),
         exchanged => Ok(exchanged?),
     }
+}
+
+/// Exchanges two folders by way of `.NAME.old`: there is a moment without a checkpoint, and a kill in it leaves the old
+/// one under that name.
+fn exchange_in_steps(new: &Path, dir: &Path) -> io::Result<()> {
+    let old = beside(dir, "old");
+    // Of an earlier kill: what is in place now was saved later.
+    match fs::remove_dir_all(&old) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::rename(dir, &old)?;
+    fs::rename(new, dir)?;
+    fs::rename(&old, new)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
@@ -307,6 +380,7 @@ mod tests {
             position: Position { epoch, step: 0 },
             classes: vec!["cat".to_owned(), "dog".to_owned(), "fish".to_owned()],
             input: FieldSpec::new("image", Dtype::U8, [4, 5, 1]),
+            transforms: vec![serde_json::json!({"kind": "resize", "size": [4, 5]})],
             optimizer: OptimizerKind::Adam,
             lr: 1e-3,
             metrics: Metrics { train_loss: 0.5, test: Some(Score { accuracy: 0.75, loss: 0.25 }) },
@@ -335,6 +409,7 @@ mod tests {
         assert_eq!(logits(&restored.model, &device), logits(&first.valid(), &device));
         assert_eq!((restored.about, restored.input), (about(1), INPUT));
 
+        drop(target);
         let second = model(&device);
         Target::prepare(&dir).expect("a checkpoint may be replaced").save(&second, TEXT, &about(2)).expect("written");
         let restored = load(&dir, &device).expect("it was written");
@@ -366,6 +441,70 @@ mod tests {
         assert!(Target::prepare(&folder.path().join("thesis.tex/inside")).is_err());
     }
 
+    /// Names in `folder`, sorted.
+    fn names(folder: &Path) -> Vec<OsString> {
+        let entries = fs::read_dir(folder).expect("a folder");
+        let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_folder_has_one_trainer_at_a_time() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let dir = folder.path().join("checkpoint");
+        let first = Target::prepare(&dir).expect("nobody writes there");
+        let error = Target::prepare(&dir).expect_err("the first is still there").to_string();
+        expect!["another trainer writes to DIR: name another folder with --out"]
+            .assert_eq(&error.replace(&dir.display().to_string(), "DIR"));
+        Target::prepare(&folder.path().join("other")).expect("another folder is free");
+        drop(first);
+        assert_eq!(names(folder.path()), [""; 0], "something was left");
+        // A trainer that was killed leaves its file, but no lock.
+        fs::write(folder.path().join(".checkpoint.lock"), "").expect("it can be written");
+        Target::prepare(&dir).expect("nobody holds the lock");
+    }
+
+    #[test]
+    fn preparing_leaves_what_is_there() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let dir = folder.path().join("checkpoint");
+        fs::create_dir(&dir).expect("it can be made");
+        Target::prepare(&dir).expect("an empty folder will do");
+        for file in [ABOUT, "notes.txt"] {
+            fs::write(dir.join(file), file).expect("it can be written");
+        }
+        let before = fs::metadata(&dir).expect("a folder").modified().expect("a time");
+        Target::prepare(&dir).expect("a checkpoint may be replaced");
+        assert_eq!(names(&dir), [ABOUT, "notes.txt"]);
+        assert_eq!(fs::metadata(&dir).expect("a folder").modified().expect("a time"), before);
+        assert_eq!(names(folder.path()), ["checkpoint"]);
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_replaced_is_refused_before_training() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let dir = folder.path().join("checkpoint");
+        std::os::unix::fs::symlink("nowhere", &dir).expect("it can be made");
+        let error = Target::prepare(&dir).expect_err("a folder cannot take a link's place").to_string();
+        expect!["make DIR a checkpoint: name another folder with --out"]
+            .assert_eq(&error.replace(&dir.display().to_string(), "DIR"));
+    }
+
+    #[test]
+    fn folders_are_exchanged_in_steps_whatever_a_kill_left() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = |name: &str| folder.path().join(name);
+        for name in ["checkpoint", ".checkpoint.partial", ".checkpoint.old"] {
+            fs::create_dir(path(name)).expect("it can be made");
+            fs::write(path(name).join(name), "").expect("it can be written");
+        }
+        exchange_in_steps(&path(".checkpoint.partial"), &path("checkpoint")).expect("they can be renamed");
+        assert_eq!(names(&path("checkpoint")), [".checkpoint.partial"]);
+        assert_eq!(names(&path(".checkpoint.partial")), ["checkpoint"]);
+        assert_eq!(names(folder.path()), [".checkpoint.partial", "checkpoint"]);
+    }
+
     #[test]
     fn an_incomplete_or_damaged_checkpoint_is_named() {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -391,9 +530,9 @@ mod tests {
             .assert_eq(&message());
         let about = About { format: 9, ..about(1) };
         target.save(&model, TEXT, &about).expect("it can be written");
-        expect!["read DIR/checkpoint.json: it has format 9, this trainer reads 1: use the trainer that wrote it"]
+        expect!["read DIR/checkpoint.json: it has format 9, this trainer reads 2: use the trainer that wrote it"]
             .assert_eq(&message());
-        fs::write(dir.join(ABOUT), "{\"format\": 1}").expect("it can be written");
+        fs::write(dir.join(ABOUT), "{\"format\": 2}").expect("it can be written");
         expect![
             "read DIR/checkpoint.json: it is damaged, or was changed by hand: train again, or take another checkpoint"
         ]

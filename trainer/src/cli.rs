@@ -38,7 +38,9 @@ pub enum Command {
     Summary(SummaryArgs),
     /// Say what a trained model sees in images
     #[command(after_help = "Example:\n  trainer predict --checkpoint checkpoint --top 3 my/image.png\n\n\
-        An image of another size is scaled until its shorter side fits, then cropped in the middle.")]
+        Images are prepared as those of the stream it was trained on: resize, center-crop and color of the loader's\n\
+        configuration. Where that has no transform of sizes, an image of another size is scaled until its shorter\n\
+        side fits, then cropped in the middle.")]
     Predict(PredictArgs),
 }
 

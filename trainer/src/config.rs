@@ -53,16 +53,26 @@ pub struct ModelSpec {
 pub struct NormalizeSpec {
     /// What a byte is multiplied with.
     pub scale: f64,
-    /// Subtracted after scaling: one number, or one per channel.
-    pub mean: Vec<f64>,
-    /// Divided by at last, never 0: one number, or one per channel.
-    pub std: Vec<f64>,
+    /// Subtracted after scaling.
+    pub mean: PerChannel,
+    /// Divided by at last, never 0.
+    pub std: PerChannel,
 }
 
 impl Default for NormalizeSpec {
     fn default() -> Self {
-        Self { scale: 1.0 / 255.0, mean: vec![0.0], std: vec![1.0] }
+        let one = |number| PerChannel { numbers: vec![number], line: 1 };
+        Self { scale: 1.0 / 255.0, mean: one(0.0), std: one(1.0) }
     }
+}
+
+/// One number, or one per channel: which, the images decide.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PerChannel {
+    /// The numbers.
+    pub numbers: Vec<f64>,
+    /// Where they stand in the file, for whoever finds that they do not fit.
+    pub line: usize,
 }
 
 /// Why a model file cannot be used.
@@ -139,12 +149,16 @@ fn parse_input(root: &mut Section<'_>) -> Result<Option<ImageShape>, Mistake> {
 fn parse_normalize(mut section: Section<'_>) -> Result<NormalizeSpec, Mistake> {
     let default = NormalizeSpec::default();
     let scale = section.number("scale")?.unwrap_or(default.scale);
-    let mean = section.numbers("mean")?.unwrap_or(default.mean);
-    let std = section.numbers("std")?.unwrap_or(default.std);
-    if mean.is_empty() {
+    let mut per_channel = |key, default| {
+        let numbers = section.numbers(key)?;
+        Ok(numbers.map_or(default, |numbers| PerChannel { numbers, line: section.line_of(key) }))
+    };
+    let mean = per_channel("mean", default.mean)?;
+    let std = per_channel("std", default.std)?;
+    if mean.numbers.is_empty() {
         return Err(section.mistake_at("mean", "has no number: write one, or one per channel"));
     }
-    if std.is_empty() || std.contains(&0.0) {
+    if std.numbers.is_empty() || std.numbers.contains(&0.0) {
         return Err(section.mistake_at("std", "must have a number, and none of them 0: it divides"));
     }
     section.finish()?;
@@ -175,7 +189,9 @@ mod tests {
         "#;
         let spec = ModelSpec::parse(text).expect("the text is right");
         assert_eq!(spec.input, Some(ImageShape { height: 32, width: 28, channels: 3 }));
-        assert_eq!(spec.normalize, NormalizeSpec { scale: 1.0, mean: vec![0.5, 0.25, 0.0], std: vec![2.0] });
+        let mean = PerChannel { numbers: vec![0.5, 0.25, 0.0], line: 5 };
+        let std = PerChannel { numbers: vec![2.0], line: 6 };
+        assert_eq!(spec.normalize, NormalizeSpec { scale: 1.0, mean, std });
         assert_eq!(spec.layers.len(), 2);
     }
 
@@ -188,7 +204,11 @@ mod tests {
     fn a_wrong_key_is_named_with_its_line_and_the_nearest_right_one() {
         check(
             "[[layer]]\nkind = 'flatten'\n[[layer]]\nkind = 'linear'\noutfeatures = 10\n",
-            expect!["3: [[layer]] 1 (linear) has no `out_features`"],
+            expect!["5: unknown key `outfeatures` in [[layer]] 1 (linear): did you mean `out_features`?"],
+        );
+        check(
+            "[[layer]]\nkind = 'linear'\nin_features = 10\n",
+            expect!["1: [[layer]] 0 (linear) has no `out_features`"],
         );
         check("[[layers]]\nkind = 'relu'\n", expect!["1: unknown key `layers` in the file: did you mean `layer`?"]);
         check(

@@ -41,8 +41,14 @@ pub enum FeedError {
         fields: Vec<FieldSpec>,
     },
     /// A label that the model cannot answer.
-    #[error("{position} row {row}: label {label} is not one of the model's {outputs} outputs, 0 to {}", outputs - 1)]
+    #[error(
+        "stream `{stream}`, {position} row {row}: label {label} is not one of the model's {outputs} outputs, 0 to {}: {}",
+        outputs - 1,
+        label_remedy(*label)
+    )]
     Label {
+        /// The stream.
+        stream: String,
         /// The batch.
         position: Position,
         /// The row of it.
@@ -60,6 +66,15 @@ pub enum FeedError {
         /// The batch that was awaited.
         position: Position,
     },
+}
+
+fn label_remedy(label: i64) -> String {
+    match label.checked_add(1) {
+        Some(outputs) if outputs > 0 => {
+            format!("set out_features of the last layer to {outputs} or more, or mend the label")
+        }
+        _ => "mend the label, they count from 0".to_owned(),
+    }
 }
 
 fn list(fields: &[FieldSpec]) -> String {
@@ -98,6 +113,7 @@ pub struct Minibatch {
 /// What makes a [`Minibatch`] of a batch's bytes.
 #[derive(Clone, Debug)]
 struct Maker {
+    stream: String,
     shape: ImageShape,
     outputs: usize,
     device: Device,
@@ -125,7 +141,10 @@ impl Maker {
         let outputs = self.outputs;
         let wrong = |label: &i64| usize::try_from(*label).map_or(true, |label| label >= outputs);
         match labels.iter().position(wrong) {
-            Some(row) => Err(FeedError::Label { position, row, label: labels[row], outputs }),
+            Some(row) => {
+                let stream = self.stream.clone();
+                Err(FeedError::Label { stream, position, row, label: labels[row], outputs })
+            }
             None => Ok(labels),
         }
     }
@@ -154,8 +173,9 @@ impl Feed {
     /// # Errors
     /// [`FeedError::Unfit`] when the stream has no labelled images.
     pub fn start(member: Member, outputs: usize, device: &Device) -> Result<Self, FeedError> {
-        let maker = Maker { shape: image_shape(member.stream())?, outputs, device: device.clone() };
         let (stream, cursor) = (member.stream().clone(), member.cursor());
+        let maker =
+            Maker { stream: stream.name.clone(), shape: image_shape(&stream)?, outputs, device: device.clone() };
         let (made, ready) = bounded(AHEAD);
         thread::spawn(move || feed(member, &maker, &made));
         Ok(Self { stream, ready, cursor, waited: Duration::ZERO })
@@ -228,7 +248,7 @@ mod tests {
     }
 
     fn maker() -> Maker {
-        Maker { shape: SHAPE, outputs: 3, device: Device::flex() }
+        Maker { stream: "train".to_owned(), shape: SHAPE, outputs: 3, device: Device::flex() }
     }
 
     #[test]
@@ -259,8 +279,12 @@ mod tests {
         };
         assert!(make(2).is_ok());
         let error = make(3).expect_err("there are three outputs").to_string();
-        expect!["epoch 1 step 7 row 1: label 3 is not one of the model's 3 outputs, 0 to 2"].assert_eq(&error);
-        assert!(make(-1).is_err());
+        expect![
+            "stream `train`, epoch 1 step 7 row 1: label 3 is not one of the model's 3 outputs, 0 to 2: set out_features of the last layer to 4 or more, or mend the label"
+        ]
+        .assert_eq(&error);
+        let error = make(-1).expect_err("labels count from 0").to_string();
+        assert!(error.ends_with("0 to 2: mend the label, they count from 0"), "{error}");
     }
 
     #[test]
@@ -271,6 +295,7 @@ mod tests {
             fields,
             extent: Extent { samples: 10, batch_size: 4, tail: Tail::Short },
             classes: Vec::new(),
+            transforms: Vec::new(),
             seed: 0,
             spec_hash: String::new(),
         };

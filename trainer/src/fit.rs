@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use batchmill_protocol::client::{Client, ClientError, Subscription};
+use batchmill_protocol::client::{Client, ClientError, Member, Subscription};
 use batchmill_protocol::message::StreamDescription;
+use batchmill_protocol::position::Position;
 use batchmill_protocol::tensor::FieldSpec;
 use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer};
@@ -18,7 +19,7 @@ use crate::feed::{Feed, FeedError, IMAGE, image_shape};
 use crate::loss::cross_entropy;
 use crate::metrics::{MeanLoss, Score, Test};
 use crate::model::{ModelError, Sequential};
-use crate::normalize::{NormalizeError, Normalizer};
+use crate::normalize::Normalizer;
 use crate::report::{EpochReport, Report, Start, rate};
 use crate::shape::ImageShape;
 
@@ -39,8 +40,6 @@ pub enum FitError {
     Feed(#[from] FeedError),
     #[error("build the model of {model}")]
     Model { model: String, source: Box<ModelError> },
-    #[error("{model}")]
-    Normalize { model: String, source: NormalizeError },
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error("compute on {device}")]
@@ -87,10 +86,10 @@ pub enum FitError {
         wanted: String,
     },
     /// The weights ran away.
-    #[error("the loss is {loss} in epoch {epoch}: the training diverged, lower --lr (now {lr})")]
+    #[error("{what} in epoch {epoch}: the training diverged, lower --lr (now {lr})")]
     Diverged {
-        /// Not a number, or infinite.
-        loss: f64,
+        /// What is not a number, or infinite.
+        what: String,
         /// When.
         epoch: u64,
         /// The learning rate.
@@ -117,11 +116,40 @@ pub fn run(args: &FitArgs) -> Result<(), FitError> {
         classes: &stream.classes,
         device: args.device.to_string(),
     });
+    let keeper = Keeper { args, target, model_text, stream };
     for epoch in 0..args.epochs {
         let (trained, mut done) = job.train_epoch(model, epoch, &report)?;
         model = trained;
-        done.test = job.test(&model.valid())?;
+        let tested = job.test(&model.valid());
+        done.test = tested.as_ref().ok().copied().flatten();
+        keeper.keep(&model, &done, job.train.cursor())?;
         report.end_epoch(&done);
+        report.checkpoint(keeper.target.dir());
+        // Only now: an epoch that could not be tested was trained all the same.
+        tested?;
+    }
+    Ok(())
+}
+
+/// What every checkpoint of a run has in common.
+struct Keeper<'a> {
+    args: &'a FitArgs,
+    target: Target,
+    model_text: String,
+    stream: StreamDescription,
+}
+
+impl Keeper<'_> {
+    /// Saves a model that is trained up to `position`; one that ran away takes no checkpoint's place.
+    fn keep(&self, model: &Sequential, done: &EpochReport, position: Position) -> Result<(), FitError> {
+        let Self { args, stream, .. } = self;
+        if let Some(score) = done.test {
+            finite(args, "the test loss", score.loss, done.epoch)?;
+        }
+        if let Some(parameter) = model.valid().runaway().map_err(|source| compute(args, source))? {
+            let what = format!("parameter {parameter} is not finite");
+            return Err(FitError::Diverged { what, epoch: done.epoch, lr: args.lr });
+        }
         let input = stream.fields.iter().find(|field: &&FieldSpec| field.name == IMAGE);
         let about = About {
             format: FORMAT,
@@ -129,17 +157,16 @@ pub fn run(args: &FitArgs) -> Result<(), FitError> {
             spec_hash: stream.spec_hash.clone(),
             stream_seed: stream.seed,
             seed: args.seed,
-            position: job.train.cursor(),
+            position,
             classes: stream.classes.clone(),
             input: input.expect("`image_shape` found the field").clone(),
+            transforms: stream.transforms.clone(),
             optimizer: args.optimizer,
             lr: args.lr,
             metrics: Metrics { train_loss: done.loss, test: done.test },
         };
-        target.save(&model, &model_text, &about)?;
-        report.checkpoint(target.dir());
+        Ok(self.target.save(model, &self.model_text, &about)?)
     }
-    Ok(())
 }
 
 /// A training under way.
@@ -154,7 +181,6 @@ struct Job<'a> {
 impl<'a> Job<'a> {
     /// Attaches to the streams and makes a model for them.
     fn start(args: &'a FitArgs, spec: &ModelSpec, device: &Device) -> Result<(Self, Sequential), FitError> {
-        let file = || args.model.display().to_string();
         let attach = |stream: &str| {
             let subscription = Subscription::new(stream).epochs(0, Some(args.epochs));
             Client::connect(args.socket.as_deref())?.attach(&subscription)
@@ -166,11 +192,13 @@ impl<'a> Job<'a> {
             check_stream(train.stream(), input, member.stream())?;
         }
         device.seed(args.seed);
-        let fits = |source| FitError::Model { model: file(), source: Box::new(source) };
+        let fits = |source| FitError::Model { model: args.model.display().to_string(), source: Box::new(source) };
         let model = Sequential::build(spec, input, &device.clone().autodiff()).map_err(fits)?;
-        model.check_classes(train.stream().classes.len()).map_err(fits)?;
+        for stream in [&train].into_iter().chain(&eval).map(Member::stream) {
+            model.check_classes(&stream.name, stream.classes.len()).map_err(fits)?;
+        }
         let normalizer = Normalizer::new(&spec.normalize, input, device)
-            .map_err(|source| FitError::Normalize { model: file(), source })?;
+            .map_err(|mistake| ConfigError::Mistake { path: args.model.clone(), mistake })?;
         let outputs = model.outputs();
         let job = Self {
             args,
@@ -194,29 +222,28 @@ impl<'a> Job<'a> {
         let samples = extent.samples_delivered();
         report.begin_epoch(epoch, samples);
         let (start, waited_before) = (Instant::now(), self.train.waited());
-        let (mut whole, mut recent) = (MeanLoss::default(), MeanLoss::default());
+        let mut mean = MeanLoss::default();
         let mut done = 0;
         for step in 1..=extent.steps() {
             let batch = self.train.next()?;
             let rows = batch.rows;
             let images = self.normalizer.apply(batch.pixels).autodiff();
             let loss = cross_entropy(model.logits(images), batch.labels.autodiff());
-            whole.add(loss.clone(), rows);
-            recent.add(loss.clone(), rows);
+            mean.add(loss.clone(), rows);
             let gradients = GradientsParams::from_grads(loss.backward(), &model);
             model = self.optimizer.step(self.args.lr, model, gradients);
             let rows = u64::try_from(rows).expect("rows fit 64 bits");
             done += rows;
             report.advance(rows);
             if step % STEPS_PER_READING == 0 || step == extent.steps() {
-                report.loss(self.read(&std::mem::take(&mut recent), epoch)?, done, samples);
+                let recent = mean.collect().map_err(|source| compute(self.args, source))?;
+                report.loss(finite(self.args, "the loss", recent, epoch)?, done, samples);
             }
         }
-        let loss = self.read(&whole, epoch)?;
         let time = start.elapsed();
         let report = EpochReport {
             epoch,
-            loss,
+            loss: mean.mean(),
             samples: done,
             seconds: time.as_secs_f64(),
             samples_per_s: rate(done, time),
@@ -230,22 +257,25 @@ impl<'a> Job<'a> {
     fn test(&mut self, model: &Sequential) -> Result<Option<Score>, FitError> {
         let Some(feed) = &mut self.eval else { return Ok(None) };
         let mut test = Test::default();
-        for _ in 0..feed.stream().extent.steps() {
+        let steps = feed.stream().extent.steps();
+        for step in 1..=steps {
             let batch = feed.next()?;
             let logits = model.logits(self.normalizer.apply(batch.pixels));
             let loss = cross_entropy(logits.clone(), batch.labels.clone());
             test.add(logits, batch.labels, loss);
+            if step % STEPS_PER_READING == 0 || step == steps {
+                test.collect().map_err(|source| compute(self.args, source))?;
+            }
         }
-        test.read().map(Some).map_err(|source| compute(self.args, source))
+        Ok(Some(test.score()))
     }
+}
 
-    fn read(&self, loss: &MeanLoss, epoch: u64) -> Result<f64, FitError> {
-        let loss = loss.read().map_err(|source| compute(self.args, source))?;
-        if !loss.is_finite() {
-            return Err(FitError::Diverged { loss, epoch, lr: self.args.lr });
-        }
-        Ok(loss)
+fn finite(args: &FitArgs, name: &str, loss: f64, epoch: u64) -> Result<f64, FitError> {
+    if !loss.is_finite() {
+        return Err(FitError::Diverged { what: format!("{name} is {loss}"), epoch, lr: args.lr });
     }
+    Ok(loss)
 }
 
 fn compute(args: &FitArgs, source: TensorReadError) -> FitError {
@@ -281,9 +311,15 @@ mod tests {
     use batchmill_protocol::message::StreamId;
     use batchmill_protocol::position::{Extent, Tail};
     use batchmill_protocol::tensor::{Dtype, Shape};
+    use burn::module::Param;
+    use burn::tensor::Tensor;
+    use clap::Parser;
     use expect_test::{Expect, expect};
 
     use super::*;
+    use crate::checkpoint;
+    use crate::cli::{Cli, Command};
+    use crate::layers::Layer;
 
     fn stream(name: &str, classes: &[&str], side: usize, samples: u64) -> StreamDescription {
         StreamDescription {
@@ -295,6 +331,7 @@ mod tests {
             ],
             extent: Extent { samples, batch_size: 4, tail: Tail::Drop },
             classes: classes.iter().map(ToString::to_string).collect(),
+            transforms: Vec::new(),
             seed: 0,
             spec_hash: String::new(),
         }
@@ -325,6 +362,56 @@ mod tests {
         check(
             &stream("test", &["cat", "dog"], 28, 3),
             expect!["stream `test` has no batch: its 3 samples are fewer than its batch size, and its tail is dropped"],
+        );
+    }
+
+    #[test]
+    fn a_model_that_ran_away_replaces_no_checkpoint() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (dir, device) = (folder.path().join("checkpoint"), Device::flex());
+        let arguments = ["trainer", "fit", "--model", "m.toml", "--lr", "2"];
+        let Command::Fit(args) = Cli::try_parse_from(arguments).expect("a command line").command else {
+            panic!("it says fit");
+        };
+        let text = "[[layer]]\nkind = 'flatten'\n[[layer]]\nkind = 'linear'\nout_features = 2\n";
+        let shape = ImageShape { height: 2, width: 2, channels: 1 };
+        let mut model = Sequential::build(&ModelSpec::parse(text).expect("a model"), shape, &device).expect("it fits");
+        let keeper = Keeper {
+            args: &args,
+            target: Target::prepare(&dir).expect("nothing is there"),
+            model_text: text.to_owned(),
+            stream: stream("train", &["cat", "dog"], 2, 10),
+        };
+        let done = |epoch, test| EpochReport {
+            epoch,
+            loss: 0.5,
+            samples: 8,
+            seconds: 1.0,
+            samples_per_s: 8.0,
+            waited_s: 0.0,
+            test,
+        };
+        let good = done(0, Some(Score { accuracy: 0.75, loss: 0.25 }));
+        keeper.keep(&model, &good, Position { epoch: 1, step: 0 }).expect("all is finite");
+
+        let refused = |model: &Sequential, done: &EpochReport, expected: Expect| {
+            let error = keeper.keep(model, done, Position { epoch: 2, step: 0 }).expect_err("it diverged");
+            expected.assert_eq(&error.to_string());
+            let about = checkpoint::load(&dir, &device).expect("the good one is still there").about;
+            assert_eq!(about.metrics.test, good.test);
+        };
+        refused(
+            &model,
+            &done(1, Some(Score { accuracy: 0.5, loss: f64::INFINITY })),
+            expect!["the test loss is inf in epoch 1: the training diverged, lower --lr (now 2)"],
+        );
+        if let Some(Layer::Linear(layer)) = model.layers.last_mut() {
+            layer.bias = Some(Param::from_tensor(Tensor::from_data([0.0, f32::NAN], &Device::flex())));
+        }
+        refused(
+            &model,
+            &done(1, None),
+            expect!["parameter layers.1.bias is not finite in epoch 1: the training diverged, lower --lr (now 2)"],
         );
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! `trainer fit` attaches to a stream ([`fit`]), takes its batches as tensors ([`feed`]), normalizes them on the
 //! device ([`normalize`]) and trains the [`model::Sequential`] that a model file ([`config`]) describes. A
-//! [`checkpoint`] is what `trainer predict` ([`predict`]) reads.
+//! [`checkpoint`] is what `trainer predict` ([`predict`]) reads, to look at images that it prepares ([`prepare`]) as the
+//! stream did.
 
 pub mod cli;
 pub mod config;
@@ -18,6 +19,7 @@ pub mod metrics;
 pub mod model;
 pub mod normalize;
 pub mod optimizer;
+pub mod prepare;
 pub mod shape;
 
 pub mod checkpoint;

@@ -1,4 +1,7 @@
-//! How well a model does: sums that stay on the device until they are asked for.
+//! How well a model does: sums that grow on the device and are collected on the host now and then.
+
+use std::mem;
+use std::ops::Add;
 
 use burn::tensor::{Int, Tensor, TensorReadError};
 use serde::{Deserialize, Serialize};
@@ -14,30 +17,43 @@ pub struct Score {
 }
 
 /// A mean of losses over rows.
+///
+/// A sum of `f32` grows coarse as it grows; so the device keeps only that of the rows since the last `collect`.
 #[derive(Debug, Default)]
 pub struct MeanLoss {
     /// *Shape* `[1]`.
-    sum: Option<Tensor<1>>,
-    rows: usize,
+    recent: Option<Tensor<1>>,
+    recent_rows: f64,
+    /// Of all rows collected.
+    loss: f64,
+    /// All rows collected; exact below 2^53.
+    rows: f64,
 }
 
 impl MeanLoss {
     /// Adds the mean loss of `rows` rows. *Shape* of `loss` `[1]`.
     pub fn add(&mut self, loss: Tensor<1>, rows: usize) {
-        let loss = loss.detach().without_autodiff() * scalar(rows);
-        self.sum = Some(match self.sum.take() {
-            Some(sum) => sum + loss,
-            None => loss,
-        });
-        self.rows += rows;
+        let rows = u32::try_from(rows).map(f64::from).expect("a batch has fewer than 2^32 rows");
+        self.recent = Some(sum(self.recent.take(), loss.detach().without_autodiff() * rows));
+        self.recent_rows += rows;
     }
 
-    /// The mean of all rows so far; `NaN` when there are none. Waits for the device.
+    /// Brings what was added since the last time to the host, and gives the mean of those rows; `NaN` when there are
+    /// none. Waits for the device.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn read(&self) -> Result<f64, TensorReadError> {
-        mean(self.sum.clone(), self.rows)
+    pub fn collect(&mut self) -> Result<f64, TensorReadError> {
+        let loss = self.recent.take().map_or(Ok(0.0), Tensor::try_into_scalar::<f32>).map(f64::from)?;
+        let rows = mem::take(&mut self.recent_rows);
+        self.loss += loss;
+        self.rows += rows;
+        Ok(loss / rows)
+    }
+
+    /// The mean of all rows collected; `NaN` when there are none.
+    pub fn mean(&self) -> f64 {
+        self.loss / self.rows
     }
 }
 
@@ -46,38 +62,41 @@ impl MeanLoss {
 pub struct Test {
     loss: MeanLoss,
     /// *Shape* `[1]`.
-    correct: Option<Tensor<1>>,
+    recent: Option<Tensor<1, Int>>,
+    /// Of all rows collected; exact below 2^53.
+    correct: f64,
 }
 
 impl Test {
     /// Adds a batch. *Shapes* logits `[batch, classes]`, labels `[batch]`, loss `[1]`.
     pub fn add(&mut self, logits: Tensor<2>, labels: Tensor<1, Int>, loss: Tensor<1>) {
         let rows = labels.dims()[0];
-        let correct = logits.argmax(1).squeeze_dim::<1>(1).equal(labels).float().sum();
-        self.correct = Some(match self.correct.take() {
-            Some(sum) => sum + correct,
-            None => correct,
-        });
+        let correct = logits.argmax(1).squeeze_dim::<1>(1).equal(labels).int().sum();
+        self.recent = Some(sum(self.recent.take(), correct));
         self.loss.add(loss, rows);
     }
 
-    /// The score of all batches. Waits for the device.
+    /// Brings what was added since the last time to the host. Waits for the device.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn read(&self) -> Result<Score, TensorReadError> {
-        Ok(Score { accuracy: mean(self.correct.clone(), self.loss.rows)?, loss: self.loss.read()? })
+    pub fn collect(&mut self) -> Result<(), TensorReadError> {
+        let correct = self.recent.take().map_or(Ok(0), Tensor::try_into_scalar::<i32>)?;
+        self.correct += f64::from(correct);
+        self.loss.collect().map(drop)
+    }
+
+    /// The score of all batches collected.
+    pub fn score(&self) -> Score {
+        Score { accuracy: self.correct / self.loss.rows, loss: self.loss.mean() }
     }
 }
 
-fn mean(sum: Option<Tensor<1>>, rows: usize) -> Result<f64, TensorReadError> {
-    let sum = sum.map_or(Ok(f32::NAN), Tensor::try_into_scalar)?;
-    Ok(f64::from(sum) / scalar(rows))
-}
-
-/// Rows as a number to compute with; exact below 2^32.
-fn scalar(rows: usize) -> f64 {
-    u32::try_from(rows).map_or(f64::INFINITY, f64::from)
+fn sum<T: Add<Output = T>>(so_far: Option<T>, more: T) -> T {
+    match so_far {
+        Some(sum) => sum + more,
+        None => more,
+    }
 }
 
 #[cfg(test)]
@@ -91,10 +110,25 @@ mod tests {
     fn a_mean_weighs_batches_by_their_rows() {
         let device = Device::flex();
         let mut loss = MeanLoss::default();
-        assert!(loss.read().expect("the CPU does not fail").is_nan());
+        let collect = |loss: &mut MeanLoss| loss.collect().expect("the CPU does not fail");
+        assert!(collect(&mut loss).is_nan() && loss.mean().is_nan());
         loss.add(Tensor::from_data([1.0], &device), 3);
         loss.add(Tensor::from_data([5.0], &device), 1);
-        assert_eq!(loss.read().expect("the CPU does not fail"), 2.0);
+        assert_eq!((collect(&mut loss), loss.mean()), (2.0, 2.0));
+        loss.add(Tensor::from_data([8.0], &device), 2);
+        assert_eq!((collect(&mut loss), loss.mean()), (8.0, 4.0));
+    }
+
+    #[test]
+    fn sums_stay_exact_where_an_f32_does_not() {
+        let device = Device::flex();
+        let mut loss = MeanLoss::default();
+        // 2^24 + 1 is no f32.
+        for rows in [1 << 24, 1] {
+            loss.add(Tensor::from_data([1.0], &device), rows);
+            loss.collect().expect("the CPU does not fail");
+        }
+        assert_eq!((loss.loss, loss.rows), (16_777_217.0, 16_777_217.0));
     }
 
     #[test]
@@ -106,6 +140,7 @@ mod tests {
             let loss = cross_entropy(logits.clone(), labels.clone());
             test.add(logits, labels, loss);
         }
-        assert_eq!(test.read().expect("the CPU does not fail").accuracy, 0.75);
+        test.collect().expect("the CPU does not fail");
+        assert_eq!(test.score().accuracy, 0.75);
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Bool, Device, Tensor, TensorReadError};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -45,8 +45,12 @@ pub enum ModelError {
         leaves: Extents,
     },
     /// The last layer has fewer numbers than there are classes.
-    #[error("the last layer has {outputs} outputs, but the stream has {classes} classes: set out_features = {classes}")]
+    #[error(
+        "the last layer has {outputs} outputs, but stream `{stream}` has {classes} classes: set out_features = {classes}"
+    )]
     TooFewOutputs {
+        /// The stream.
+        stream: String,
         /// Numbers it leaves.
         outputs: usize,
         /// Classes of the stream.
@@ -94,13 +98,13 @@ impl Sequential {
         self.outputs
     }
 
-    /// Checks that every class has an output.
+    /// Checks that every one of the classes of `stream` has an output.
     ///
     /// # Errors
     /// [`ModelError::TooFewOutputs`].
-    pub fn check_classes(&self, classes: usize) -> Result<(), ModelError> {
+    pub fn check_classes(&self, stream: &str, classes: usize) -> Result<(), ModelError> {
         if self.outputs < classes {
-            return Err(ModelError::TooFewOutputs { outputs: self.outputs, classes });
+            return Err(ModelError::TooFewOutputs { outputs: self.outputs, stream: stream.to_owned(), classes });
         }
         Ok(())
     }
@@ -137,6 +141,32 @@ impl Sequential {
         let mut collect = Collect::default();
         self.visit(&mut collect);
         collect.parameters
+    }
+
+    /// The name of the first parameter that holds something else than finite numbers. Waits for the device.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn runaway(&self) -> Result<Option<String>, TensorReadError> {
+        let mut finite = Finite { each: Vec::new() };
+        self.visit(&mut finite);
+        for (parameter, finite) in self.parameters().into_iter().zip(finite.each) {
+            if !finite.try_into_scalar::<bool>()? {
+                return Ok(Some(parameter.name));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Walks a module and asks of each parameter, in the order of [`Collect`], whether all its numbers are finite.
+struct Finite {
+    each: Vec<Tensor<1, Bool>>,
+}
+
+impl ModuleVisitor for Finite {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.each.push(param.val().is_finite().all());
     }
 }
 
@@ -366,9 +396,21 @@ mod tests {
     #[test]
     fn every_class_needs_an_output() {
         let model = build(MLP, "28x28x1").expect("it fits");
-        assert!(model.check_classes(10).is_ok());
-        let error = model.check_classes(12).expect_err("ten outputs are too few");
-        expect!["the last layer has 10 outputs, but the stream has 12 classes: set out_features = 12"]
+        assert!(model.check_classes("train", 10).is_ok());
+        let error = model.check_classes("test", 12).expect_err("ten outputs are too few");
+        expect!["the last layer has 10 outputs, but stream `test` has 12 classes: set out_features = 12"]
             .assert_eq(&error.to_string());
+    }
+
+    #[test]
+    fn a_parameter_that_ran_away_is_named() {
+        let mut model = build(MLP, "28x28x1").expect("it fits");
+        assert_eq!(model.runaway().expect("the CPU does not fail"), None);
+        for number in [f32::NAN, f32::NEG_INFINITY] {
+            let Some(Layer::Linear(last)) = model.layers.last_mut() else { panic!("the last layer is linear") };
+            let bias = Tensor::from_data([0.0, 1.0, number], &Device::flex());
+            last.bias = Some(Param::from_tensor(bias));
+            assert_eq!(model.runaway().expect("the CPU does not fail").as_deref(), Some("layers.5.bias"));
+        }
     }
 }

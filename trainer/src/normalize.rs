@@ -1,9 +1,8 @@
 //! Bytes of images become numbers around zero, on the device.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use thiserror::Error;
 
-use crate::config::NormalizeSpec;
+use crate::config::{Mistake, NormalizeSpec, PerChannel};
 use crate::shape::ImageShape;
 
 /// Images as they arrive. *Shape* `[batch, height, width, channels]`, values 0-255.
@@ -45,17 +44,6 @@ fn borrow(bytes: bytes::Bytes, extents: [usize; 4]) -> TensorData {
     TensorData::from_bytes(burn::tensor::Bytes::from_shared(bytes, property), extents, DType::U8)
 }
 
-/// Numbers per channel that do not fit the images.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error(
-    "`normalize.{key}` has {numbers} numbers, but images have {channels} channels: write one number, or one per channel"
-)]
-pub struct NormalizeError {
-    key: &'static str,
-    numbers: usize,
-    channels: usize,
-}
-
 /// `(byte * scale - mean) / std`, as one multiplication and one addition.
 #[derive(Clone, Debug)]
 pub struct Normalizer {
@@ -71,8 +59,8 @@ impl Normalizer {
     /// Prepares `spec` for images of `shape`.
     ///
     /// # Errors
-    /// When `mean` or `std` has neither one number nor one per channel.
-    pub fn new(spec: &NormalizeSpec, shape: ImageShape, device: &Device) -> Result<Self, NormalizeError> {
+    /// When `mean` or `std` has neither one number nor one per channel, with its line in the model file.
+    pub fn new(spec: &NormalizeSpec, shape: ImageShape, device: &Device) -> Result<Self, Mistake> {
         let mean = per_channel("mean", &spec.mean, shape.channels)?;
         let std = per_channel("std", &spec.std, shape.channels)?;
         let row = |number: &dyn Fn(usize) -> f64| {
@@ -95,11 +83,15 @@ impl Normalizer {
     }
 }
 
-fn per_channel(key: &'static str, numbers: &[f64], channels: usize) -> Result<Vec<f64>, NormalizeError> {
-    match numbers {
-        [one] => Ok(vec![*one; channels]),
-        all if all.len() == channels => Ok(all.to_vec()),
-        other => Err(NormalizeError { key, numbers: other.len(), channels }),
+fn per_channel(key: &str, spec: &PerChannel, channels: usize) -> Result<Vec<f64>, Mistake> {
+    match *spec.numbers {
+        [one] => Ok(vec![one; channels]),
+        ref all if all.len() == channels => Ok(all.to_vec()),
+        ref other => {
+            let (numbers, remedy) = (other.len(), "write one number, or one per channel");
+            let what = format!("`{key}` has {numbers} numbers, but images have {channels} channels: {remedy}");
+            Err(Mistake { line: spec.line, what })
+        }
     }
 }
 
@@ -158,7 +150,9 @@ mod tests {
     #[test]
     fn every_channel_is_normalized_by_its_own_numbers_and_comes_first() {
         let shape = ImageShape { height: 1, width: 2, channels: 3 };
-        let spec = NormalizeSpec { scale: 0.1, mean: vec![1.0, 2.0, 3.0], std: vec![1.0, 2.0, 4.0] };
+        let per_channel = |numbers: &[f64]| PerChannel { numbers: numbers.to_vec(), line: 7 };
+        let (mean, std) = (per_channel(&[1.0, 2.0, 3.0]), per_channel(&[1.0, 2.0, 4.0]));
+        let spec = NormalizeSpec { scale: 0.1, mean, std };
         let device = Device::flex();
         let normalizer = Normalizer::new(&spec, shape, &device).expect("three numbers fit");
         let bytes = bytes::Bytes::from_static(&[10, 20, 30, 40, 60, 110]);
@@ -173,8 +167,9 @@ mod tests {
                 assert!((number - expected).abs() < 1e-5, "{numbers:?}");
             }
         }
-        let spec = NormalizeSpec { mean: vec![1.0, 2.0], ..spec };
+        let spec = NormalizeSpec { mean: per_channel(&[1.0, 2.0]), ..spec };
         let error = Normalizer::new(&spec, shape, &device).expect_err("two numbers do not fit three channels");
-        assert!(error.to_string().contains("has 2 numbers, but images have 3 channels"));
+        let what = "`mean` has 2 numbers, but images have 3 channels: write one number, or one per channel".to_owned();
+        assert_eq!(error, Mistake { line: 7, what });
     }
 }

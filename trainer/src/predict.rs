@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, TensorReadError};
-use image::{DynamicImage, ImageError, ImageReader, imageops::FilterType};
+use image::{ImageError, ImageReader};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::checkpoint::{self, CheckpointError, Restored};
 use crate::cli::PredictArgs;
+use crate::config::ConfigError;
 use crate::device::DeviceError;
-use crate::normalize::{NormalizeError, Normalizer, Pixels};
+use crate::normalize::{Normalizer, Pixels};
+use crate::prepare::{Preparation, PrepareError};
 use crate::report::{json, say};
-use crate::shape::ImageShape;
 
 /// Why there is no prediction.
 #[derive(Debug, Error)]
@@ -25,8 +26,8 @@ pub enum PredictError {
     Device(#[from] DeviceError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    #[error("read the checkpoint's model file")]
-    Normalize(#[from] NormalizeError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error("compute on {device}")]
     Compute { device: String, source: TensorReadError },
     /// It cannot be read.
@@ -35,9 +36,12 @@ pub enum PredictError {
     /// It is not an image.
     #[error("decode {}: is it a JPEG or PNG image?", path.display())]
     Decode { path: PathBuf, source: ImageError },
-    /// The model was trained on something that is no image.
-    #[error("the checkpoint's model takes images of {channels} channels, but an image file has 1 or 3")]
-    Channels { channels: usize },
+    /// No image can be brought to what the model takes.
+    #[error("predict with {}", checkpoint.display())]
+    Unprepared { checkpoint: PathBuf, source: PrepareError },
+    /// This image cannot be brought to what the model takes.
+    #[error("prepare the image {}", path.display())]
+    Prepare { path: PathBuf, source: PrepareError },
 }
 
 /// One class and how sure the model is.
@@ -68,9 +72,12 @@ struct Line<'a> {
 pub fn run(args: &PredictArgs) -> Result<(), PredictError> {
     let device = args.device.open()?;
     let restored = checkpoint::load(&args.checkpoint, &device)?;
-    let normalizer = Normalizer::new(&restored.spec.normalize, restored.input, &device)?;
+    let normalizer = Normalizer::new(&restored.spec.normalize, restored.input, &device)
+        .map_err(|mistake| ConfigError::Mistake { path: restored.model_file.clone(), mistake })?;
+    let preparation = Preparation::new(&restored.about.transforms, restored.input)
+        .map_err(|source| PredictError::Unprepared { checkpoint: args.checkpoint.clone(), source })?;
     for path in &args.images {
-        let pixels = read_image(path, restored.input)?;
+        let pixels = read_image(path, &preparation)?;
         let compute = |source| PredictError::Compute { device: args.device.to_string(), source };
         let guesses = predict(&restored, &normalizer, pixels, &device).map_err(compute)?;
         let top = &guesses[..args.top.min(guesses.len())];
@@ -106,11 +113,8 @@ fn predict(
     Ok(guesses)
 }
 
-/// Brings an image to `shape`: gray or colour, then the shorter side to size and the middle of the longer one. The
-/// filter is bilinear over all pixels that shrink into one, as the loader's `resize`.
-///
-/// Gives bytes `[height, width, channels]`.
-fn read_image(path: &Path, shape: ImageShape) -> Result<Vec<u8>, PredictError> {
+/// Reads a file and prepares its image. Gives bytes `[height, width, channels]`.
+fn read_image(path: &Path, preparation: &Preparation) -> Result<Vec<u8>, PredictError> {
     let read = |source| PredictError::Read { path: path.to_path_buf(), source };
     let bytes = fs::read(path).map_err(read)?;
     let image = ImageReader::new(io::Cursor::new(bytes))
@@ -118,19 +122,7 @@ fn read_image(path: &Path, shape: ImageShape) -> Result<Vec<u8>, PredictError> {
         .map_err(read)?
         .decode()
         .map_err(|source| PredictError::Decode { path: path.to_path_buf(), source })?;
-    let image = match shape.channels {
-        1 => DynamicImage::ImageLuma8(image.into_luma8()),
-        3 => DynamicImage::ImageRgb8(image.into_rgb8()),
-        channels => return Err(PredictError::Channels { channels }),
-    };
-    let side = |side: usize| u32::try_from(side).expect("an image's sides are at most 65536");
-    let (width, height) = (side(shape.width), side(shape.height));
-    let image = if (image.width(), image.height()) == (width, height) {
-        image
-    } else {
-        image.resize_to_fill(width, height, FilterType::Triangle)
-    };
-    Ok(image.into_bytes())
+    preparation.apply(image).map_err(|source| PredictError::Prepare { path: path.to_path_buf(), source })
 }
 
 #[cfg(test)]
@@ -140,25 +132,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_is_brought_to_the_models_colours_and_size() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("wide.png");
-        // 12 by 4: black, white, black in three squares. The middle is white.
-        let wide = image::RgbImage::from_fn(12, 4, |x, _| image::Rgb([if (4..8).contains(&x) { 255 } else { 0 }; 3]));
-        wide.save(&path).expect("it can be written");
-        let shape = |text: &str| text.parse::<ImageShape>().expect("a shape");
-        assert_eq!(read_image(&path, shape("4x12x3")).expect("an image"), wide.into_raw());
-        assert_eq!(read_image(&path, shape("4x4x1")).expect("an image"), vec![255; 16]);
-        assert_eq!(read_image(&path, shape("2x2x3")).expect("an image").len(), 12);
-        assert!(read_image(&path, shape("2x2x2")).is_err());
-    }
-
-    #[test]
     fn what_is_no_image_is_named() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("text.png");
+        let gray = Preparation::new(&[], "2x2x1".parse().expect("a shape")).expect("gray images are images");
         let message = || {
-            let error = read_image(&path, ImageShape { height: 2, width: 2, channels: 1 }).expect_err("it is none");
+            let error = read_image(&path, &gray).expect_err("it is none");
             error.to_string().replace(&folder.path().display().to_string(), "DIR")
         };
         expect!["read the image DIR/text.png"].assert_eq(&message());

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 /// What is wrong in a file, and on which line.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -23,16 +23,16 @@ pub(crate) fn line_at(text: &str, offset: usize) -> usize {
 
 /// Names the one of `names` that was probably meant by `wrong`, or all that it `may` ("be", "have").
 pub(crate) fn remedy(wrong: &str, may: &str, names: &[&str]) -> String {
-    let nearest = names
-        .iter()
-        .map(|name| (strsim::damerau_levenshtein(wrong, name), name))
-        .min()
-        .filter(|(distance, name)| *distance <= name.len() / 3);
     let quoted = |name: &&str| format!("`{name}`");
-    match nearest {
+    match names.iter().filter_map(|name| Some((misspelled(wrong, name)?, name))).min() {
         Some((_, name)) => format!("did you mean `{name}`?"),
         None => format!("it may {may} {}", names.iter().map(quoted).collect::<Vec<_>>().join(", ")),
     }
+}
+
+/// The letters that are wrong when `wrong` stands for `right`, unless they are more than a third.
+fn misspelled(wrong: &str, right: &str) -> Option<usize> {
+    Some(strsim::damerau_levenshtein(wrong, right)).filter(|distance| *distance <= right.len() / 3)
 }
 
 /// A table whose keys are taken one by one.
@@ -68,24 +68,39 @@ impl<'a> Section<'a> {
 
     /// A mistake in the value of `key`; the sentence begins with the key's name.
     pub(crate) fn mistake_at(&self, key: &str, what: &str) -> Mistake {
+        Mistake { line: self.line_of(key), what: format!("`{key}` {what}") }
+    }
+
+    /// The line of the value of `key`, or of the section when it has no such key.
+    pub(crate) fn line_of(&self, key: &str) -> usize {
         let span = self.find(key).map_or_else(|| self.span.clone(), Spanned::span);
-        Mistake { line: line_at(self.text, span.start), what: format!("`{key}` {what}") }
+        line_at(self.text, span.start)
     }
 
     /// Refuses the keys that nobody asked for.
     pub(crate) fn finish(&self) -> Result<(), Mistake> {
         let unknown = self.table.keys().find(|key| !self.known.contains(&key.get_ref().as_ref()));
         let Some(key) = unknown else { return Ok(()) };
-        let remedy = remedy(key.get_ref(), "have", &self.known);
-        Err(Mistake {
-            line: line_at(self.text, key.span().start),
-            what: format!("unknown key `{}` in {}: {remedy}", key.get_ref(), self.name),
+        Err(self.unknown(key, &remedy(key.get_ref(), "have", &self.known)))
+    }
+
+    /// A value that must be there; a key that nobody asked for and that looks like it is taken for a misspelling.
+    pub(crate) fn required<T>(&self, key: &str, value: Option<T>) -> Result<T, Mistake> {
+        value.ok_or_else(|| {
+            let strange = self.table.keys().filter(|found| !self.known.contains(&found.get_ref().as_ref()));
+            let near = strange.filter_map(|found| Some((misspelled(found.get_ref(), key)?, found)));
+            match near.min_by_key(|(distance, _)| *distance) {
+                Some((_, found)) => self.unknown(found, &format!("did you mean `{key}`?")),
+                None => self.mistake(&format!("{} has no `{key}`", self.name)),
+            }
         })
     }
 
-    /// A value that must be there.
-    pub(crate) fn required<T>(&self, key: &str, value: Option<T>) -> Result<T, Mistake> {
-        value.ok_or_else(|| self.mistake(&format!("{} has no `{key}`", self.name)))
+    fn unknown(&self, key: &Spanned<DeString<'_>>, remedy: &str) -> Mistake {
+        Mistake {
+            line: line_at(self.text, key.span().start),
+            what: format!("unknown key `{}` in {}: {remedy}", key.get_ref(), self.name),
+        }
     }
 
     pub(crate) fn string(&mut self, key: &'static str) -> Result<Option<&'a str>, Mistake> {

@@ -17,7 +17,10 @@ pub enum SummaryError {
     #[error("build the model of {model}")]
     Model { model: String, source: Box<ModelError> },
     /// Nobody says what images the model is for.
-    #[error("{model} does not say what images it is for: say --input 28x28x1, or write input = [28, 28, 1] into it")]
+    #[error(
+        "the parameters depend on the size of the images, which {model} does not say: add --input and their height, \
+         width and channels, such as --input 28x28x1, or begin the file with a line input = [28, 28, 1]"
+    )]
     NoInput {
         /// The file.
         model: String,
@@ -56,4 +59,22 @@ pub fn run(args: &SummaryArgs) -> Result<(), SummaryError> {
     }
     say(&format!("{:<widest$}  {:<20} {total:>12}", "total", ""));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn a_file_without_an_input_says_how_to_give_one() {
+        for model in ["quickstart-mlp.toml", "small-cnn.toml"] {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/models").join(model);
+            let args = SummaryArgs { model: path, input: None, json: false };
+            let error = run(&args).expect_err("it is for images of any size").to_string();
+            expect!["the parameters depend on the size of the images, which FILE does not say: add --input and their height, width and channels, such as --input 28x28x1, or begin the file with a line input = [28, 28, 1]"]
+                .assert_eq(&error.replace(&args.model.display().to_string(), "FILE"));
+        }
+    }
 }
