@@ -156,7 +156,7 @@ fn models_that_fit_neither_themselves_nor_the_stream() {
     check(
         &MODEL.replace("out_features = 10", "out_features = 9"),
         &expect![
-            "build the model of DATA/model.toml: the last layer has 9 outputs, but the stream has 10 classes: set out_features = 10"
+            "build the model of DATA/model.toml: the last layer has 9 outputs, but stream `train` has 10 classes: set out_features = 10"
         ],
     );
     check(
@@ -171,7 +171,7 @@ fn models_that_fit_neither_themselves_nor_the_stream() {
     );
     check(
         &MODEL.replace("out_features = 48", "out_feature = 48"),
-        &expect!["DATA/model.toml:3: [[layer]] 1 (linear) has no `out_features`"],
+        &expect!["DATA/model.toml:5: unknown key `out_feature` in [[layer]] 1 (linear): did you mean `out_features`?"],
     );
     check(
         &MODEL.replace("[[layer]]\nkind = 'flatten'", "[[layer]]\nkind = 'conv2d'\nout_channels = 4\nkernel_size = 99"),
