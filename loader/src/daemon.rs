@@ -9,16 +9,18 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use batchmill_datasets::spec::StreamSpec;
+use batchmill_protocol::fd;
 use batchmill_protocol::message::{
-    FromMember, FromWorker, MemberId, SlabHandOver, StreamDescription, StreamId, Survey, ToMember, ToWorker, WorkerId,
+    Attach, FromMember, FromWorker, MemberId, SlabHandOver, StreamDescription, StreamId, Survey, ToMember, ToWorker,
+    WorkerId,
 };
-use batchmill_protocol::{fd, message::Attach};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use ipc_channel::ipc::IpcSender;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::front_door::Asked;
+use crate::output;
 use crate::scheduler::{Action, Event, Scheduler};
 use crate::supervisor::{self, End, Started};
 use answers::decline;
@@ -172,13 +174,15 @@ impl Daemon {
         while !self.stopping && self.failure.is_none() {
             match self.happenings.recv_deadline(next_tick) {
                 Ok(happening) => self.note(happening),
-                Err(RecvTimeoutError::Timeout) => {
-                    next_tick = Instant::now() + TICK;
-                    self.tell(Event::Tick);
-                    self.measure();
-                    self.end_the_silent();
-                }
-                Err(RecvTimeoutError::Disconnected) => self.failure = Some(DaemonError::Alone),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => self.fail(DaemonError::Alone),
+            }
+            // Also when something always happens.
+            if Instant::now() >= next_tick {
+                next_tick = Instant::now() + TICK;
+                self.tell(Event::Tick);
+                self.measure();
+                self.end_the_silent();
             }
         }
         self.end_workers();
@@ -234,7 +238,7 @@ impl Daemon {
         self.workers.remove(&id);
         if !clean {
             let at = last_sample.as_ref().map(|sample| format!(" while making {sample}")).unwrap_or_default();
-            eprintln!("worker {id} (pid {pid}) {how}{at}");
+            output::log(&format!("worker {id} (pid {pid}) {how}{at}"));
         }
         self.tell(Event::WorkerGone { worker: id, how, last_sample });
     }
@@ -261,7 +265,7 @@ impl Daemon {
             Action::Kill { worker, why } => {
                 let sample = self.workers.get(&worker).and_then(|worker| worker.started.as_ref()?.telemetry.read());
                 let at = sample.map(|sample| format!(", it was making {sample}")).unwrap_or_default();
-                eprintln!("worker {worker} is killed: {why}{at}");
+                output::log(&format!("worker {worker} is killed: {why}{at}"));
                 self.kill(worker);
             }
             Action::Deliver { member, lease, slot, position } => {
@@ -272,7 +276,7 @@ impl Daemon {
             }
             Action::End(member) => self.send_member(member, ToMember::End),
             Action::StreamFailed { stream, reason } => self.fail_stream(stream, reason),
-            Action::GiveUp { reason } => self.failure = Some(DaemonError::Workers(reason)),
+            Action::GiveUp { reason } => self.fail(DaemonError::Workers(reason)),
         }
     }
 
@@ -289,24 +293,27 @@ impl Daemon {
         }
     }
 
+    /// Has a worker killed, once; also one of which nothing was heard yet.
     fn kill(&mut self, id: WorkerId) {
-        if let Some(worker) = self.workers.get_mut(&id)
-            && !std::mem::replace(&mut worker.killed, true)
-        {
+        if self.alive.contains(&id) && !std::mem::replace(&mut self.workers.entry(id).or_default().killed, true) {
             self.supervise(supervisor::Request::Kill(id));
         }
     }
 
     fn supervise(&mut self, request: supervisor::Request) {
         if self.supervisor.send(request).is_err() {
-            self.failure.get_or_insert(DaemonError::Alone);
+            self.fail(DaemonError::Alone);
         }
     }
 
-    /// Ends the daemon over a stream; the first reason is the one told.
+    /// Ends the daemon; the first reason is the one told.
+    fn fail(&mut self, error: DaemonError) {
+        self.failure.get_or_insert(error);
+    }
+
     fn fail_stream(&mut self, stream: StreamId, reason: String) {
         let stream = self.streams[&stream].name.clone();
-        self.failure.get_or_insert(DaemonError::Stream { stream, reason });
+        self.fail(DaemonError::Stream { stream, reason });
     }
 
     /// Gives a worker the slab and all it needs to fill it.
@@ -347,7 +354,7 @@ impl Daemon {
                 self.say_ready();
             }
             FromWorker::Opened { stream, outcome: Err(reason) } => {
-                eprintln!("worker {worker} cannot open stream `{}`: {reason}", self.streams[&stream].name);
+                output::log(&format!("worker {worker} cannot open stream `{}`: {reason}", self.streams[&stream].name));
                 self.kill(worker);
                 self.open_failures += 1;
                 if self.open_failures >= OPEN_FAILURES_MAX && self.on_ready.is_some() {

@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use crate::daemon::Happening;
+use crate::output;
 use crate::peer;
 
 /// Clients that may be connected at once; each attached trainer is one.
@@ -224,7 +225,7 @@ pub(crate) async fn serve(listener: std::os::unix::net::UnixListener, happenings
             }
             // Such as too many open files: others may close theirs.
             Err(error) => {
-                eprintln!("a client could not be let in: {error}");
+                output::log(&format!("a client could not be let in: {error}"));
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

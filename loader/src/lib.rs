@@ -53,7 +53,7 @@ pub fn run(registry: Registry) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("error: {}", error::report(error.as_ref()));
+            output::log(&format!("error: {}", error::report(error.as_ref())));
             ExitCode::FAILURE
         }
     }

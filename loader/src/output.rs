@@ -1,4 +1,4 @@
-//! Lines on standard output: for a person, or as one JSON object each.
+//! Lines on standard output, for a person or as one JSON object each, and on standard error.
 
 use std::io::{self, Write};
 
@@ -13,6 +13,11 @@ pub(crate) fn line(text: &str) -> io::Result<()> {
     out.write_all(text.as_bytes())?;
     out.write_all(b"\n")?;
     out.flush()
+}
+
+/// Prints one line on standard error. Where nobody reads it, it is lost: a daemon outlives its log's reader.
+pub(crate) fn log(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// Prints one JSON object on a line.

@@ -118,7 +118,7 @@ fn ready_line(arguments: &Serve, config: &Config) -> impl FnOnce(&[StreamDescrip
         let ready = Ready { address, workers, pid: std::process::id(), streams };
         let printed = if json { output::json(&ready) } else { output::line(&ready.to_string()) };
         if let Err(error) = printed {
-            eprintln!("nobody reads standard output: {error}");
+            output::log(&format!("nobody reads standard output: {error}"));
         }
     }
 }

@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::daemon::Happening;
 use crate::error::report;
+use crate::output;
 use crate::peer;
 
 /// What the daemon asks of the supervisor.
@@ -141,7 +142,7 @@ async fn watch(worker: WorkerId, running: Running, killed: oneshot::Receiver<()>
 async fn forward(worker: WorkerId, stderr: ChildStderr) {
     let mut lines = BufReader::new(stderr).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        eprintln!("worker {worker}: {line}");
+        output::log(&format!("worker {worker}: {line}"));
     }
 }
 

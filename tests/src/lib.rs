@@ -235,6 +235,11 @@ impl Loader {
         }
     }
 
+    /// How many processes it is: itself, its workers and its clients.
+    pub fn processes(&self) -> usize {
+        marked(&self.before.mark).len()
+    }
+
     /// Attaches this process to a stream.
     pub fn attach(&self, subscription: &Subscription) -> Member {
         Client::connect(Some(&self.socket())).and_then(|client| client.attach(subscription)).expect("it lets us in")

@@ -58,6 +58,23 @@ fn scaling_during_an_epoch_changes_no_byte() {
 }
 
 #[test]
+fn workers_that_are_no_longer_wanted_go_away_at_any_time() {
+    let data = batchmill_tests::folder();
+    let loader = PROGRAMS.serve(data.path(), "workers = 8\n[stream.n]\ndataset = { kind = 'numbers', len = 40 }\n");
+    // Ready is said when one worker is; the others may have no process yet, no line, or no stream.
+    for workers in [1, 9, 1, 12, 2] {
+        let output = loader.command(&["scale", &workers.to_string()]);
+        assert!(output.status.success(), "{output:?}");
+    }
+    loader.wait_until("two workers and no other process", |status| {
+        status.workers.len() == 2
+            && status.workers.iter().all(|worker| worker.state == WorkerState::Idle)
+            && loader.processes() == 3
+    });
+    loader.stop();
+}
+
+#[test]
 fn another_seed_is_another_order() {
     let data = PROGRAMS.sample_data(200);
     let (first, second) = (shapes(data.path(), 1, "seed = 1"), shapes(data.path(), 1, "seed = 2"));

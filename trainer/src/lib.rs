@@ -27,6 +27,7 @@ pub mod report;
 mod section;
 
 use std::error::Error;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -46,7 +47,8 @@ pub fn run() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", paragraph(error.as_ref()));
+            // Where nobody reads it, the exit code has to do.
+            let _ = writeln!(std::io::stderr(), "error: {}", paragraph(error.as_ref()));
             ExitCode::from(FAILED)
         }
     }
