@@ -11,9 +11,8 @@ const PROGRAMS: Programs = programs!();
 /// Writes an image of `width` x `height` pixels; its format follows from its name.
 fn image(path: &Path, width: u32, height: u32) {
     fs::create_dir_all(path.parent().expect("in a folder")).expect("made");
-    image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8 * 9, y as u8 * 9, 40]))
-        .save(path)
-        .expect("written");
+    let shade = |place: u32| u8::try_from(place * 9).expect("the images are small");
+    image::RgbImage::from_fn(width, height, |x, y| image::Rgb([shade(x), shade(y), 40])).save(path).expect("written");
 }
 
 /// Three images and a CSV, changed by `spoil`, served with `more` options: what is told, without the folder's path.

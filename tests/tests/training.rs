@@ -114,8 +114,9 @@ fn a_prediction_sees_an_image_as_the_stream_did() {
     let output = fit(data.path(), MODEL, &loader.socket(), &["--eval", "test", "--epochs", "8", "--json"]);
     assert!(output.status.success(), "{}", told(&output));
     let stdout = String::from_utf8(output.stdout).expect("JSON is UTF-8");
-    let last = stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()?["test"]["accuracy"].as_f64());
-    let tested = last.last().expect("tested");
+    let mut accuracies =
+        stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()?["test"]["accuracy"].as_f64());
+    let tested = accuracies.next_back().expect("tested");
 
     let csv = fs::read_to_string(data.path().join("shapes/test.csv")).expect("drawn");
     let (images, labels): (Vec<_>, Vec<_>) = csv.lines().skip(1).filter_map(|row| row.split_once(',')).unzip();

@@ -45,7 +45,6 @@ impl MapDataset for Numbers {
                 }
                 Trouble::Abort => process::abort(),
                 Trouble::Panic => panic!("number {index} is unlucky"),
-                #[expect(clippy::exit, reason = "the point of it")]
                 Trouble::Exit => process::exit(3),
             }
         }
