@@ -1,9 +1,10 @@
 //! `loader drain`: reads a stream as a trainer would, and measures it.
 
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use batchmill_protocol::client::{Batch, Client, Member, Subscription};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -38,7 +39,10 @@ pub(crate) fn drain(arguments: &Drain) -> Result<(), Failure> {
         drop(batch);
         if extent.next(position).epoch > position.epoch {
             let epoch = meter.finish(position.epoch);
-            if arguments.json { output::json(&epoch)? } else { output::line(&epoch.to_string())? }
+            // The bar stands on standard error, on the same screen.
+            meter
+                .bar
+                .suspend(|| if arguments.json { output::json(&epoch) } else { output::line(&epoch.to_string()) })?;
         }
     }
     Ok(())
@@ -58,9 +62,10 @@ struct Meter {
 
 impl Meter {
     fn new(member: &Member, start: Instant, digest: bool) -> Self {
-        let style = "{prefix} {bar:40} {pos}/{len} batches, {per_sec}, {eta} left";
+        let style = "{prefix} {bar:40} {pos}/{len} batches, {rate}/s, {eta} left";
+        let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::with_draw_target(Some(member.stream().extent.steps()), ProgressDrawTarget::stderr())
-            .with_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()))
+            .with_style(style.with_key("rate", write_rate))
             .with_prefix(member.stream().name.clone());
         let digest = digest.then(Xxh3::new);
         Self { start, first_batch: None, samples: 0, batches: 0, digest, touched: 0, bar }
@@ -111,6 +116,12 @@ impl Meter {
         self.bar.reset();
         line
     }
+}
+
+/// Batches a second, without the decimals that change too fast to be read.
+fn write_rate(state: &ProgressState, out: &mut dyn Write) {
+    // A bar is nothing to fail over.
+    let _ = write!(out, "{:.0}", state.per_sec());
 }
 
 impl Drop for Meter {

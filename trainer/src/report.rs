@@ -1,9 +1,10 @@
 //! What `trainer fit` shows while it works: a bar on a terminal, lines elsewhere, JSON on request.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 
 use crate::metrics::Score;
@@ -69,8 +70,9 @@ impl Report {
         if json {
             Self::Json
         } else if io::stderr().is_terminal() {
-            let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {per_sec} eta {eta} {msg}");
-            Self::Bar(ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
+            let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {rate}/s eta {eta} {msg}");
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("rate", write_rate);
+            Self::Bar(ProgressBar::new(0).with_style(style))
         } else {
             Self::Lines
         }
@@ -137,6 +139,12 @@ impl Report {
             _ => say(&format!("Saved the model to {}", path.display())),
         }
     }
+}
+
+/// Samples a second, without the decimals that change too fast to be read.
+fn write_rate(state: &ProgressState, out: &mut dyn fmt::Write) {
+    // A bar is nothing to fail over.
+    let _ = write!(out, "{:.0}", state.per_sec());
 }
 
 /// Prints a line of text.
