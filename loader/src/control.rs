@@ -20,12 +20,7 @@ const END_LIMIT: Duration = Duration::from_secs(30);
 pub(crate) fn status(arguments: &cli::Status) -> Result<(), Failure> {
     let client = Client::connect(arguments.address.socket.as_deref())?;
     let Reply::Status(status) = client.request(&Request::Status)? else { return Err(unexpected()) };
-    if arguments.json {
-        output::json(&status)?
-    } else {
-        output::line(table(&status)?.trim_end())?
-    }
-    Ok(())
+    Ok(output::result(arguments.json, &status, table(&status)?.trim_end())?)
 }
 
 /// Sets the number of workers.
@@ -39,12 +34,8 @@ pub(crate) fn scale(arguments: &cli::Scale) -> Result<(), Failure> {
         before: u32,
         now: u32,
     }
-    if arguments.json {
-        output::json(&Scaled { before, now })?;
-    } else {
-        output::line(&format!("{now} workers wanted, {before} before"))?;
-    }
-    Ok(())
+    let text = format!("{now} workers wanted, {before} before");
+    Ok(output::result(arguments.json, &Scaled { before, now }, &text)?)
 }
 
 /// Ends the loader and waits until it has ended.
@@ -56,12 +47,7 @@ pub(crate) fn stop(arguments: &cli::Stop) -> Result<(), Failure> {
     struct Stopped {
         pid: u32,
     }
-    if arguments.json {
-        output::json(&Stopped { pid })?;
-    } else {
-        output::line(&format!("the loader (pid {pid}) has ended"))?;
-    }
-    Ok(())
+    Ok(output::result(arguments.json, &Stopped { pid }, &format!("the loader (pid {pid}) has ended"))?)
 }
 
 fn unexpected() -> Failure {

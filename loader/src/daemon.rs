@@ -5,7 +5,6 @@
 //! a line holds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use batchmill_datasets::spec::StreamSpec;
@@ -146,7 +145,7 @@ impl Daemon {
     ) -> Result<Self, serde_json::Error> {
         let served = |(id, spec): (u32, &StreamSpec)| Ok((StreamId(id), Served::new(spec)?));
         Ok(Self {
-            scheduler: Scheduler::new(workers, RandomState::new().hash_one(std::process::id())),
+            scheduler: Scheduler::new(workers),
             born: Instant::now(),
             streams: (0..).zip(specs).map(served).collect::<Result<_, serde_json::Error>>()?,
             memory_bytes,
@@ -410,7 +409,7 @@ impl Daemon {
     fn measure(&mut self) {
         let now = self.born.elapsed();
         for (&id, served) in &mut self.streams {
-            served.rate.note(now, self.scheduler.stream_status(id, |_| 0).samples_made);
+            served.rate.note(now, self.scheduler.samples_made(id));
         }
     }
 

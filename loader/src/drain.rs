@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use batchmill_protocol::client::{Batch, Client, Member, Subscription};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState};
 use serde::Serialize;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -40,9 +40,7 @@ pub(crate) fn drain(arguments: &Drain) -> Result<(), Failure> {
         if extent.next(position).epoch > position.epoch {
             let epoch = meter.finish(position.epoch);
             // The bar stands on standard error, on the same screen.
-            meter
-                .bar
-                .suspend(|| if arguments.json { output::json(&epoch) } else { output::line(&epoch.to_string()) })?;
+            meter.bar.suspend(|| output::result(arguments.json, &epoch, &epoch.to_string()))?;
         }
     }
     Ok(())
@@ -62,8 +60,7 @@ struct Meter {
 
 impl Meter {
     fn new(member: &Member, start: Instant, digest: bool) -> Self {
-        let style = "{prefix} {bar:40} {pos}/{len} batches, {rate}/s, {eta} left";
-        let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = output::bar_style("{prefix} {bar:40} {pos}/{len} batches, {rate}/s, {eta} left");
         let bar = ProgressBar::with_draw_target(Some(member.stream().extent.steps()), ProgressDrawTarget::stderr())
             .with_style(style.with_key("rate", write_rate))
             .with_prefix(member.stream().name.clone());

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use indicatif::ProgressStyle;
 use serde::Serialize;
 
 /// Prints one line.
@@ -20,10 +21,15 @@ pub(crate) fn log(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Prints one JSON object on a line.
+/// Prints a result: as one JSON object on a line where `--json` asks for it, else as text.
 ///
 /// # Errors
 /// As [`line`].
-pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
-    line(&serde_json::to_string(value)?)
+pub(crate) fn result(json: bool, value: &impl Serialize, text: &str) -> io::Result<()> {
+    if json { line(&serde_json::to_string(value)?) } else { line(text) }
+}
+
+/// The look of a progress bar; our templates are sound, and a bar is nothing to fail over.
+pub(crate) fn bar_style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

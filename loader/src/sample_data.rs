@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use batchmill_datasets::random::Rng;
 use image::codecs::jpeg::JpegEncoder;
 use image::{ImageError, Rgb, RgbImage};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -60,22 +60,14 @@ pub(crate) fn write(arguments: &SampleData) -> Result<(), Failure> {
     }
     let test = arguments.images / 4;
     let bar = ProgressBar::new(u64::from(arguments.images + test));
-    bar.set_style(
-        ProgressStyle::with_template("drawing {bar:40} {pos}/{len} images")
-            .unwrap_or_else(|_| ProgressStyle::default_bar()),
-    );
+    bar.set_style(output::bar_style("drawing {bar:40} {pos}/{len} images"));
     write_split(folder, "train", arguments.seed, 0..arguments.images, &bar)?;
     write_split(folder, "test", arguments.seed, arguments.images..arguments.images + test, &bar)?;
     bar.finish_and_clear();
     let config = folder.join("loader.toml");
     fs::write(&config, configuration()).map_err(|source| WriteError::Io { path: config.clone(), source })?;
     let written = Written { images: arguments.images, test_images: test, classes: CLASSES.len(), config };
-    if arguments.json {
-        output::json(&written)?
-    } else {
-        output::line(&written.to_string())?
-    }
-    Ok(())
+    Ok(output::result(arguments.json, &written, &written.to_string())?)
 }
 
 /// Writes the images of the given numbers into a folder, and the CSV that names them beside it.

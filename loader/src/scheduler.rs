@@ -5,6 +5,7 @@
 //! event of a debug build the invariants of the design are checked (`invariants`).
 
 use std::collections::BTreeMap;
+use std::hash::RandomState;
 use std::time::Duration;
 
 use batchmill_protocol::message::{LeaseId, MemberId, SlotIndex, StreamId, Task, TaskId, WorkerId};
@@ -103,10 +104,10 @@ pub(crate) struct Scheduler {
     tasks: BTreeMap<TaskId, Task>,
     next_task: u64,
     next_lease: u64,
+    /// Makes lease ids of their numbers that a member cannot guess, having seen others: it must have read a batch's
+    /// message to release it, and so never has more unread messages than its credit.
+    lease_key: RandomState,
     next_lane: u32,
-    /// Makes lease ids that cannot be guessed: a member must have read a batch's message to release it, and so never
-    /// has more unread messages than its credit.
-    lease_key: u64,
     /// Counts assignments, so that lanes of equal need take turns.
     turns: u64,
     actions: Vec<Action>,
@@ -142,11 +143,16 @@ impl OpenStream {
     fn slot(&mut self, slot: SlotIndex) -> &mut Slot {
         &mut self.slots[slots::place(slot)]
     }
+
+    /// The slots of a lane's window, in stream order.
+    fn window<'a>(&'a self, lane: &'a Lane) -> impl Iterator<Item = &'a Slot> {
+        lane.window.iter().map(|&(_, slot)| &self.slots[slots::place(slot)])
+    }
 }
 
 impl Scheduler {
-    /// Begins with nothing but the wish for `wanted` workers and a random `lease_key`.
-    pub(crate) fn new(wanted: u32, lease_key: u64) -> Self {
+    /// Begins with nothing but the wish for `wanted` workers.
+    pub(crate) fn new(wanted: u32) -> Self {
         Self {
             streams: BTreeMap::new(),
             workers: Workers::new(wanted),
@@ -154,8 +160,8 @@ impl Scheduler {
             tasks: BTreeMap::new(),
             next_task: 0,
             next_lease: 0,
+            lease_key: RandomState::new(),
             next_lane: 0,
-            lease_key,
             turns: 0,
             actions: Vec::new(),
         }
@@ -205,15 +211,11 @@ impl Scheduler {
             return Err("the stream is not open yet: try again in a moment".to_owned());
         };
         // A lane may for now read more slots than its part; those cannot be counted on.
-        let read = |lane: &Lane| {
-            let leased = |&&(_, slot): &&(_, SlotIndex)| {
-                matches!(open.slots[slots::place(slot)], Slot::Ready { leases: 1.., .. })
-            };
-            lane.window.iter().filter(leased).count()
-        };
+        let read = |lane: &Lane| open.window(lane).filter(|slot| slot.is_read()).count();
         let held: usize = open.lanes.values().map(|lane| read(lane).max(LANE_SLOTS_MIN)).sum();
         // Nor can those that members read who have their lane behind them.
-        let orphan = |slot: &&Slot| matches!(slot, Slot::Ready { lane, leases: 1.. } if !open.lanes.contains_key(lane));
+        let orphan =
+            |slot: &&Slot| slot.is_read() && matches!(slot, Slot::Ready { lane, .. } if !open.lanes.contains_key(lane));
         let held = held + open.slots.iter().filter(orphan).count();
         if held + LANE_SLOTS_MIN <= open.slots.len() {
             return Ok(());

@@ -116,8 +116,7 @@ fn ready_line(arguments: &Serve, config: &Config) -> impl FnOnce(&[StreamDescrip
         };
         let streams = streams.iter().map(stream).collect();
         let ready = Ready { address, workers, pid: std::process::id(), streams };
-        let printed = if json { output::json(&ready) } else { output::line(&ready.to_string()) };
-        if let Err(error) = printed {
+        if let Err(error) = output::result(json, &ready, &ready.to_string()) {
             output::log(&format!("nobody reads standard output: {error}"));
         }
     }

@@ -5,7 +5,6 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -134,7 +133,7 @@ impl Stream {
             return Err(format!("the memory of stream {stream} came where that of {id} was announced").into());
         }
         let spec: StreamSpec = serde_json::from_str(spec)?;
-        let index = index.map_or_else(|| Index::from(Vec::new()), |index| Index::new(Shared(Arc::new(index))));
+        let index = index.map_or_else(|| Index::from(Vec::new()), |index| Index::new(Shared(index)));
         let pipeline = registry.open(&spec, index)?;
         let layout = Layout::new(&fields, spec.batch_size, slots)?;
         Ok(Self { id, pipeline, fields, slab: SlabWriter::open(slab, layout)? })
@@ -175,7 +174,7 @@ impl RowSink for SlotRows<'_> {
 }
 
 /// An index in memory that all workers share.
-struct Shared(Arc<IpcSharedMemory>);
+struct Shared(IpcSharedMemory);
 
 impl AsRef<[u8]> for Shared {
     fn as_ref(&self) -> &[u8] {

@@ -26,24 +26,20 @@ impl Scheduler {
         }
     }
 
-    /// The lane in greatest need, with the least busy worker that can serve it.
+    /// The lane in greatest need of those that a worker has room for, with the least busy such worker.
     fn next_assignment(&self) -> Option<(StreamId, LaneId, WorkerId)> {
-        let lanes = self.streams.iter().filter_map(|(&id, stream)| match stream {
-            Stream::Open(open) => Some((id, open)),
+        let served = self.streams.iter().filter_map(|(&id, stream)| match stream {
+            Stream::Open(open) => Some((id, open, self.free_worker(id, open)?)),
             _ => None,
         });
-        let mut wants: Vec<_> = lanes
-            .flat_map(|(stream, open)| {
-                let with_work = open.lanes.iter().filter(|(id, _)| open.has_work(**id));
-                with_work.map(move |(&id, lane)| (open.runway(lane), lane.last_turn, stream, id))
-            })
-            .collect();
-        wants.sort_unstable();
-        wants.into_iter().find_map(|(_, _, stream, lane)| Some((stream, lane, self.free_worker(stream)?)))
+        let wants = served.flat_map(|(stream, open, worker)| {
+            let with_work = open.lanes.iter().filter(|(_, lane)| open.has_work(lane));
+            with_work.map(move |(&id, lane)| (open.runway(lane), lane.last_turn, stream, id, worker))
+        });
+        wants.min().map(|(_, _, stream, lane, worker)| (stream, lane, worker))
     }
 
-    fn free_worker(&self, stream: StreamId) -> Option<WorkerId> {
-        let Some(Stream::Open(open)) = self.streams.get(&stream) else { return None };
+    fn free_worker(&self, stream: StreamId, open: &OpenStream) -> Option<WorkerId> {
         let depth = open.cost.depth(open.extent.batch_size);
         self.workers
             .unoccupied()
@@ -55,17 +51,14 @@ impl Scheduler {
 }
 
 impl OpenStream {
-    fn has_work(&self, lane: LaneId) -> bool {
-        let lane = &self.lanes[&lane];
-        let begun = lane.window.iter().any(
-            |&(_, slot)| matches!(&self.slots[slots::place(slot)], Slot::Filling(filling) if !filling.todo.is_empty()),
-        );
+    fn has_work(&self, lane: &Lane) -> bool {
+        let begun = self.window(lane).any(|slot| matches!(slot, Slot::Filling(filling) if !filling.todo.is_empty()));
         begun || (self.may_begin(lane) && self.slots.iter().any(|slot| matches!(slot, Slot::Free)))
     }
 
     /// Whether the lane may take one more slot. A failed batch is the lane's end: nothing behind it is made.
     fn may_begin(&self, lane: &Lane) -> bool {
-        let failed = lane.window.iter().any(|&(_, slot)| matches!(self.slots[slots::place(slot)], Slot::Failed { .. }));
+        let failed = self.window(lane).any(|slot| matches!(slot, Slot::Failed { .. }));
         lane.goes_on() && lane.window.len() < self.lane_slots_max() && !failed
     }
 

@@ -1,5 +1,7 @@
 //! Batches to members: in order, under a lease, and slots back when all have read them.
 
+use std::hash::BuildHasher;
+
 use batchmill_protocol::message::{LeaseId, MemberId, SlotIndex, StreamId};
 use batchmill_protocol::position::Position;
 
@@ -19,7 +21,7 @@ impl Scheduler {
                 match open.next_for(lane, id, member) {
                     Next::Wait => break,
                     Next::Batch(position, slot) => {
-                        let lease = lease_id(self.lease_key, self.next_lease);
+                        let lease = LeaseId(self.lease_key.hash_one(self.next_lease));
                         self.next_lease += 1;
                         member.leases.insert(lease, slot);
                         member.cursor = open.extent.next(position);
@@ -56,16 +58,6 @@ enum Next {
     Last(Action),
 }
 
-/// The `count`th id: another for each count, because every step can be undone.
-///
-/// Source: the finalizer of SplitMix64 (<https://prng.di.unimi.it/splitmix64.c>).
-fn lease_id(key: u64, count: u64) -> LeaseId {
-    let mut bits = key.wrapping_add(count.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    LeaseId(bits ^ (bits >> 31))
-}
-
 impl OpenStream {
     fn next_for(&mut self, lane: LaneId, id: MemberId, member: &Member) -> Next {
         let Some(lane) = self.lanes.get(&lane) else { return Next::Wait };
@@ -89,11 +81,11 @@ impl OpenStream {
 
     /// How many batches of the lane wait, made or given out in full, for its slowest member.
     pub(super) fn runway(&self, lane: &Lane) -> usize {
-        let ahead = |&&(_, slot): &&(_, _)| match &self.slots[slots::place(slot)] {
+        let ahead = |slot: &&Slot| match slot {
             Slot::Filling(filling) => filling.todo.is_empty(),
-            Slot::Ready { leases, .. } => *leases == 0,
+            Slot::Ready { .. } => !slot.is_read(),
             Slot::Free | Slot::Failed { .. } => false,
         };
-        lane.window.iter().filter(ahead).count()
+        self.window(lane).filter(ahead).count()
     }
 }

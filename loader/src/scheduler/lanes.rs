@@ -141,7 +141,7 @@ impl OpenStream {
         for lane in self.lanes.values_mut() {
             while lane.window.len() > part
                 && let Some(&(position, slot)) = lane.window.back()
-                && !matches!(self.slots[slots::place(slot)], Slot::Ready { leases: 1.., .. })
+                && !self.slots[slots::place(slot)].is_read()
             {
                 lane.window.pop_back();
                 lane.next = position;

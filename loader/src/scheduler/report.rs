@@ -8,6 +8,11 @@ use super::workers::Phase;
 use super::{Scheduler, Stream};
 
 impl Scheduler {
+    /// Samples of a stream made so far.
+    pub(crate) fn samples_made(&self, id: StreamId) -> u64 {
+        if let Some(Stream::Open(open)) = self.streams.get(&id) { open.samples_made } else { 0 }
+    }
+
     /// Slots, members and samples of a stream; the daemon knows the rest.
     pub(crate) fn stream_status(&self, id: StreamId, pid_of: impl Fn(MemberId) -> u32) -> StreamStatus {
         let Some(Stream::Open(open)) = self.streams.get(&id) else { return StreamStatus::default() };

@@ -20,6 +20,13 @@ pub(super) enum Slot {
     Failed { reason: String },
 }
 
+impl Slot {
+    /// Whether a member reads it.
+    pub(super) fn is_read(&self) -> bool {
+        matches!(self, Self::Ready { leases: 1.., .. })
+    }
+}
+
 /// A batch that is being made.
 #[derive(Debug)]
 pub(super) struct Filling {

@@ -38,7 +38,7 @@ enum Ended {
 impl World {
     fn new(slots: u32, workers: u32, extent: Extent) -> Self {
         let mut world = Self {
-            scheduler: Scheduler::new(workers, 7),
+            scheduler: Scheduler::new(workers),
             now: Duration::ZERO,
             extent,
             slots,
@@ -300,7 +300,7 @@ fn a_hung_worker_is_killed_and_its_rows_wait_for_its_end() {
 
 #[test]
 fn workers_that_never_start_are_given_up_on() {
-    let mut scheduler = Scheduler::new(1, 7);
+    let mut scheduler = Scheduler::new(1);
     let mut now = Duration::ZERO;
     let mut actions = scheduler.handle(now, Event::StreamAdded(STREAM));
     for _ in 0..100 {

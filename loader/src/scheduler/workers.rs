@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use batchmill_protocol::message::{StreamId, TaskId, WorkerId};
 
-use super::Action;
+use super::{Action, slots};
 
 /// How long a new worker may take to join its line.
 const JOIN_LIMIT: Duration = Duration::from_secs(30);
@@ -203,7 +203,7 @@ impl Workers {
                 actions.push(Action::Kill { worker: id, why });
             }
         }
-        let wanted = usize::try_from(self.wanted).expect("a usize has at least 32 bits");
+        let wanted = slots::count(self.wanted);
         let mut active: Vec<WorkerId> = self
             .all
             .iter()
