@@ -12,7 +12,6 @@
 //! ```
 
 use std::io;
-use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -30,7 +29,12 @@ use crate::message::{
     Attach, Attached, FromMember, LeaseId, MemberLine, Reply, Request, SlotIndex, StreamDescription, ToMember,
 };
 use crate::position::{Position, Rows};
-use crate::slab::{Layout, LayoutError, RowRecord, SlabError, SlabReader};
+use crate::slab::{Layout, LayoutError, SlabError, SlabReader};
+
+mod lease;
+
+use lease::Lease;
+pub use lease::{Batch, Field};
 
 /// How long the loader may take to answer a request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -327,7 +331,7 @@ impl Member {
         let lease = Lease {
             slab: Arc::clone(&self.slab),
             releases: self.releases.clone(),
-            _life_line: Arc::clone(&self.life_line),
+            life_line: Arc::clone(&self.life_line),
             lease,
             slot,
         };
@@ -335,97 +339,8 @@ impl Member {
         let as_told = header
             .is_some_and(|header| (header.stream, header.position, header.rows) == (self.stream.id, position, rows.hi));
         match header {
-            Some(header) if as_told => {
-                Ok(Batch { lease: Arc::new(lease), position, rows, padding: header.padding.min(rows.hi) })
-            }
+            Some(header) if as_told => Ok(Batch::new(lease, position, rows, header.padding.min(rows.hi))),
             other => Err(broken(format!("slot {slot} holds {other:?}"))),
         }
-    }
-}
-
-/// The right to read one slot; its end is the loader's permission to fill the slot again.
-#[derive(Debug)]
-struct Lease {
-    slab: Arc<SlabReader>,
-    releases: IpcSender<FromMember>,
-    /// Its end tells the daemon that this process reads nothing any more; so a batch outlives its member.
-    _life_line: Arc<UnixStream>,
-    lease: LeaseId,
-    slot: SlotIndex,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        // A loader that is gone needs no release.
-        let _ = self.releases.send(FromMember::Release { lease: self.lease });
-    }
-}
-
-/// One batch, read where the workers wrote it. Dropping it, and all [`Field`]s of it, gives the memory back.
-#[derive(Clone, Debug)]
-pub struct Batch {
-    lease: Arc<Lease>,
-    position: Position,
-    rows: Rows,
-    padding: u32,
-}
-
-impl Batch {
-    /// Its place in the stream.
-    pub fn position(&self) -> Position {
-        self.position
-    }
-
-    /// Its rows, padding included; fewer than the batch size only in the last batch of an epoch.
-    pub fn rows(&self) -> u32 {
-        self.rows.len()
-    }
-
-    /// Rows at its end that only fill it up.
-    pub fn padding(&self) -> u32 {
-        self.padding
-    }
-
-    /// The bytes of a field, `[rows, ...]`, row-major, little-endian; `None` when the stream has no such field.
-    pub fn field(&self, name: &str) -> Option<&[u8]> {
-        let field = self.lease.slab.layout().field(name)?;
-        Some(self.lease.slab.rows(self.lease.slot, field, self.rows))
-    }
-
-    /// The bytes of a field as something that can be sent elsewhere and keeps the batch.
-    pub fn shared_field(&self, name: &str) -> Option<Field> {
-        let field = self.lease.slab.layout().field(name)?;
-        Some(Field { lease: Arc::clone(&self.lease), rows: self.rows, field })
-    }
-
-    /// The dataset index of every row, in row order.
-    pub fn indices(&self) -> impl Iterator<Item = u64> + '_ {
-        (self.rows.lo..self.rows.hi).map(|row| self.record(row).index)
-    }
-
-    fn record(&self, row: u32) -> RowRecord {
-        self.lease.slab.record(self.lease.slot, row)
-    }
-}
-
-/// The bytes of one field of one batch: derefs to them, and holds the batch's lease as long as it lives.
-#[derive(Clone, Debug)]
-pub struct Field {
-    lease: Arc<Lease>,
-    rows: Rows,
-    field: usize,
-}
-
-impl Deref for Field {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        self.lease.slab.rows(self.lease.slot, self.field, self.rows)
-    }
-}
-
-impl AsRef<[u8]> for Field {
-    fn as_ref(&self) -> &[u8] {
-        self
     }
 }
