@@ -7,6 +7,7 @@ use std::io;
 use thiserror::Error;
 
 use crate::decode::DecodeError;
+use crate::quarantine::is_passing;
 use crate::sample::Sample;
 
 /// A finite dataset with random access: PyTorch's map-style `Dataset`.
@@ -38,6 +39,15 @@ pub trait MapDataset: Send + Sync + fmt::Debug {
         &[]
     }
 
+    /// What data this is, for a person who compares two streams: how much, and from when.
+    ///
+    /// Part of the stream's [`Identity`](crate::identity::Identity) and asked for only for it; it may look at the whole
+    /// index.
+    fn summary(&self) -> String {
+        let samples = self.len();
+        format!("{samples} sample{}", if samples == 1 { "" } else { "s" })
+    }
+
     /// Whether there are no samples.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -62,6 +72,18 @@ pub enum SampleError {
         sample: String,
         /// Why not.
         source: DecodeError,
+    },
+    /// It is not the one that was there when the stream's index was read.
+    ///
+    /// Never a bad sample: substituting it would change what the stream delivers from here on.
+    #[error(
+        "{sample} has changed since the loader read its index: {found}; put it back as it was, or restart the loader"
+    )]
+    Changed {
+        /// What a person calls the sample.
+        sample: String,
+        /// What is there now, and what was.
+        found: String,
     },
     /// Anything else.
     #[error("{sample}: {reason}")]
@@ -93,7 +115,20 @@ impl SampleError {
     /// What a person calls the sample.
     pub fn sample(&self) -> &str {
         match self {
-            Self::Read { sample, .. } | Self::Decode { sample, .. } | Self::Other { sample, .. } => sample,
+            Self::Read { sample, .. }
+            | Self::Decode { sample, .. }
+            | Self::Changed { sample, .. }
+            | Self::Other { sample, .. } => sample,
+        }
+    }
+
+    /// Whether the sample is to blame, and any process would find it so; not when the data changed under the stream, or
+    /// this process lacks memory, file descriptors or the way to the data.
+    pub fn is_bad_sample(&self) -> bool {
+        match self {
+            Self::Changed { .. } => false,
+            Self::Decode { source: DecodeError::Decoder { .. } | DecodeError::Memory, .. } => false,
+            Self::Read { .. } | Self::Decode { .. } | Self::Other { .. } => !is_passing(self),
         }
     }
 }

@@ -77,6 +77,9 @@ pub enum DecodeError {
         /// Columns.
         width: u64,
     },
+    /// The decoder had not enough memory. The file may be good.
+    #[error("the JPEG decoder has not enough memory")]
+    Memory,
     /// The decoder could not be set up.
     #[error("start the JPEG decoder")]
     Decoder {

@@ -47,7 +47,7 @@
 //! let spec = StreamSpec::from_table("train", table.parse()?, "/".as_ref())?;
 //! let index = registry.index(&spec)?;
 //! let pipeline = registry.open(&spec, index.into())?;
-//! assert_eq!(pipeline.survey()?[0].to_string(), "input: f32 [1]");
+//! assert_eq!(pipeline.survey(&mut |_, _| ())?[0].to_string(), "input: f32 [1]");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -55,10 +55,12 @@
 
 pub mod dataset;
 pub mod decode;
+pub mod identity;
 pub mod nearest;
 pub mod options;
 pub mod permutation;
 pub mod pipeline;
+pub mod quarantine;
 pub mod random;
 pub mod registry;
 pub mod sample;
@@ -73,7 +75,7 @@ pub mod transforms;
 
 use crate::registry::Registry;
 use crate::samplers::{Sequential, Shuffled};
-use crate::sources::{Idx, ImageFolderCsv};
+use crate::sources::{Idx, ImageFolderCsv, Synthetic};
 use crate::transforms::{CenterCrop, Color, Resize};
 
 /// The registry of everything that Batchmill brings along; extend it with your own kinds.
@@ -81,6 +83,7 @@ pub fn builtin() -> Registry {
     Registry::new()
         .dataset("image-folder-csv", ImageFolderCsv::from_options)
         .dataset("idx", Idx::from_options)
+        .dataset("synthetic", Synthetic::from_options)
         .sampler("sequential", |_| Ok(|population| Ok(Sequential::new(population))))
         .sampler("shuffled", |_| Ok(|population| Ok(Shuffled::new(population))))
         .transform("resize", Resize::from_options)

@@ -92,6 +92,32 @@ mod tests {
     }
 
     #[test]
+    fn orders_of_every_size_are_what_they_always_were() {
+        // Golden, from the second implementation, at the first two places, the middle and the last.
+        let ends = |len: u64, seed, epoch| {
+            let permutation = Permutation::new(len, seed, epoch);
+            [0, 1, len / 2, len - 1].map(|place| permutation.index(place))
+        };
+        for (seed, epoch) in [(0, 0), (0, 1), (7, 1000)] {
+            assert_eq!(order(1, seed, epoch), [0]);
+        }
+        assert_eq!(order(2, 0, 0), [0, 1]);
+        assert_eq!(order(2, 0, 1), [1, 0]);
+        assert_eq!(order(2, 7, 1000), [0, 1]);
+        assert_eq!(ends(1000, 0, 0), [425, 950, 494, 705]);
+        assert_eq!(ends(1000, 0, 1), [570, 787, 723, 616]);
+        assert_eq!(ends(1000, 7, 1000), [82, 986, 418, 158]);
+        const PRIME: u64 = 1_000_000_007;
+        assert_eq!(ends(PRIME, 0, 0), [52_363_137, 361_231_674, 303_832_905, 226_953_732]);
+        assert_eq!(ends(PRIME, 0, 1), [210_116_554, 146_837_357, 455_769_179, 698_453_880]);
+        assert_eq!(ends(PRIME, 7, 1000), [632_540_575, 173_044_735, 261_833_049, 417_169_929]);
+        const POWER: u64 = 1 << 40;
+        assert_eq!(ends(POWER, 0, 0), [434_575_844_380, 977_833_575_597, 438_259_634_269, 989_995_030_636]);
+        assert_eq!(ends(POWER, 0, 1), [649_135_287_385, 363_528_377_330, 251_124_192_366, 151_627_930_897]);
+        assert_eq!(ends(POWER, 7, 1000), [1_030_571_263_261, 126_838_513_505, 846_460_623_100, 401_914_067_224]);
+    }
+
+    #[test]
     fn every_value_occurs_once_for_any_length() {
         for len in (0..600).chain([1000, 1023, 1024, 1025, 4096, 4097, 60_000, 65_536, 65_537]) {
             let mut seen = order(len, 42, 3);

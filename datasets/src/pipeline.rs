@@ -2,21 +2,24 @@
 
 use batchmill_protocol::position::{Extent, Position, Rows};
 use batchmill_protocol::tensor::FieldSpec;
-use thiserror::Error;
-use xxhash_rust::xxh3::Xxh3;
 
+pub use self::error::FillError;
 use crate::dataset::{MapDataset, SampleError};
-use crate::decode::JPEG_DECODER;
+use crate::identity::Identity;
+pub use crate::quarantine::{ATTEMPTS_MAX, BadSample};
+use crate::quarantine::{Quarantine, report, substitute};
 use crate::random::Rng;
 use crate::sample::{Sample, Value};
 use crate::sampler::Sampler;
 use crate::scratch;
 use crate::source::{Index, OpenError};
-use crate::spec::{SpecError, StreamSpec};
-use crate::transform::{Transform, TransformError};
+use crate::spec::{OnBad, SpecError, StreamSpec};
+use crate::transform::Transform;
 
-/// Counted up when the same spec and files come to give other bytes; part of every hash.
-const CONTENT_VERSION: u32 = 1;
+mod error;
+
+/// Samples that are tried to learn the fields of a stream whose bad samples are not to fail it.
+pub const SURVEY_MAX: u64 = 100;
 
 /// An opened stream. What it fills depends on the position and nothing else: no worker, thread, clock or order.
 #[derive(Debug)]
@@ -25,9 +28,9 @@ pub struct Pipeline {
     sampler: Box<dyn Sampler>,
     transforms: Vec<Named>,
     extent: Extent,
-    seed: u64,
-    canonical_spec: Vec<u8>,
+    spec: StreamSpec,
     index: Index,
+    quarantine: Quarantine,
 }
 
 /// A transform with the name of its kind, for errors.
@@ -39,90 +42,28 @@ struct Named {
 
 /// Where a pipeline puts the rows it makes: room for one batch.
 pub trait RowSink {
-    /// Row `row` of the batch is about to be made, from sample `index` of the dataset; `padding` when it only fills the
-    /// batch up. `name` tells a person, or the report of a crash, which sample it is.
-    fn start(&mut self, row: u32, index: u64, padding: bool, name: &str);
+    /// Sample `index` of the dataset is about to be read, which may be the end of this process. `name` tells a person,
+    /// or the report of a crash, which sample it is.
+    fn attempt(&mut self, index: u64, name: &str);
 
     /// The room for one field of a row; `field` is its place among the fields being filled, the length its bytes.
-    fn row(&mut self, row: u32, field: usize) -> &mut [u8];
+    fn room(&mut self, row: u32, field: usize) -> &mut [u8];
+
+    /// All fields of a row are written; `label` says what they are.
+    fn finish(&mut self, row: u32, label: RowLabel);
 }
 
-/// Rows that could not be filled.
-#[derive(Debug, Error)]
-pub enum FillError {
-    /// A sample could not be read.
-    #[error(transparent)]
-    Sample(#[from] SampleError),
-    /// A transform could not change a sample.
-    #[error("{sample}: transform {place}, `{kind}`")]
-    Transform {
-        /// What a person calls the sample.
-        sample: String,
-        /// The place of the transform in the chain, counted from 1 as people do.
-        place: usize,
-        /// Its name.
-        kind: String,
-        /// Why not.
-        source: TransformError,
-    },
-    /// A sample has another dtype or shape than the stream's first.
-    #[error(
-        "{sample}: {found}, but that of the stream's first sample is {} {}; {}",
-        expected.dtype,
-        expected.shape,
-        remedy(found)
-    )]
-    Mismatch {
-        /// What a person calls the sample.
-        sample: String,
-        /// The field as this sample has it.
-        found: Box<FieldSpec>,
-        /// The field as the first sample has it.
-        expected: Box<FieldSpec>,
-    },
-    /// A sample lacks a field that the stream's first has.
-    #[error(
-        "{sample}: no field `{field}`, which the stream's first sample has; every sample must have the same fields"
-    )]
-    Missing {
-        /// What a person calls the sample.
-        sample: String,
-        /// The field.
-        field: String,
-    },
-    /// The sampler gave an index that the dataset does not have.
-    #[error("the sampler gave sample {index} for place {place} of epoch {epoch}, but the dataset has {samples}")]
-    Sampler {
-        /// What it gave.
-        index: u64,
-        /// The place in the epoch.
-        place: u64,
-        /// The epoch.
-        epoch: u64,
-        /// How many there are.
-        samples: u64,
-    },
-    /// The rows asked for are not in the batch.
-    #[error("{rows} of {position} were asked for; an epoch has {steps} steps, this batch {batch_rows} rows")]
-    Outside {
-        /// What was asked for.
-        rows: Rows,
-        /// Of which batch.
-        position: Position,
-        /// The batches of an epoch.
-        steps: u64,
-        /// The rows of the batch; none where there is no such batch.
-        batch_rows: u32,
-    },
-}
-
-fn remedy(found: &FieldSpec) -> &'static str {
-    // An image: height, width, channels.
-    if found.shape.0.len() == 3 {
-        "a batch needs images of one size: add the transforms `resize` and `center-crop` (--resize N --crop N)"
-    } else {
-        "a batch needs samples of one shape: make the dataset give it, or a transform"
-    }
+/// What stands in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowLabel {
+    /// The index, in the dataset, of the sample whose bytes they are; in a masked row of the one whose they are not.
+    pub index: u64,
+    /// Whether it only fills the batch up.
+    pub padding: bool,
+    /// Whether the sample stands in for one that could not be used.
+    pub substituted: bool,
+    /// Whether the sample could not be used, and all bytes are zero.
+    pub masked: bool,
 }
 
 impl Pipeline {
@@ -153,7 +94,8 @@ impl Pipeline {
         }
         let kinds = spec.transforms.iter().map(|component| component.kind.clone());
         let transforms = kinds.zip(transforms).map(|(kind, transform)| Named { kind, transform }).collect();
-        Ok(Self { dataset, sampler, transforms, extent, seed: spec.seed, canonical_spec: spec.canonical(), index })
+        let quarantine = Quarantine::default();
+        Ok(Self { dataset, sampler, transforms, extent, spec: spec.clone(), index, quarantine })
     }
 
     /// How far one epoch reaches.
@@ -166,33 +108,45 @@ impl Pipeline {
         self.dataset.classes()
     }
 
-    /// Makes the dataset's first sample to learn the fields of the stream.
+    /// What the content follows from, and the hash of it.
+    ///
+    /// Reads the whole index; ask once.
+    pub fn identity(&self) -> Identity {
+        Identity::new(&self.spec, &self.index, &self.dataset.summary())
+    }
+
+    /// Takes a sample of the dataset for one that cannot be used, because of `reason`, without ever reading it again: it
+    /// kills whoever does.
+    pub fn quarantine(&mut self, index: u64, reason: String) {
+        self.quarantine.add(index, reason);
+    }
+
+    /// Learns the fields of the stream from the first sample of the dataset that can be used.
+    ///
+    /// With `on_bad = "fail"` that must be the very first, otherwise one of the first [`SURVEY_MAX`]. `attempt` is told
+    /// index and name of each before it is read, as [`RowSink::attempt`] is.
     ///
     /// # Errors
-    /// [`FillError`] when it cannot be made.
-    pub fn survey(&self) -> Result<Vec<FieldSpec>, FillError> {
-        let sample = self.make(Place { epoch: 0, place: 0, index: 0 }, &self.dataset.name(0))?;
-        Ok(sample.iter().map(|(name, value)| value.field(name)).collect())
-    }
-
-    /// A name for the content: two streams of one hash deliver the same bytes at every position.
-    ///
-    /// 32 hexadecimal digits: XXH3-128 over the spec without name and folder, the index and what decodes. Reads the
-    /// whole index; ask once.
-    pub fn spec_hash(&self) -> String {
-        let mut hash = Xxh3::new();
-        hash.update(&CONTENT_VERSION.to_le_bytes());
-        for part in [JPEG_DECODER.as_bytes(), &self.canonical_spec, &self.index] {
-            hash.update(&(part.len() as u64).to_le_bytes());
-            hash.update(part);
+    /// [`FillError`] when there is none; it names the first.
+    pub fn survey(&self, attempt: &mut dyn FnMut(u64, &str)) -> Result<Vec<FieldSpec>, FillError> {
+        let tried = self.dataset.len().min(SURVEY_MAX);
+        let mut first = None;
+        for index in 0..tried {
+            match self.make(Place { epoch: 0, place: index, index }, attempt) {
+                Ok((_, sample)) => return Ok(sample.iter().map(|(name, value)| value.field(name)).collect()),
+                Err(error) if self.is_final(&error) => return Err(error),
+                Err(error) => drop(first.get_or_insert(error)),
+            }
         }
-        format!("{:032x}", hash.digest128())
+        let first = first.expect("a dataset without samples makes no pipeline, and no sample passed");
+        Err(FillError::Survey { tried, source: Box::new(first) })
     }
 
-    /// Fills `rows` of the batch at `position`.
+    /// Fills `rows` of the batch at `position`, and returns the samples that could not be used.
     ///
     /// Row `r` is place `step * batch_size + r` of the epoch; the padding at the end of a last batch starts over with
-    /// the epoch's first samples.
+    /// the epoch's first samples. What stands in for a bad sample follows from the stream's seed, the epoch and the
+    /// place: no other row is the worse for it, and a row of padding is what the row is that it repeats.
     ///
     /// Shapes: `fields` says what each row must be, in the order of the sink's fields: [`survey`](Self::survey), or a
     /// part of it.
@@ -208,7 +162,7 @@ impl Pipeline {
         position: Position,
         rows: Rows,
         out: &mut dyn RowSink,
-    ) -> Result<(), FillError> {
+    ) -> Result<Vec<BadSample>, FillError> {
         let Extent { samples, batch_size, .. } = self.extent;
         let steps = self.extent.steps();
         let batch_rows = if position.step < steps { self.extent.rows(position.step) } else { 0 };
@@ -216,43 +170,118 @@ impl Pipeline {
             return Err(FillError::Outside { rows, position, steps, batch_rows });
         }
         let first_padding = batch_rows - self.extent.padding(position.step);
+        let mut bad = Vec::new();
         for row in rows.lo..rows.hi {
             let place = (position.step * u64::from(batch_size) + u64::from(row)) % samples;
-            let place = self.place(position.epoch, place)?;
-            let name = self.dataset.name(place.index);
-            out.start(row, place.index, row >= first_padding, &name);
-            let sample = self.make(place, &name)?;
-            write(&sample, fields, &name, row, out)?;
-            for value in sample.into_values() {
-                if let Value::Image(image) = value {
-                    scratch::give(image.into_pixels());
-                }
+            let index = self.index_at(position.epoch, place)?;
+            let place = Place { epoch: position.epoch, place, index };
+            let label = self.fill_row(fields, place, row, out, &mut bad)?;
+            out.finish(row, RowLabel { padding: row >= first_padding, ..label });
+        }
+        Ok(bad)
+    }
+
+    /// Fills one row with the sample of its place, or with what `on_bad` says.
+    fn fill_row(
+        &self,
+        fields: &[FieldSpec],
+        place: Place,
+        row: u32,
+        out: &mut dyn RowSink,
+        bad: &mut Vec<BadSample>,
+    ) -> Result<RowLabel, FillError> {
+        let label = RowLabel { index: place.index, padding: false, substituted: false, masked: false };
+        let error = match self.write_row(fields, place, row, out) {
+            Ok(()) => return Ok(label),
+            Err(error) => self.tolerate(error, place.index, row, bad)?,
+        };
+        if self.spec.on_bad == OnBad::Mask {
+            (0..fields.len()).for_each(|field| out.room(row, field).fill(0));
+            return Ok(RowLabel { masked: true, ..label });
+        }
+        let mut attempts = 0;
+        for attempt in 1..=ATTEMPTS_MAX {
+            let drawn = substitute(self.spec.seed, place.epoch, place.place, attempt, self.extent.samples);
+            let Some(drawn) = drawn else { break };
+            attempts = attempt;
+            let index = self.index_at(place.epoch, drawn)?;
+            // Its transforms draw as for the place where it stands now.
+            match self.write_row(fields, Place { index, ..place }, row, out) {
+                Ok(()) => return Ok(RowLabel { index, substituted: true, ..label }),
+                Err(error) => drop(self.tolerate(error, index, row, bad)?),
+            }
+        }
+        Err(FillError::NoSubstitute { sample: self.dataset.name(place.index), attempts, source: Box::new(error) })
+    }
+
+    /// Notes a sample that cannot be used and gives its error back.
+    ///
+    /// # Errors
+    /// The error, when no sample is to blame or the stream is to fail.
+    fn tolerate(
+        &self,
+        error: FillError,
+        index: u64,
+        row: u32,
+        bad: &mut Vec<BadSample>,
+    ) -> Result<FillError, FillError> {
+        if self.is_final(&error) {
+            return Err(error);
+        }
+        bad.push(BadSample { row, index, name: self.dataset.name(index), reason: report(&error) });
+        Ok(error)
+    }
+
+    /// Whether an error ends what is being done: the policy has no other answer, or does not apply.
+    fn is_final(&self, error: &FillError) -> bool {
+        self.spec.on_bad == OnBad::Fail || !error.is_bad_sample()
+    }
+
+    /// The sampler's answer, checked.
+    fn index_at(&self, epoch: u64, place: u64) -> Result<u64, FillError> {
+        let (index, samples) = (self.sampler.index(epoch, place), self.dataset.len());
+        if index >= samples {
+            return Err(FillError::Sampler { index, place, epoch, samples });
+        }
+        Ok(index)
+    }
+
+    /// Makes the sample of one place and writes its row; nothing is written where there is an error.
+    fn write_row(&self, fields: &[FieldSpec], place: Place, row: u32, out: &mut dyn RowSink) -> Result<(), FillError> {
+        let (name, sample) = self.make(place, &mut |index, name| out.attempt(index, name))?;
+        // All are checked before any is written.
+        let values = fields.iter().map(|field| fitting(&sample, field, &name)).collect::<Result<Vec<_>, _>>()?;
+        for ((place, field), value) in fields.iter().enumerate().zip(values) {
+            let room = out.room(row, place);
+            assert!(room.len() == value.bytes().len(), "the room for {field} has {} bytes", room.len());
+            room.copy_from_slice(value.bytes());
+        }
+        for value in sample.into_values() {
+            if let Value::Image(image) = value {
+                scratch::give(image.into_pixels());
             }
         }
         Ok(())
     }
 
-    fn place(&self, epoch: u64, place: u64) -> Result<Place, FillError> {
-        let (index, samples) = (self.sampler.index(epoch, place), self.dataset.len());
-        if index >= samples {
-            return Err(FillError::Sampler { index, place, epoch, samples });
+    /// The sample of one place, through the whole chain, with what a person calls it.
+    fn make(&self, place: Place, attempt: &mut dyn FnMut(u64, &str)) -> Result<(String, Sample), FillError> {
+        let name = self.dataset.name(place.index);
+        if let Some(reason) = self.quarantine.reason(place.index) {
+            return Err(SampleError::new(name, reason).into());
         }
-        Ok(Place { epoch, place, index })
-    }
-
-    /// The sample of one place, through the whole chain.
-    fn make(&self, place: Place, name: &str) -> Result<Sample, FillError> {
+        attempt(place.index, &name);
         let mut sample = self.dataset.get(place.index)?;
         for (op, Named { kind, transform }) in self.transforms.iter().enumerate() {
-            let mut rng = Rng::new(self.seed, place.epoch, place.place, place.index, op as u64);
+            let mut rng = Rng::new(self.spec.seed, place.epoch, place.place, place.index, op as u64);
             sample = transform.apply(sample, &mut rng).map_err(|source| FillError::Transform {
-                sample: name.to_owned(),
+                sample: name.clone(),
                 place: op + 1,
                 kind: kind.clone(),
                 source,
             })?;
         }
-        Ok(sample)
+        Ok((name, sample))
     }
 }
 
@@ -266,18 +295,14 @@ struct Place {
     index: u64,
 }
 
-fn write(sample: &Sample, fields: &[FieldSpec], name: &str, row: u32, out: &mut dyn RowSink) -> Result<(), FillError> {
-    for (place, field) in fields.iter().enumerate() {
-        let Some(value) = sample.get(&field.name) else {
-            return Err(FillError::Missing { sample: name.to_owned(), field: field.name.clone() });
-        };
-        if !value.fits(field) {
-            let (found, expected) = (Box::new(value.field(&field.name)), Box::new(field.clone()));
-            return Err(FillError::Mismatch { sample: name.to_owned(), found, expected });
-        }
-        let room = out.row(row, place);
-        assert!(room.len() == value.bytes().len(), "the room for {field} has {} bytes", room.len());
-        room.copy_from_slice(value.bytes());
+/// The value of a sample for a field, which must have its dtype and shape.
+fn fitting<'a>(sample: &'a Sample, field: &FieldSpec, name: &str) -> Result<&'a Value, FillError> {
+    let Some(value) = sample.get(&field.name) else {
+        return Err(FillError::Missing { sample: name.to_owned(), field: field.name.clone() });
+    };
+    if !value.fits(field) {
+        let (found, expected) = (Box::new(value.field(&field.name)), Box::new(field.clone()));
+        return Err(FillError::Mismatch { sample: name.to_owned(), found, expected });
     }
-    Ok(())
+    Ok(value)
 }

@@ -1,5 +1,11 @@
 //! One small generator of random numbers for each use of randomness.
 
+/// In the place of a transform: draws what stands in for a bad sample. No chain is that long.
+pub(crate) const SUBSTITUTE_OP: u64 = u64::MAX;
+
+/// In the place of a transform: draws a synthetic sample.
+pub(crate) const SYNTHETIC_OP: u64 = u64::MAX - 1;
+
 /// A generator keyed by what it is used for, so that no draw depends on what was drawn before elsewhere.
 ///
 /// Source: xoshiro256++ 1.0 of Blackman and Vigna, seeded by SplitMix64 as they advise (<https://prng.di.unimi.it>).

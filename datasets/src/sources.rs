@@ -2,9 +2,11 @@
 
 mod idx;
 mod image_folder_csv;
+mod synthetic;
 
 pub use idx::Idx;
 pub use image_folder_csv::ImageFolderCsv;
+pub use synthetic::Synthetic;
 
 use crate::options::Options;
 use crate::spec::SpecError;

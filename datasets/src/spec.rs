@@ -15,6 +15,10 @@ pub const BATCH_SIZE_DEFAULT: u32 = 64;
 /// The largest batch: beyond it a typing error is more likely than an intention.
 pub const BATCH_SIZE_MAX: u32 = 1 << 24;
 
+/// The share of an epoch's samples that may be bad where the user does not say: beyond it the data is broken, not a
+/// sample here and there.
+pub const ON_BAD_LIMIT_DEFAULT: f64 = 0.1;
+
 /// The `[stream.NAME]` table: what is in each batch of a stream, and in which order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,6 +39,9 @@ pub struct StreamSpec {
     pub seed: u64,
     /// What becomes of a sample that cannot be read.
     pub on_bad: OnBad,
+    /// The share of an epoch's samples that may be substituted or masked, 0.0 to 1.0; whoever serves the stream sees to
+    /// it. It changes no byte.
+    pub on_bad_limit: f64,
     /// Where relative paths start; absolute.
     pub folder: PathBuf,
 }
@@ -72,6 +79,21 @@ pub enum OnBad {
     /// The step fails and names it.
     #[default]
     Fail,
+    /// Another sample of the same epoch, drawn from seed, epoch and place, stands in its row.
+    Substitute,
+    /// Its row is all zeros and marked.
+    Mask,
+}
+
+impl OnBad {
+    /// Its name in a configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fail => "fail",
+            Self::Substitute => "substitute",
+            Self::Mask => "mask",
+        }
+    }
 }
 
 /// A spec that asks for what there is not.
@@ -120,6 +142,7 @@ impl StreamSpec {
             Some(other) => return Err(options.error("transforms", format_args!("is {other}, not a list"))),
         };
         let tails = [("short", Tail::Short), ("drop", Tail::Drop), ("pad", Tail::Pad)];
+        let policies = [OnBad::Fail, OnBad::Substitute, OnBad::Mask].map(|on_bad| (on_bad.name(), on_bad));
         let spec = Self {
             name: name.to_owned(),
             dataset,
@@ -129,43 +152,12 @@ impl StreamSpec {
             tail: options.optional_one_of("tail", &tails)?.unwrap_or_default(),
             // TOML has no integer above this one.
             seed: options.optional_integer("seed", 0..=i64::MAX.unsigned_abs())?.unwrap_or(0),
-            on_bad: options.optional_one_of("on_bad", &[("fail", OnBad::Fail)])?.unwrap_or_default(),
+            on_bad: options.optional_one_of("on_bad", &policies)?.unwrap_or_default(),
+            on_bad_limit: options.optional_number("on_bad_limit", 0.0..=1.0)?.unwrap_or(ON_BAD_LIMIT_DEFAULT),
             folder: folder.to_owned(),
         };
         options.finish()?;
         Ok(spec)
-    }
-
-    /// The components with their roles, in the order of the chain.
-    pub(crate) fn components(&self) -> impl Iterator<Item = (Role, &Component)> {
-        let transforms = self.transforms.iter().enumerate();
-        [(Role::Dataset, &self.dataset), (Role::Sampler, &self.sampler)]
-            .into_iter()
-            .chain(transforms.map(|(place, component)| (Role::Transform(place), component)))
-    }
-
-    /// Bytes that are equal for two specs exactly when everything but name and folder is.
-    ///
-    /// Every text goes with its length and every value with its type, so that no two specs run into one another; keys
-    /// are sorted, whatever order the `toml` of this build keeps.
-    pub(crate) fn canonical(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for (role, component) in self.components() {
-            write_text(role.noun(), &mut bytes);
-            write_text(&component.kind, &mut bytes);
-            write_table(&component.options, &mut bytes);
-        }
-        bytes.extend(self.batch_size.to_le_bytes());
-        bytes.push(match self.tail {
-            Tail::Short => 0,
-            Tail::Drop => 1,
-            Tail::Pad => 2,
-        });
-        bytes.extend(self.seed.to_le_bytes());
-        bytes.push(match self.on_bad {
-            OnBad::Fail => 0,
-        });
-        bytes
     }
 }
 
@@ -184,54 +176,4 @@ fn component(value: Value, role: Role) -> Result<Component, SpecError> {
         },
         other => Err(refuse(&other.to_string())),
     }
-}
-
-fn write_table(table: &toml::Table, out: &mut Vec<u8>) {
-    let mut entries: Vec<_> = table.iter().collect();
-    entries.sort_by_key(|(key, _)| *key);
-    write_len(entries.len(), out);
-    for (key, value) in entries {
-        write_text(key, out);
-        write_value(value, out);
-    }
-}
-
-fn write_value(value: &Value, out: &mut Vec<u8>) {
-    match value {
-        Value::String(text) => {
-            out.push(b's');
-            write_text(text, out);
-        }
-        Value::Integer(number) => {
-            out.push(b'i');
-            out.extend(number.to_le_bytes());
-        }
-        Value::Float(number) => {
-            out.push(b'f');
-            out.extend(number.to_bits().to_le_bytes());
-        }
-        Value::Boolean(flag) => out.extend([b'b', u8::from(*flag)]),
-        Value::Datetime(time) => {
-            out.push(b'd');
-            write_text(&time.to_string(), out);
-        }
-        Value::Array(items) => {
-            out.push(b'a');
-            write_len(items.len(), out);
-            items.iter().for_each(|item| write_value(item, out));
-        }
-        Value::Table(table) => {
-            out.push(b't');
-            write_table(table, out);
-        }
-    }
-}
-
-fn write_text(text: &str, out: &mut Vec<u8>) {
-    write_len(text.len(), out);
-    out.extend(text.as_bytes());
-}
-
-fn write_len(len: usize, out: &mut Vec<u8>) {
-    out.extend((len as u64).to_le_bytes());
 }

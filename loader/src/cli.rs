@@ -2,8 +2,9 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use batchmill_protocol::position::{Position, Tail};
+use batchmill_protocol::position::{Position, PositionError, Tail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Runs a dataset across worker processes and streams its batches through shared memory to trainers.
@@ -24,6 +25,10 @@ pub(crate) enum Command {
     Status(Status),
     /// Change the number of worker processes, while everything goes on.
     Scale(Scale),
+    /// List the samples that cannot be read, or have them tried again.
+    Quarantine(Quarantine),
+    /// Say whether a run received its stream whole, and whether two runs received the same.
+    Verify(Verify),
     /// End the loader.
     Stop(Stop),
     /// Write a small set of drawn shapes to try things with.
@@ -63,6 +68,9 @@ pub(crate) struct Serve {
     /// Shared memory for batches, all streams together, such as 256MiB or 2GiB
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<Bytes>,
+    /// How long a range of samples may take, at least, before its worker is killed as hung [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) hang_limit: Option<Seconds>,
     #[command(flatten)]
     pub(crate) address: Address,
     /// Print the line that says the loader is ready as JSON
@@ -123,7 +131,8 @@ impl From<TailName> for Tail {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   loader drain --stream train --epochs 2
-  loader drain --stream train --from 3:100 --digest --json")]
+  loader drain --stream train --from 3:100 --digest --json
+  loader drain --stream train --ledger run.ledger --reconnect")]
 pub(crate) struct Drain {
     /// The stream to read
     #[arg(long, value_name = "NAME")]
@@ -137,6 +146,18 @@ pub(crate) struct Drain {
     /// Also hash all bytes, labels and the order
     #[arg(long)]
     pub(crate) digest: bool,
+    /// Write down every batch's digest, to be compared with `loader verify`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ledger: Option<PathBuf>,
+    /// Go on where the ledger ends
+    #[arg(long, requires = "ledger", conflicts_with = "from")]
+    pub(crate) resume: bool,
+    /// Go on also when spec or data have changed since
+    #[arg(long, requires = "resume")]
+    pub(crate) allow_changed: bool,
+    /// When the loader ends, wait so long for the next one and go on there [default: 60]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "60")]
+    pub(crate) reconnect: Option<Seconds>,
     /// Print one JSON object per epoch
     #[arg(long)]
     pub(crate) json: bool,
@@ -167,6 +188,60 @@ pub(crate) struct Scale {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) address: Address,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  loader quarantine
+  loader quarantine --retry")]
+pub(crate) struct Quarantine {
+    /// Forget them and read the data's index anew, so that what was mended meanwhile is read again
+    #[arg(long)]
+    pub(crate) retry: bool,
+    /// Print one JSON object per stream
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) address: Address,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  loader verify run.ledger
+  loader verify run.ledger other.ledger
+  loader verify run.ledger --remake 3:100")]
+pub(crate) struct Verify {
+    /// A ledger of `loader drain --ledger` or `trainer fit --ledger`
+    #[arg(value_name = "LEDGER")]
+    pub(crate) ledger: PathBuf,
+    /// Another, to be compared with it
+    #[arg(value_name = "LEDGER")]
+    pub(crate) other: Option<PathBuf>,
+    /// Make one batch of it, or all, from the data again and compare; no loader is needed, and a sample that ends its
+    /// reader ends this command
+    #[arg(long, value_name = "EPOCH:STEP|all", conflicts_with = "other")]
+    pub(crate) remake: Option<Remake>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which batches to make again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remake {
+    All,
+    One(Position),
+}
+
+impl std::str::FromStr for Remake {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        text.parse().map(Self::One).map_err(|error: PositionError| format!("{error}, or `all`"))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -218,6 +293,21 @@ impl std::str::FromStr for Workers {
             _ if text == "auto" => Ok(Self::Auto),
             _ => Err(format!("{text:?} is neither a number from 1 to {WORKERS_MAX} nor `auto`")),
         }
+    }
+}
+
+/// A time to wait at the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seconds(pub(crate) Duration);
+
+impl std::str::FromStr for Seconds {
+    type Err = String;
+
+    /// Reads `30` or `0.5`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let seconds = text.parse().ok().filter(|seconds| (0.001..=1e6).contains(seconds));
+        let seconds = seconds.ok_or_else(|| format!("{text:?} is no number of seconds from 0.001 to 1000000"))?;
+        Ok(Self(Duration::from_secs_f64(seconds)))
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::Duration;
 
 use batchmill_datasets::nearest::suggestion;
 use batchmill_datasets::registry::Registry;
@@ -13,7 +14,7 @@ use thiserror::Error;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
-use crate::cli::{Bytes, Color, Serve, TailName, WORKERS_MAX, Workers};
+use crate::cli::{Bytes, Color, Seconds, Serve, TailName, WORKERS_MAX, Workers};
 
 /// The name of the stream of `--images` and `--labels`.
 const STREAM_NAME: &str = "train";
@@ -21,8 +22,11 @@ const STREAM_NAME: &str = "train";
 /// Shared memory for batches where nobody says.
 const MEMORY_DEFAULT_BYTES: u64 = 256 << 20;
 
+/// How long a range of samples may take where nobody says.
+const HANG_LIMIT_DEFAULT: Duration = Duration::from_secs(30);
+
 /// The keys outside `[stream.NAME]`.
-const KEYS: [&str; 4] = ["workers", "memory", "socket", "stream"];
+const KEYS: [&str; 5] = ["workers", "memory", "hang_limit", "socket", "stream"];
 
 /// Why a configuration cannot be served.
 #[derive(Debug, Error)]
@@ -50,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) streams: Vec<StreamSpec>,
     pub(crate) workers: u32,
     pub(crate) memory_bytes: u64,
+    /// The least time that a range of samples may take before its worker counts as hung.
+    pub(crate) hang_limit: Duration,
     pub(crate) socket: PathBuf,
 }
 
@@ -74,6 +80,7 @@ impl Config {
             streams: file.streams,
             workers,
             memory_bytes: arguments.memory.or(file.memory).map_or(MEMORY_DEFAULT_BYTES, |Bytes(bytes)| bytes),
+            hang_limit: arguments.hang_limit.or(file.hang_limit).map_or(HANG_LIMIT_DEFAULT, |Seconds(limit)| limit),
             socket: arguments.address.socket.clone().or(file.socket).unwrap_or_else(address::default_socket),
         })
     }
@@ -85,6 +92,7 @@ struct File {
     streams: Vec<StreamSpec>,
     workers: Option<Workers>,
     memory: Option<Bytes>,
+    hang_limit: Option<Seconds>,
     socket: Option<PathBuf>,
 }
 
@@ -114,6 +122,7 @@ impl File {
         let mut file = Self {
             workers: parsed(&table, "workers")?,
             memory: parsed(&table, "memory")?,
+            hang_limit: parsed(&table, "hang_limit")?,
             socket: parsed::<PathBuf>(&table, "socket")?.map(|socket| folder.join(socket)),
             streams: Vec::new(),
         };

@@ -1,4 +1,4 @@
-//! `loader status`, `loader scale` and `loader stop`: short talks with a running loader.
+//! `loader status`, `scale`, `quarantine` and `stop`: short talks with a running loader.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use batchmill_protocol::client::Client;
 use batchmill_protocol::message::{Reply, Request};
 use batchmill_protocol::slab::size;
-use batchmill_protocol::status::Status;
+use batchmill_protocol::status::{Quarantine, Status};
 use serde::Serialize;
 
 use crate::cli;
@@ -36,6 +36,47 @@ pub(crate) fn scale(arguments: &cli::Scale) -> Result<(), Failure> {
     }
     let text = format!("{now} workers wanted, {before} before");
     Ok(output::result(arguments.json, &Scaled { before, now }, &text)?)
+}
+
+/// Lists the samples that cannot be read, and has them tried again where that is asked for.
+pub(crate) fn quarantine(arguments: &cli::Quarantine) -> Result<(), Failure> {
+    let client = Client::connect(arguments.address.socket.as_deref())?;
+    let Reply::Quarantine(streams) = client.request(&Request::Quarantine { retry: arguments.retry })? else {
+        return Err(unexpected());
+    };
+    for stream in &streams {
+        output::result(arguments.json, stream, list(stream)?.trim_end())?;
+    }
+    if arguments.retry && !arguments.json {
+        output::line("the loader reads the data's index anew; then they are tried again")?;
+    }
+    Ok(())
+}
+
+fn list(stream: &Quarantine) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    let Quarantine { stream: name, count, limit, .. } = stream;
+    writeln!(text, "stream `{name}`: {count} samples cannot be read, {limit} may be (`on_bad_limit`)")?;
+    for sample in &stream.samples {
+        let positions: Vec<_> = sample.positions.iter().map(ToString::to_string).collect();
+        writeln!(
+            text,
+            "  row {}, {}: {} (tried {} times{}, for {})",
+            sample.index,
+            sample.name,
+            sample.reason,
+            sample.attempts,
+            if sample.poison { ", not read any more" } else { "" },
+            if positions.is_empty() { "the survey".to_owned() } else { positions.join(", ") },
+        )?;
+    }
+    if stream.samples.len() as u64 != *count {
+        writeln!(text, "  and {} more", count - stream.samples.len() as u64)?;
+    }
+    if let Some(reason) = &stream.retry_failed {
+        writeln!(text, "  the last --retry came to nothing: {reason}")?;
+    }
+    Ok(text)
 }
 
 /// Ends the loader and waits until it has ended.
@@ -86,6 +127,16 @@ fn table(status: &Status) -> Result<String, std::fmt::Error> {
                 "  trainer {} (pid {}): next {}, reads {}, {} wait for it",
                 member.member, member.pid, member.cursor, member.leases, member.ready
             )?;
+        }
+        for gone in &stream.gone {
+            writeln!(
+                text,
+                "  trainer {} (pid {}) went away {:.0} s ago: next would have been {}",
+                gone.member, gone.pid, gone.gone_s, gone.cursor
+            )?;
+        }
+        if stream.bad_samples > 0 {
+            writeln!(text, "  {} samples cannot be read: `loader quarantine` lists them", stream.bad_samples)?;
         }
     }
     writeln!(text)?;

@@ -4,7 +4,7 @@
 //! and a member must have read a batch's message to make room for another, so their unread messages stay far below what
 //! a line holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use batchmill_datasets::spec::StreamSpec;
@@ -13,14 +13,16 @@ use batchmill_protocol::message::{
     Attach, FromMember, FromWorker, MemberId, SlabHandOver, StreamDescription, StreamId, Survey, ToMember, ToWorker,
     WorkerId,
 };
+use batchmill_protocol::position::Position;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use ipc_channel::ipc::IpcSender;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use crate::config::Config;
 use crate::front_door::Asked;
 use crate::output;
-use crate::scheduler::{Action, Event, Scheduler};
+use crate::scheduler::{Action, Death, Event, Scheduler};
 use crate::supervisor::{self, End, Started};
 use answers::decline;
 use streams::Served;
@@ -46,6 +48,9 @@ const REAP_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a worker whose line has ended may take to end itself, before it is killed: it may have last words.
 const SILENCE_GRACE: Duration = Duration::from_secs(2);
+
+/// Members that are remembered when they have gone.
+const GONE_MAX: usize = 16;
 
 /// What happened outside.
 #[derive(Debug)]
@@ -97,6 +102,8 @@ pub(crate) struct Daemon {
     alive: BTreeSet<WorkerId>,
     members: BTreeMap<MemberId, Member>,
     next_member: u32,
+    /// Members that went away, the last one first.
+    gone: VecDeque<Gone>,
     stopping: bool,
     failure: Option<DaemonError>,
     happenings: Receiver<Happening>,
@@ -124,6 +131,15 @@ struct Worker {
     opened: BTreeSet<StreamId>,
 }
 
+/// A member that went away.
+struct Gone {
+    stream: StreamId,
+    since: Instant,
+    member: MemberId,
+    pid: u32,
+    cursor: Position,
+}
+
 struct Member {
     stream: StreamId,
     attach: Attach,
@@ -132,27 +148,26 @@ struct Member {
 }
 
 impl Daemon {
-    /// Is to serve `specs` with `workers` workers and at most `memory_bytes` of shared memory.
+    /// Is to serve what `config` says.
     ///
     /// `on_ready` is called once, when every stream can be read.
     pub(crate) fn new(
-        specs: &[StreamSpec],
-        workers: u32,
-        memory_bytes: u64,
+        config: &Config,
         happenings: Receiver<Happening>,
         supervisor: mpsc::UnboundedSender<supervisor::Request>,
         on_ready: impl FnOnce(&[StreamDescription]) + 'static,
     ) -> Result<Self, serde_json::Error> {
         let served = |(id, spec): (u32, &StreamSpec)| Ok((StreamId(id), Served::new(spec)?));
         Ok(Self {
-            scheduler: Scheduler::new(workers),
+            scheduler: Scheduler::new(config.workers, config.hang_limit),
             born: Instant::now(),
-            streams: (0..).zip(specs).map(served).collect::<Result<_, serde_json::Error>>()?,
-            memory_bytes,
+            streams: (0..).zip(&config.streams).map(served).collect::<Result<_, serde_json::Error>>()?,
+            memory_bytes: config.memory_bytes,
             workers: BTreeMap::new(),
             alive: BTreeSet::new(),
             members: BTreeMap::new(),
             next_member: 0,
+            gone: VecDeque::new(),
             stopping: false,
             failure: None,
             happenings,
@@ -213,9 +228,7 @@ impl Daemon {
                 self.tell(Event::Released { member, lease });
             }
             Happening::MemberGone(member) => {
-                if self.members.remove(&member).is_some() {
-                    self.tell(Event::MemberGone(member));
-                }
+                self.member_gone(member);
             }
             Happening::Stop => self.stopping = true,
         }
@@ -231,15 +244,15 @@ impl Daemon {
     /// Ends a worker's part once it is reaped and all its messages are read, in whichever order that came.
     fn bury(&mut self, id: WorkerId) {
         let Some(Worker { silent: Some(_), reaped: Some(end), started, .. }) = self.workers.get(&id) else { return };
-        let last_sample = started.as_ref().and_then(|started| started.telemetry.read());
+        let making = started.as_ref().and_then(|started| started.telemetry.read());
         let pid = started.as_ref().map_or(0, |started| started.pid);
-        let End { how, clean } = end.clone();
+        let End { how, clean, crashed } = end.clone();
         self.workers.remove(&id);
         if !clean {
-            let at = last_sample.as_ref().map(|sample| format!(" while making {sample}")).unwrap_or_default();
+            let at = making.as_ref().map(|making| format!(" while making {}", making.name)).unwrap_or_default();
             output::log(&format!("worker {id} (pid {pid}) {how}{at}"));
         }
-        self.tell(Event::WorkerGone { worker: id, how, last_sample });
+        self.tell(Event::WorkerGone { worker: id, death: Death { how, crashed, making } });
     }
 
     fn tell(&mut self, event: Event) {
@@ -254,21 +267,24 @@ impl Daemon {
                 self.alive.insert(worker);
                 self.supervise(supervisor::Request::Spawn(worker));
             }
-            Action::Survey { worker, stream } => {
+            Action::Survey { worker, stream, quarantined } => {
                 let spec = self.streams[&stream].spec.clone();
-                self.send_worker(worker, ToWorker::Survey { stream, spec });
+                self.send_worker(worker, ToWorker::Survey { stream, spec, quarantined });
+            }
+            Action::Quarantine { worker, stream, sample } => {
+                self.send_worker(worker, ToWorker::Quarantine { stream, sample });
             }
             Action::Open { worker, stream } => self.open_at(worker, stream),
             Action::Assign { worker, task } => self.send_worker(worker, ToWorker::Task(task)),
             Action::Leave(worker) => self.send_worker(worker, ToWorker::Leave),
             Action::Kill { worker, why } => {
-                let sample = self.workers.get(&worker).and_then(|worker| worker.started.as_ref()?.telemetry.read());
-                let at = sample.map(|sample| format!(", it was making {sample}")).unwrap_or_default();
+                let making = self.workers.get(&worker).and_then(|worker| worker.started.as_ref()?.telemetry.read());
+                let at = making.map(|making| format!(", it was making {}", making.name)).unwrap_or_default();
                 output::log(&format!("worker {worker} is killed: {why}{at}"));
                 self.kill(worker);
             }
-            Action::Deliver { member, lease, slot, position } => {
-                self.send_member(member, ToMember::Batch { lease, slot, position });
+            Action::Deliver { member, lease, slot, position, digest } => {
+                self.send_member(member, ToMember::Batch { lease, slot, position, digest });
             }
             Action::Fail { member, position, reason } => {
                 self.send_member(member, ToMember::Failed { position, reason });
@@ -310,9 +326,17 @@ impl Daemon {
         self.failure.get_or_insert(error);
     }
 
+    /// Ends the daemon for want of a stream; one that is open already stays as it is, and the reason is remembered.
     fn fail_stream(&mut self, stream: StreamId, reason: String) {
-        let stream = self.streams[&stream].name.clone();
-        self.fail(DaemonError::Stream { stream, reason });
+        let Some(served) = self.streams.get_mut(&stream) else { return };
+        let name = served.name.clone();
+        match &mut served.opened {
+            Some(opened) => {
+                output::log(&format!("stream `{name}` stays as it was: {reason}"));
+                opened.retry_failed = Some(reason);
+            }
+            None => self.fail(DaemonError::Stream { stream: name, reason }),
+        }
     }
 
     /// Gives a worker the slab and all it needs to fill it.
@@ -330,6 +354,7 @@ impl Daemon {
             index: opened.index.clone(),
             fields: opened.description.fields.clone(),
             slots: opened.layout.slots(),
+            quarantined: self.scheduler.poisonous(stream),
         };
         self.send_worker(id, message);
     }
@@ -343,7 +368,10 @@ impl Daemon {
         match message {
             FromWorker::Surveyed { stream, survey } => match survey {
                 Ok(survey) => self.surveyed(worker, stream, survey),
-                Err(reason) => self.fail_stream(stream, reason),
+                Err(reason) => {
+                    self.fail_stream(stream, reason);
+                    self.tell(Event::Retried { worker, stream, anew: false });
+                }
             },
             FromWorker::Opened { stream, outcome: Ok(()) } => {
                 if let Some(state) = self.workers.get_mut(&worker) {
@@ -366,14 +394,24 @@ impl Daemon {
         }
     }
 
-    /// Reserves a stream's memory, now that the size of its batches is known.
+    /// Reserves a stream's memory, now that the size of its batches is known; or has an open one go on with its data as
+    /// they are now.
     fn surveyed(&mut self, worker: WorkerId, stream: StreamId, survey: Survey) {
         let share_bytes = self.memory_bytes / self.streams.len().max(1) as u64;
-        let Some(served) = self.streams.get_mut(&stream).filter(|served| served.opened.is_none()) else { return };
+        let Some(served) = self.streams.get_mut(&stream) else { return };
+        if let Some(opened) = &mut served.opened {
+            let renewed = opened.renew(survey);
+            let anew = renewed.is_ok();
+            if let Err(reason) = renewed {
+                self.fail_stream(stream, reason);
+            }
+            return self.tell(Event::Retried { worker, stream, anew });
+        }
         match served.open(stream, survey, share_bytes) {
             Ok((extent, slots)) => {
+                let bad_limit = served.bad_limit(extent);
                 self.tell(Event::StreamSurveyed { worker, stream });
-                self.tell(Event::StreamOpened { stream, extent, slots });
+                self.tell(Event::StreamOpened { stream, extent, slots, bad_limit });
             }
             Err(reason) => self.fail_stream(stream, reason),
         }
@@ -404,6 +442,16 @@ impl Daemon {
             until_epoch: attach.until_epoch,
             leases: attach.leases,
         });
+    }
+
+    fn member_gone(&mut self, id: MemberId) {
+        let Some(member) = self.members.remove(&id) else { return };
+        if let Some(cursor) = self.scheduler.cursor(id) {
+            let gone = Gone { stream: member.stream, since: Instant::now(), member: id, pid: member.pid, cursor };
+            self.gone.push_front(gone);
+            self.gone.truncate(GONE_MAX);
+        }
+        self.tell(Event::MemberGone(id));
     }
 
     fn measure(&mut self) {

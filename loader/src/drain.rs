@@ -1,14 +1,18 @@
 //! `loader drain`: reads a stream as a trainer would, and measures it.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use batchmill_protocol::client::{Batch, Client, Member, Subscription};
+use batchmill_protocol::client::{Batch, Client, ClientError, Member, Subscription};
+use batchmill_protocol::identity::Identity;
+use batchmill_protocol::ledger::{Ledger, Reading};
+use batchmill_protocol::position::Position;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState};
 use serde::Serialize;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::cli::Drain;
+use crate::cli::{Drain, Seconds};
 use crate::error::Failure;
 use crate::output;
 
@@ -27,23 +31,61 @@ struct Epoch {
 
 /// Reads the epochs asked for and prints a line for each.
 pub(crate) fn drain(arguments: &Drain) -> Result<(), Failure> {
-    let until = arguments.from.epoch.saturating_add(u64::from(arguments.epochs.get()));
-    let subscription = Subscription::new(&arguments.stream).epochs(0, Some(until)).from(arguments.from);
+    let (from, expected) = match &arguments.ledger {
+        Some(path) if arguments.resume => resumed(path)?,
+        _ => (arguments.from, None),
+    };
+    let until = from.epoch.saturating_add(u64::from(arguments.epochs.get()));
+    let expected = expected.filter(|_| !arguments.allow_changed);
+    let subscription = Subscription::new(&arguments.stream).epochs(0, Some(until)).from(from).expecting(expected);
     let start = Instant::now();
     let mut member = Client::connect(arguments.address.socket.as_deref())?.attach(&subscription)?;
+    let mut ledger = match &arguments.ledger {
+        Some(path) if arguments.resume => Some(Ledger::resume(path, member.stream(), from)?),
+        Some(path) => Some(Ledger::create(path, member.stream())?),
+        None => None,
+    };
     let mut meter = Meter::new(&member, start, arguments.digest);
-    while let Some(batch) = member.next()? {
+    while let Some(batch) = next(&mut member, arguments.reconnect, &meter.bar)? {
         let extent = member.stream().extent;
         let position = batch.position();
+        if let Some(ledger) = &mut ledger {
+            ledger.record(&batch.entry())?;
+        }
         meter.take(&batch, member.stream().fields.iter().map(|field| field.name.as_str()));
         drop(batch);
         if extent.next(position).epoch > position.epoch {
             let epoch = meter.finish(position.epoch);
             // The bar stands on standard error, on the same screen.
             meter.bar.suspend(|| output::result(arguments.json, &epoch, &epoch.to_string()))?;
+            ledger.as_mut().map_or(Ok(()), Ledger::flush)?;
         }
     }
     Ok(())
+}
+
+/// Where a ledger's run is to go on, and what its stream was.
+fn resumed(path: &Path) -> Result<(Position, Option<Identity>), Failure> {
+    let mut reading = Reading::open(path)?;
+    // Its last line may have been cut short by a kill.
+    let last = reading.by_ref().map_while(Result::ok).last();
+    let next = last.map_or_else(Position::default, |last| reading.head.extent.next(last.entry.position));
+    Ok((next, Some(reading.head.identity)))
+}
+
+/// The next batch, also from the next loader where that is asked for.
+fn next(member: &mut Member, reconnect: Option<Seconds>, bar: &ProgressBar) -> Result<Option<Batch>, ClientError> {
+    loop {
+        match (member.next(), reconnect) {
+            (Err(ClientError::LoaderLost { resume }), Some(Seconds(limit))) => {
+                let limit_s = limit.as_secs_f64();
+                bar.suspend(|| output::log(&format!("the loader has ended: waiting up to {limit_s} s for the next")));
+                member.reconnect(limit)?;
+                bar.suspend(|| output::log(&format!("another loader goes on at {resume}")));
+            }
+            (next, _) => return next,
+        }
+    }
 }
 
 /// Measures one epoch after another.

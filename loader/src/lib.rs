@@ -29,6 +29,7 @@ mod sample_data;
 mod scheduler;
 mod serve;
 mod supervisor;
+mod verify;
 mod worker;
 
 /// Runs the `loader` program: reads the command line, does what it says.
@@ -43,6 +44,8 @@ pub fn run(registry: Registry) -> ExitCode {
         cli::Command::Drain(arguments) => drain::drain(&arguments),
         cli::Command::Status(arguments) => control::status(&arguments),
         cli::Command::Scale(arguments) => control::scale(&arguments),
+        cli::Command::Quarantine(arguments) => control::quarantine(&arguments),
+        cli::Command::Verify(arguments) => verify::verify(&arguments, &registry),
         cli::Command::Stop(arguments) => control::stop(&arguments),
         cli::Command::SampleData(arguments) => sample_data::write(&arguments),
     };

@@ -8,12 +8,20 @@ use std::collections::BTreeMap;
 use std::hash::RandomState;
 use std::time::Duration;
 
-use batchmill_protocol::message::{LeaseId, MemberId, SlotIndex, StreamId, Task, TaskId, WorkerId};
+use batchmill_protocol::digest::Digest;
+use batchmill_protocol::message::{
+    Filled, LeaseId, MemberId, Quarantined, SlotIndex, StreamId, Task, TaskId, WorkerId,
+};
 use batchmill_protocol::position::{Extent, Position};
+use batchmill_protocol::slab::Making;
 
 use lanes::{Lane, LaneId, Member};
+use quarantine::Quarantine;
 use slots::Slot;
+use survey::Survey;
 use workers::Workers;
+
+pub(crate) use quarantine::SAMPLES_MAX as BAD_SAMPLES_MAX;
 
 mod assign;
 mod cost;
@@ -21,8 +29,10 @@ mod deliver;
 #[cfg(debug_assertions)]
 mod invariants;
 mod lanes;
+mod quarantine;
 mod report;
 mod slots;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod workers;
@@ -30,14 +40,15 @@ mod workers;
 /// The fewest slots a lane can work with: one is read while the other is filled.
 pub(crate) const LANE_SLOTS_MIN: usize = 2;
 
-/// Workers that may die on one sample before its batch is given up.
-const DEATHS_MAX: u32 = 3;
+/// Workers that may crash on one sample before it is not read any more.
+const CRASHES_MAX: u32 = 2;
+
+/// Workers that may be killed from outside while making one sample of one batch before it is not read any more: by hand,
+/// which says nothing about the sample, or by the kernel for want of memory, which does.
+const KILLS_MAX: u32 = 5;
 
 /// Workers that may die while making a batch, but none of its samples that can be named, before it is given up.
 const UNNAMED_DEATHS_MAX: u32 = 20;
-
-/// Workers that may die on surveying one stream before it is given up.
-const SURVEY_DEATHS_MAX: u32 = 2;
 
 /// What happened outside.
 #[derive(Clone, Debug)]
@@ -46,16 +57,20 @@ pub(crate) enum Event {
     StreamAdded(StreamId),
     /// A worker said what a stream delivers.
     StreamSurveyed { worker: WorkerId, stream: StreamId },
-    /// A stream has its memory.
-    StreamOpened { stream: StreamId, extent: Extent, slots: u32 },
+    /// A stream has its memory; of its samples `bad_limit` may be bad.
+    StreamOpened { stream: StreamId, extent: Extent, slots: u32, bad_limit: u64 },
+    /// The samples of a stream that cannot be read are to be tried again, after its index was read anew.
+    Retry(StreamId),
+    /// It was read anew, and every worker is to use it; or it could not be.
+    Retried { worker: WorkerId, stream: StreamId, anew: bool },
     /// A worker process has joined its line.
     WorkerJoined(WorkerId),
     /// A worker is ready for tasks of a stream.
     WorkerOpened { worker: WorkerId, stream: StreamId },
     /// A worker is done with a task, or says why a sample cannot be made.
-    TaskDone { worker: WorkerId, task: TaskId, busy: Duration, outcome: Result<(), String> },
+    TaskDone { worker: WorkerId, task: TaskId, busy: Duration, outcome: Result<Filled, String> },
     /// A worker process was reaped, and all it ever said was heard.
-    WorkerGone { worker: WorkerId, how: String, last_sample: Option<String> },
+    WorkerGone { worker: WorkerId, death: Death },
     /// So many workers are wanted.
     Scaled(u32),
     /// A trainer has joined its line.
@@ -68,15 +83,28 @@ pub(crate) enum Event {
     Tick,
 }
 
+/// How a worker process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Death {
+    /// For a person: `was killed by signal 9 (SIGKILL)`.
+    pub(crate) how: String,
+    /// Whether it was by what it did, rather than by what was done to it.
+    pub(crate) crashed: bool,
+    /// What it was making.
+    pub(crate) making: Option<Making>,
+}
+
 /// What is to be done outside.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
     /// Start a worker process.
     Spawn(WorkerId),
-    /// Have a worker say what a stream delivers.
-    Survey { worker: WorkerId, stream: StreamId },
+    /// Have a worker say what a stream delivers, without reading the samples that must not be read.
+    Survey { worker: WorkerId, stream: StreamId, quarantined: Vec<Quarantined> },
     /// Have a worker make itself ready for a stream.
     Open { worker: WorkerId, stream: StreamId },
+    /// Have a worker read a sample no more.
+    Quarantine { worker: WorkerId, stream: StreamId, sample: Quarantined },
     /// Give a worker rows to fill.
     Assign { worker: WorkerId, task: Task },
     /// Have a worker finish and leave.
@@ -84,7 +112,7 @@ pub(crate) enum Action {
     /// Kill a worker.
     Kill { worker: WorkerId, why: String },
     /// Let a member read a slot.
-    Deliver { member: MemberId, lease: LeaseId, slot: SlotIndex, position: Position },
+    Deliver { member: MemberId, lease: LeaseId, slot: SlotIndex, position: Position, digest: Digest },
     /// Tell a member that its next batch cannot be made.
     Fail { member: MemberId, position: Position, reason: String },
     /// Tell a member that it has all it asked for.
@@ -116,9 +144,9 @@ pub(crate) struct Scheduler {
 #[derive(Debug)]
 enum Stream {
     /// A worker is asked, or still to be asked, what it delivers.
-    Survey { asked: Option<WorkerId>, deaths: u32 },
+    Survey(Survey),
     /// Surveyed; its memory is being reserved.
-    Reserving,
+    Reserving(Quarantine),
     /// It can be read.
     Open(OpenStream),
     /// It cannot be served.
@@ -132,6 +160,9 @@ struct OpenStream {
     lanes: BTreeMap<LaneId, Lane>,
     cost: cost::Cost,
     samples_made: u64,
+    quarantine: Quarantine,
+    /// Its index is being read anew.
+    retry: Option<Survey>,
 }
 
 impl OpenStream {
@@ -151,11 +182,11 @@ impl OpenStream {
 }
 
 impl Scheduler {
-    /// Begins with nothing but the wish for `wanted` workers.
-    pub(crate) fn new(wanted: u32) -> Self {
+    /// Begins with nothing but the wish for `wanted` workers, which may take at least `hang_limit` for a task.
+    pub(crate) fn new(wanted: u32, hang_limit: Duration) -> Self {
         Self {
             streams: BTreeMap::new(),
-            workers: Workers::new(wanted),
+            workers: Workers::new(wanted, hang_limit),
             members: BTreeMap::new(),
             tasks: BTreeMap::new(),
             next_task: 0,
@@ -173,14 +204,18 @@ impl Scheduler {
     pub(crate) fn handle(&mut self, now: Duration, event: Event) -> Vec<Action> {
         match event {
             Event::StreamAdded(stream) => {
-                self.streams.insert(stream, Stream::Survey { asked: None, deaths: 0 });
+                self.streams.insert(stream, Stream::Survey(Survey::default()));
             }
             Event::StreamSurveyed { worker, stream } => self.stream_surveyed(worker, stream),
-            Event::StreamOpened { stream, extent, slots } => self.stream_opened(now, stream, extent, slots),
+            Event::StreamOpened { stream, extent, slots, bad_limit } => {
+                self.stream_opened(now, stream, extent, slots, bad_limit);
+            }
+            Event::Retry(stream) => self.retry(stream),
+            Event::Retried { worker, stream, anew } => self.retried(now, worker, stream, anew),
             Event::WorkerJoined(worker) => self.worker_joined(now, worker),
             Event::WorkerOpened { worker, stream } => self.workers.opened(worker, stream),
             Event::TaskDone { worker, task, busy, outcome } => self.task_done(now, worker, task, busy, outcome),
-            Event::WorkerGone { worker, how, last_sample } => self.worker_gone(now, worker, &how, last_sample),
+            Event::WorkerGone { worker, death } => self.worker_gone(now, worker, death),
             Event::Scaled(wanted) => self.workers.want(wanted),
             Event::MemberJoined { member, stream, from, until_epoch, leases } => {
                 self.member_joined(member, stream, from, until_epoch, leases);
@@ -228,21 +263,25 @@ impl Scheduler {
         ))
     }
 
-    fn stream_surveyed(&mut self, worker: WorkerId, stream: StreamId) {
-        if let Some(state @ Stream::Survey { .. }) = self.streams.get_mut(&stream)
-            && matches!(state, Stream::Survey { asked: Some(asked), .. } if *asked == worker)
-        {
-            *state = Stream::Reserving;
-            self.workers.relieve(worker);
-        }
-    }
-
-    fn stream_opened(&mut self, now: Duration, stream: StreamId, extent: Extent, slots: u32) {
+    fn stream_opened(&mut self, now: Duration, stream: StreamId, extent: Extent, slots: u32, bad_limit: u64) {
         assert!(slots::count(slots) >= LANE_SLOTS_MIN, "the daemon reserves at least {LANE_SLOTS_MIN} slots");
         assert!(extent.steps() > 0, "datasets refuse an epoch without batches");
-        let slots = (0..slots).map(|_| Slot::Free).collect();
-        let open = OpenStream { extent, slots, lanes: BTreeMap::new(), cost: cost::Cost::default(), samples_made: 0 };
-        self.streams.insert(stream, Stream::Open(open));
+        let Some(state @ Stream::Reserving(_)) = self.streams.get_mut(&stream) else { return };
+        let Stream::Reserving(quarantine) = std::mem::replace(state, Stream::Failed) else { return };
+        *state = Stream::Open(OpenStream {
+            extent,
+            slots: (0..slots).map(|_| Slot::Free).collect(),
+            lanes: BTreeMap::new(),
+            cost: cost::Cost::default(),
+            samples_made: 0,
+            quarantine: quarantine.within(bad_limit),
+            retry: None,
+        });
+        self.open_everywhere(now, stream);
+    }
+
+    /// Has every worker open a stream, or open it anew.
+    fn open_everywhere(&mut self, now: Duration, stream: StreamId) {
         let joined: Vec<_> = self.workers.joined().collect();
         for worker in joined {
             self.workers.occupy(now, worker);
@@ -262,64 +301,59 @@ impl Scheduler {
         }
     }
 
-    /// Hands each survey that nobody makes to a worker that makes none, so that a death tells whose it was.
-    fn ask_for_surveys(&mut self, now: Duration) {
-        for (&stream, state) in &mut self.streams {
-            if let Stream::Survey { asked: asked @ None, .. } = state
-                && let Some(worker) = { self.workers.unoccupied().next() }
-            {
-                *asked = Some(worker);
-                self.workers.occupy(now, worker);
-                self.actions.push(Action::Survey { worker, stream });
-            }
-        }
-    }
-
-    fn worker_gone(&mut self, now: Duration, worker: WorkerId, how: &str, last_sample: Option<String>) {
-        let Some(gone) = self.workers.remove(now, worker, how, &mut self.actions) else { return };
+    fn worker_gone(&mut self, now: Duration, worker: WorkerId, mut death: Death) {
+        let Some(gone) = self.workers.remove(now, worker, &death.how, &mut self.actions) else { return };
         let expected = gone.phase.is_wanted_end();
+        // Whom we killed had done it to itself.
+        death.crashed |= gone.phase.was_killed();
         for (place, task) in gone.tasks.into_iter().enumerate() {
             let task = self.tasks.remove(&task).expect("a worker's tasks are in the table");
             // Only the first was being worked on; the others waited in its line.
-            let cause = (place == 0 && !expected).then_some((how, last_sample.as_deref()));
-            self.task_lost(&task, cause);
+            self.task_lost(&task, (place == 0 && !expected).then_some(&death));
         }
-        for (&stream, state) in &mut self.streams {
-            if let Stream::Survey { asked, deaths } = state
-                && *asked == Some(worker)
-            {
-                *asked = None;
-                *deaths += u32::from(!expected);
-                if *deaths >= SURVEY_DEATHS_MAX {
-                    let sample = last_sample.as_deref().unwrap_or("the dataset's index");
-                    let reason = format!("{deaths} worker processes died on reading {sample}; the last {how}");
-                    *state = Stream::Failed;
-                    self.actions.push(Action::StreamFailed { stream, reason });
-                }
-            }
-        }
+        self.survey_lost(worker, &death, expected);
     }
 
     /// Puts the rows of a dead worker's task back, to be given out again under another id.
-    fn task_lost(&mut self, task: &Task, cause: Option<(&str, Option<&str>)>) {
+    fn task_lost(&mut self, task: &Task, death: Option<&Death>) {
         let Some(Stream::Open(open)) = self.streams.get_mut(&task.stream) else { return };
         let Slot::Filling(filling) = open.slot(task.slot) else { unreachable!("a slot with tasks is being filled") };
         filling.tasks_out -= 1;
         if !filling.given_up {
             filling.put_back(task.rows);
         }
-        if let Some((how, sample)) = cause {
-            let deaths = filling.deaths.entry(sample.map(str::to_owned)).or_default();
-            *deaths += 1;
-            if *deaths >= if sample.is_some() { DEATHS_MAX } else { UNNAMED_DEATHS_MAX } {
-                filling.todo.clear();
-                filling.given_up = true;
-                let sample = sample.unwrap_or("samples that cannot be named");
-                let reason = format!("{deaths} worker processes died on reading {sample}; the last {how}");
-                filling.fault = Some((task.rows.lo, reason));
+        if let Some(death) = death {
+            let index = death.making.as_ref().and_then(|making| making.index);
+            let deaths = filling.deaths.entry(index).or_default();
+            *if death.crashed { &mut deaths.crashes } else { &mut deaths.kills } += 1;
+            let (count, how) = (deaths.crashes + deaths.kills, &death.how);
+            match &death.making {
+                Some(Making { index: Some(index), name }) => {
+                    if deaths.crashes >= CRASHES_MAX || deaths.kills >= KILLS_MAX {
+                        filling.deaths.remove(&Some(*index));
+                        let sample = open.quarantine.poison(*index, name, count, how, Some(task.position));
+                        self.quarantine_everywhere(task.stream, &sample);
+                    }
+                }
+                _ if count >= UNNAMED_DEATHS_MAX => {
+                    filling.todo.clear();
+                    filling.given_up = true;
+                    let reason = format!(
+                        "{count} worker processes died on reading samples that cannot be named; the last {how}"
+                    );
+                    filling.fault = Some((task.rows.lo, reason));
+                }
+                _ => {}
             }
         }
         self.settle(task.stream, task.slot);
+    }
+
+    /// Has every worker read a sample no more. A worker hears of it before it gets the sample's rows again.
+    fn quarantine_everywhere(&mut self, stream: StreamId, sample: &Quarantined) {
+        for worker in self.workers.joined() {
+            self.actions.push(Action::Quarantine { worker, stream, sample: sample.clone() });
+        }
     }
 
     fn task_done(
@@ -328,7 +362,7 @@ impl Scheduler {
         worker: WorkerId,
         task: TaskId,
         busy: Duration,
-        outcome: Result<(), String>,
+        outcome: Result<Filled, String>,
     ) {
         if !self.workers.finish(now, worker, task) {
             return;
@@ -339,10 +373,21 @@ impl Scheduler {
         open.samples_made += u64::from(task.rows.len());
         let Slot::Filling(filling) = open.slot(task.slot) else { unreachable!("a slot with tasks is being filled") };
         filling.tasks_out -= 1;
-        if let Err(reason) = outcome {
-            // The lowest row's fault is the one told, so that it does not depend on who was faster.
-            if filling.fault.as_ref().is_none_or(|(row, _)| task.rows.lo < *row) {
-                filling.fault = Some((task.rows.lo, reason));
+        let bad = match outcome {
+            Ok(Filled { digest, bad }) => {
+                filling.digest += digest;
+                bad
+            }
+            Err(reason) => {
+                filling.blame(task.rows.lo, reason);
+                Vec::new()
+            }
+        };
+        for sample in bad {
+            if let Err(reason) = open.quarantine.note(sample, task.position)
+                && let Slot::Filling(filling) = open.slot(task.slot)
+            {
+                filling.blame(task.rows.lo, reason);
             }
         }
         self.settle(task.stream, task.slot);
@@ -366,7 +411,7 @@ impl Scheduler {
         }
         *state = match filling.fault.take() {
             Some((_, reason)) => Slot::Failed { reason },
-            None => Slot::Ready { lane, leases: 0 },
+            None => Slot::Ready { lane, leases: 0, digest: filling.digest },
         };
         self.deliver_lane(stream, lane);
     }

@@ -41,7 +41,7 @@ pub(crate) fn serve(arguments: &Serve, registry: Registry) -> Result<(), Failure
     let io = thread::Builder::new().name("io".to_owned()).spawn(move || run_io(listener, requested, &happenings))?;
 
     let say_ready = ready_line(arguments, &config);
-    let mut daemon = Daemon::new(&config.streams, config.workers, config.memory_bytes, inbox, requests, say_ready)?;
+    let mut daemon = Daemon::new(&config, inbox, requests, say_ready)?;
     let ended = daemon.run();
     // The files go before the connections, which end with the daemon: a client that sees us gone sees nothing of us.
     drop(door);

@@ -16,6 +16,7 @@ use batchmill_protocol::message::{WorkerHello, WorkerId, WorkerLine};
 use batchmill_protocol::slab::Telemetry;
 use crossbeam::channel::Sender;
 use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
+use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::{mpsc, oneshot};
@@ -41,6 +42,8 @@ pub(crate) struct End {
     pub(crate) how: String,
     /// Whether it ended by itself and content.
     pub(crate) clean: bool,
+    /// Whether by what it did, rather than by a signal that somebody sent.
+    pub(crate) crashed: bool,
 }
 
 /// What the daemon holds of a started worker.
@@ -68,7 +71,8 @@ pub(crate) async fn supervise(mut requests: mpsc::UnboundedReceiver<Request>, ha
                     Err(error) => {
                         let how = format!("could not be started: {}", report(&error));
                         // The daemon waits for both ends of a worker's life.
-                        let _ = happenings.send(Happening::WorkerReaped { worker, end: End { how, clean: false } });
+                        let _ = happenings
+                            .send(Happening::WorkerReaped { worker, end: End { how, clean: false, crashed: false } });
                         let _ = happenings.send(Happening::WorkerSilent(worker));
                     }
                 }
@@ -130,8 +134,14 @@ async fn watch(worker: WorkerId, running: Running, killed: oneshot::Receiver<()>
             child.wait().await
         }
     };
-    let lost = |error| End { how: format!("was lost: {error}"), clean: false };
-    let end = status.map_or_else(lost, |status| End { how: how_it_ended(status), clean: status.success() });
+    let end = match status {
+        Ok(status) => {
+            let sent = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw);
+            let crashed = status.signal().is_none_or(|signal| !sent.contains(&signal));
+            End { how: how_it_ended(status), clean: status.success(), crashed }
+        }
+        Err(error) => End { how: format!("was lost: {error}"), clean: false, crashed: false },
+    };
     // What it said last is on its way; a grandchild that holds the pipe must not keep us.
     let _ = tokio::time::timeout(peer::LAST_WORDS, log).await;
     // If it died before it joined its line, the thread that awaits it there must be let go.

@@ -9,13 +9,15 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use batchmill_datasets::pipeline::{Pipeline, RowSink};
+use batchmill_datasets::pipeline::{Pipeline, RowLabel, RowSink};
 use batchmill_datasets::registry::Registry;
 use batchmill_datasets::source::Index;
 use batchmill_datasets::spec::StreamSpec;
+use batchmill_protocol::digest::Digest;
 use batchmill_protocol::fd;
 use batchmill_protocol::message::{
-    FromWorker, SlabHandOver, SlotIndex, StreamId, Survey, Task, ToWorker, WorkerHello, WorkerLine,
+    BadSample, Filled, FromWorker, Quarantined, SlabHandOver, SlotIndex, StreamId, Survey, Task, ToWorker, WorkerHello,
+    WorkerLine,
 };
 use batchmill_protocol::slab::{Layout, RowRecord, SlabWriter, SlotHeader, Telemetry};
 use batchmill_protocol::tensor::FieldSpec;
@@ -57,21 +59,30 @@ pub(crate) fn work(registry: &Registry) -> Result<(), Failure> {
     // No deadline: the life-line ends this process when the daemon ends.
     while let Ok(message) = tasks.recv() {
         let answer = match message {
-            ToWorker::Survey { stream, spec } => {
-                let survey = survey(registry, &spec, &mut telemetry).map_err(|error| report(&*error));
-                telemetry.note("");
+            ToWorker::Survey { stream, spec, quarantined } => {
+                let survey = survey(registry, &spec, quarantined, &mut telemetry).map_err(|error| report(&*error));
+                telemetry.clear();
                 FromWorker::Surveyed { stream, survey }
             }
-            ToWorker::Open { stream, spec, index, fields, slots } => {
-                let opened = Stream::open(registry, &spec, index, fields, slots, stream, &slabs);
+            ToWorker::Open { stream, spec, index, fields, slots, quarantined } => {
+                let mut opened = Stream::open(registry, &spec, index, fields, slots, stream, &slabs);
+                if let Ok(opened) = &mut opened {
+                    shun(&mut opened.pipeline, quarantined);
+                }
                 let outcome = opened.map(|opened| drop(streams.insert(stream, opened)));
                 FromWorker::Opened { stream, outcome: outcome.map_err(|error| report(&*error)) }
+            }
+            ToWorker::Quarantine { stream, sample } => {
+                if let Some(stream) = streams.get_mut(&stream) {
+                    shun(&mut stream.pipeline, [sample]);
+                }
+                continue;
             }
             ToWorker::Task(task) => {
                 let start = Instant::now();
                 let stream = streams.get_mut(&task.stream).ok_or("the daemon gave a task of an unopened stream")?;
                 let outcome = stream.fill(&task, &mut telemetry);
-                telemetry.note("");
+                telemetry.clear();
                 let busy_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
                 FromWorker::Done { task: task.id, busy_us, outcome }
             }
@@ -93,20 +104,33 @@ fn hold(life_line: &UnixStream, slabs: &SyncSender<(StreamId, OwnedFd)>) {
     std::process::exit(0);
 }
 
-/// Reads a stream's index and its first sample.
-fn survey(registry: &Registry, spec: &str, telemetry: &mut Telemetry) -> Result<Survey, Failure> {
+/// Keeps a pipeline from reading samples.
+fn shun(pipeline: &mut Pipeline, samples: impl IntoIterator<Item = Quarantined>) {
+    samples.into_iter().for_each(|Quarantined { index, reason }| pipeline.quarantine(index, reason));
+}
+
+/// Reads a stream's index and its first sample that can be read.
+fn survey(
+    registry: &Registry,
+    spec: &str,
+    quarantined: Vec<Quarantined>,
+    telemetry: &mut Telemetry,
+) -> Result<Survey, Failure> {
     let spec: StreamSpec = serde_json::from_str(spec)?;
-    telemetry.note("the dataset's index");
+    telemetry.note(None, "the dataset's index");
     let index = registry.index(&spec)?;
     let shared = (!index.is_empty()).then(|| IpcSharedMemory::from_bytes(&index));
-    let pipeline = registry.open(&spec, Index::from(index))?;
-    telemetry.note("the first sample");
+    let mut pipeline = registry.open(&spec, Index::from(index))?;
+    shun(&mut pipeline, quarantined);
+    let fields = pipeline.survey(&mut |index, name| telemetry.note(Some(index), name))?;
+    let identity = pipeline.identity();
     Ok(Survey {
         index: shared,
-        fields: pipeline.survey()?,
+        fields,
         samples: pipeline.extent().samples,
         classes: pipeline.classes().to_vec(),
-        spec_hash: pipeline.spec_hash(),
+        spec_hash: identity.hash(),
+        identity: identity.parts.into_iter().collect(),
     })
 }
 
@@ -139,7 +163,7 @@ impl Stream {
         Ok(Self { id, pipeline, fields, slab: SlabWriter::open(slab, layout)? })
     }
 
-    fn fill(&mut self, task: &Task, telemetry: &mut Telemetry) -> Result<(), String> {
+    fn fill(&mut self, task: &Task, telemetry: &mut Telemetry) -> Result<Filled, String> {
         if !self.slab.layout().holds(task.slot, task.rows) {
             return Err(format!("the daemon asked for {} of slot {}, which are not there", task.rows, task.slot));
         }
@@ -149,9 +173,15 @@ impl Stream {
             let header = SlotHeader { stream: self.id, position: task.position, rows, padding };
             self.slab.write_header(task.slot, &header);
         }
-        let mut rows = SlotRows { slab: &mut self.slab, slot: task.slot, telemetry };
+        let mut rows = SlotRows { slab: &mut self.slab, slot: task.slot, telemetry, digest: Digest::default() };
         let filled = self.pipeline.fill(&self.fields, task.position, task.rows, &mut rows);
-        filled.map_err(|error| report(&error))
+        let bad = filled.map_err(|error| report(&error))?.into_iter().map(|bad| BadSample {
+            row: bad.row,
+            index: bad.index,
+            name: bad.name,
+            reason: bad.reason,
+        });
+        Ok(Filled { digest: rows.digest, bad: bad.collect() })
     }
 }
 
@@ -160,16 +190,21 @@ struct SlotRows<'a> {
     slab: &'a mut SlabWriter,
     slot: SlotIndex,
     telemetry: &'a mut Telemetry,
+    digest: Digest,
 }
 
 impl RowSink for SlotRows<'_> {
-    fn start(&mut self, row: u32, index: u64, padding: bool, name: &str) {
-        self.telemetry.note(name);
-        self.slab.write_record(self.slot, row, RowRecord { index, padding });
+    fn attempt(&mut self, index: u64, name: &str) {
+        self.telemetry.note(Some(index), name);
     }
 
-    fn row(&mut self, row: u32, field: usize) -> &mut [u8] {
+    fn room(&mut self, row: u32, field: usize) -> &mut [u8] {
         self.slab.row_mut(self.slot, field, row)
+    }
+
+    fn finish(&mut self, row: u32, label: RowLabel) {
+        let RowLabel { index, padding, substituted, masked } = label;
+        self.digest += self.slab.finish_row(self.slot, row, RowRecord { index, padding, substituted, masked });
     }
 }
 

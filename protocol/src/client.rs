@@ -16,6 +16,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ipc_channel::TryRecvError;
@@ -23,8 +24,10 @@ use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 use thiserror::Error;
 
 use crate::address;
+use crate::digest::Digest;
 use crate::fd::{self, WireError};
 use crate::frame::FrameError;
+use crate::identity::Identity;
 use crate::message::{
     Attach, Attached, FromMember, LeaseId, MemberLine, Reply, Request, SlotIndex, StreamDescription, ToMember,
 };
@@ -44,6 +47,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How often a waiting member looks up to see whether the loader still lives.
 const LOOK_UP: Duration = Duration::from_secs(1);
+
+/// The pauses between two attempts to find the next loader: the first, and the longest.
+const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(500)];
 
 /// Batches a member asks to hold at once: one that is computed with, one kept alive by the backward pass, two on the way.
 const LEASES: u32 = 4;
@@ -72,6 +78,12 @@ pub enum ClientError {
         socket: PathBuf,
         /// What went wrong.
         source: WireError,
+    },
+    /// Not any more.
+    #[error("the loader at {} is about to end: start the next one", socket.display())]
+    Ending {
+        /// The loader's address.
+        socket: PathBuf,
     },
     /// The loader has ended.
     #[error("the loader has ended; {resume} is the next batch: start it again and go on from there")]
@@ -116,12 +128,14 @@ pub struct Subscription {
     from: Position,
     until_epoch: Option<u64>,
     leases: u32,
+    expected: Option<Identity>,
 }
 
 impl Subscription {
     /// All of `stream` from its start, without end.
     pub fn new(stream: impl Into<String>) -> Self {
-        Self { stream: stream.into(), from: Position::default(), until_epoch: None, leases: LEASES }
+        let from = Position::default();
+        Self { stream: stream.into(), from, until_epoch: None, leases: LEASES, expected: None }
     }
 
     /// Begins at `epoch` and ends before `until`, or never.
@@ -136,6 +150,13 @@ impl Subscription {
     #[must_use]
     pub fn from(mut self, position: Position) -> Self {
         self.from = position;
+        self
+    }
+
+    /// Asks to be refused when the stream is no longer what it was, or not to be for `None`.
+    #[must_use]
+    pub fn expecting(mut self, identity: Option<Identity>) -> Self {
+        self.expected = identity;
         self
     }
 
@@ -207,6 +228,7 @@ impl Client {
             from: subscription.from,
             until_epoch: subscription.until_epoch,
             leases: subscription.leases,
+            expected: subscription.expected.clone(),
         });
         let (reply, slab) = self.exchange(&request)?;
         let (Reply::Attached(attached), Some(slab)) = (reply, slab) else {
@@ -226,6 +248,8 @@ impl Client {
             waited: Duration::ZERO,
             ended: false,
             life_line: Arc::new(self.connection),
+            socket: self.socket,
+            subscription: subscription.clone(),
         })
     }
 
@@ -234,6 +258,7 @@ impl Client {
         fd::send(&self.connection, request, None).map_err(wire)?;
         match fd::receive(&self.connection).map_err(wire)? {
             (Reply::Refused { reason }, _) => Err(ClientError::Refused { reason }),
+            (Reply::Ending, _) => Err(ClientError::Ending { socket: self.socket.clone() }),
             answer => Ok(answer),
         }
     }
@@ -263,6 +288,8 @@ pub struct Member {
     waited: Duration,
     ended: bool,
     life_line: Arc<UnixStream>,
+    socket: PathBuf,
+    subscription: Subscription,
 }
 
 impl Member {
@@ -281,6 +308,37 @@ impl Member {
         self.waited
     }
 
+    /// After [`ClientError::LoaderLost`]: waits up to `limit` for the next loader at the same address and goes on there at
+    /// the exact batch. Batches that are still held stay as they are.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when the stream is no longer what it was; when no loader answers in time, what the last
+    /// attempt met.
+    pub fn reconnect(&mut self, limit: Duration) -> Result<(), ClientError> {
+        let start = Instant::now();
+        if self.subscription.until_epoch.is_some_and(|until| self.cursor.epoch >= until) {
+            // All was delivered; only the word that says so was lost.
+            self.ended = true;
+            return Ok(());
+        }
+        let subscription = self.subscription.clone().from(self.cursor).expecting(Some(self.stream.identity.clone()));
+        let [mut pause, longest] = RETRY_PAUSES;
+        loop {
+            match Client::connect(Some(&self.socket)).and_then(|client| client.attach(&subscription)) {
+                Ok(member) => {
+                    let waited = self.waited + start.elapsed();
+                    *self = Self { waited, ..member };
+                    return Ok(());
+                }
+                Err(ClientError::NoLoader { .. } | ClientError::Wire { .. } | ClientError::Ending { .. })
+                    if start.elapsed() + pause < limit => {}
+                Err(error) => return Err(error),
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(longest);
+        }
+    }
+
     /// Waits for the next batch; `None` when all asked for was delivered, and ever after.
     ///
     /// # Errors
@@ -296,8 +354,8 @@ impl Member {
         let message = self.receive(start);
         self.waited += start.elapsed();
         match message? {
-            ToMember::Batch { lease, slot, position } => {
-                let batch = self.open(lease, slot, position)?;
+            ToMember::Batch { lease, slot, position, digest } => {
+                let batch = self.open(lease, slot, position, digest)?;
                 self.cursor = self.stream.extent.next(position);
                 Ok(Some(batch))
             }
@@ -322,7 +380,7 @@ impl Member {
     }
 
     /// Checks that the slot holds what the message says before anyone computes with it.
-    fn open(&self, lease: LeaseId, slot: SlotIndex, position: Position) -> Result<Batch, ClientError> {
+    fn open(&self, lease: LeaseId, slot: SlotIndex, position: Position, digest: Digest) -> Result<Batch, ClientError> {
         let rows = Rows { lo: 0, hi: self.stream.extent.rows(position.step) };
         let broken = |what: String| ClientError::Broken { position: self.cursor, what };
         if position != self.cursor || !self.slab.layout().holds(slot, rows) {
@@ -339,7 +397,7 @@ impl Member {
         let as_told = header
             .is_some_and(|header| (header.stream, header.position, header.rows) == (self.stream.id, position, rows.hi));
         match header {
-            Some(header) if as_told => Ok(Batch::new(lease, position, rows, header.padding.min(rows.hi))),
+            Some(header) if as_told => Ok(Batch::new(lease, position, rows, header.padding.min(rows.hi), digest)),
             other => Err(broken(format!("slot {slot} holds {other:?}"))),
         }
     }

@@ -1,6 +1,6 @@
 //! The messages, one enum per direction.
 //!
-//! No message carries tensor bytes or sample indices. Whatever comes in from a peer is checked by its receiver
+//! No message carries tensor bytes, or sample indices but those of samples that cannot be read. Whatever comes in from a peer is checked by its receiver
 //! before it is used: these types say what may be said, not what is true.
 
 use std::fmt;
@@ -8,12 +8,14 @@ use std::fmt;
 use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
+use crate::identity::Identity;
 use crate::position::{Extent, Position, Rows};
-use crate::status::Status;
+use crate::status::{Quarantine, Status};
 use crate::tensor::FieldSpec;
 
 /// The version of everything two processes say to each other; the shared-memory layout included.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -68,6 +70,11 @@ pub enum Request {
         /// Worker processes wanted.
         workers: u32,
     },
+    /// List the samples that cannot be read.
+    Quarantine {
+        /// Also forget them and read the data's index anew, so that they are tried again.
+        retry: bool,
+    },
     /// End in order.
     Stop,
 }
@@ -84,6 +91,8 @@ pub struct Attach {
     pub until_epoch: Option<u64>,
     /// How many batches the member may hold at once; the loader may grant fewer.
     pub leases: u32,
+    /// What the stream was when the member began; when it has changed since, the member is refused.
+    pub expected: Option<Identity>,
 }
 
 /// What the front door answers.
@@ -101,6 +110,8 @@ pub enum Reply {
         /// From now on.
         now: u32,
     },
+    /// The samples that cannot be read, stream by stream.
+    Quarantine(Vec<Quarantine>),
     /// The daemon ends; the connection closes when it has.
     Stopping {
         /// The daemon's process.
@@ -111,6 +122,8 @@ pub enum Reply {
         /// One sentence fragment with the remedy.
         reason: String,
     },
+    /// Not by this daemon: it is about to end.
+    Ending,
 }
 
 /// What a member needs to read a stream.
@@ -142,8 +155,12 @@ pub struct StreamDescription {
     pub transforms: Vec<serde_json::Value>,
     /// The seed of order and augmentation.
     pub seed: u64,
-    /// The hash of spec and data: two streams of one hash deliver the same bytes.
+    /// The hash of [`identity`](Self::identity): two streams of one hash deliver the same bytes.
     pub spec_hash: String,
+    /// What its bytes follow from.
+    pub identity: Identity,
+    /// The whole spec as the loader's `StreamSpec` writes it, from which a ledger's reader can make the stream again.
+    pub spec: serde_json::Value,
 }
 
 /// The two ends of a member's line that it hands to the daemon.
@@ -166,6 +183,8 @@ pub enum ToMember {
         slot: SlotIndex,
         /// Which batch it is.
         position: Position,
+        /// What its rows amount to, as the workers wrote them.
+        digest: Digest,
     },
     /// The batch at `position` cannot be made; nothing comes after it.
     Failed {
@@ -222,8 +241,11 @@ pub enum ToWorker {
         stream: StreamId,
         /// The stream's spec, as JSON.
         spec: String,
+        /// Samples that must not be read.
+        quarantined: Vec<Quarantined>,
     },
-    /// Map the slab, whose descriptor waits on the life-line, and be ready for tasks.
+    /// Map the slab, whose descriptor waits on the life-line, and be ready for tasks. A stream that was open already is
+    /// opened anew.
     Open {
         /// The number tasks will name.
         stream: StreamId,
@@ -235,11 +257,29 @@ pub enum ToWorker {
         fields: Vec<FieldSpec>,
         /// Slots of the slab.
         slots: u32,
+        /// Samples that must not be read.
+        quarantined: Vec<Quarantined>,
+    },
+    /// Read a sample no more, from the next task on.
+    Quarantine {
+        /// The stream whose dataset has it.
+        stream: StreamId,
+        /// Which and why.
+        sample: Quarantined,
     },
     /// Fill rows of a batch.
     Task(Task),
     /// Finish what was given, then leave.
     Leave,
+}
+
+/// A sample that is not to be read, because it ends whoever reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// Its index in the dataset.
+    pub index: u64,
+    /// One sentence fragment.
+    pub reason: String,
 }
 
 /// One range to fill.
@@ -281,8 +321,30 @@ pub enum FromWorker {
         /// Time spent on it.
         busy_us: u64,
         /// Or one sentence fragment why a sample cannot be read.
-        outcome: Result<(), String>,
+        outcome: Result<Filled, String>,
     },
+}
+
+/// What a worker says of rows that it has filled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filled {
+    /// What they amount to.
+    pub digest: Digest,
+    /// Samples among them that cannot be read, and what stands in their rows follows from the stream's policy.
+    pub bad: Vec<BadSample>,
+}
+
+/// A sample that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadSample {
+    /// The row that it was to fill.
+    pub row: u32,
+    /// Its index in the dataset.
+    pub index: u64,
+    /// What a person calls it, such as its file.
+    pub name: String,
+    /// One sentence fragment: what was found.
+    pub reason: String,
 }
 
 /// What reading a stream's index told.
@@ -296,6 +358,8 @@ pub struct Survey {
     pub samples: u64,
     /// Class names in label order.
     pub classes: Vec<String>,
-    /// The hash of spec and data.
+    /// What its bytes follow from.
+    pub identity: Identity,
+    /// The hash of it.
     pub spec_hash: String,
 }

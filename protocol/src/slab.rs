@@ -8,8 +8,9 @@ use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
 use thiserror::Error;
 
 pub use layout::{Layout, LayoutError, PAGE_BYTES, RowRecord, SlotHeader};
-pub use telemetry::Telemetry;
+pub use telemetry::{Making, Telemetry};
 
+use crate::digest::{Digest, RowDigest};
 use crate::message::SlotIndex;
 use crate::position::Rows;
 use map::{ReadMap, WriteMap};
@@ -151,6 +152,18 @@ impl SlabReader {
     pub fn rows(&self, slot: SlotIndex, field: usize, rows: Rows) -> &[u8] {
         self.map.bytes(self.layout.rows(slot, field, rows))
     }
+
+    /// The digest of `rows`, from the bytes that are there.
+    pub fn digest(&self, slot: SlotIndex, rows: Rows) -> Digest {
+        let fields = self.layout.fields().len();
+        let digest = |row| {
+            let only = Rows { lo: row, hi: row + 1 };
+            let mut digest = RowDigest::new(row, self.record(slot, row));
+            (0..fields).for_each(|field| digest.update(self.rows(slot, field, only)));
+            digest.finish()
+        };
+        (rows.lo..rows.hi).map(digest).sum()
+    }
 }
 
 /// A worker's view of a slab.
@@ -181,14 +194,23 @@ impl SlabWriter {
         header.write(self.map.bytes_mut(self.layout.header(slot)));
     }
 
-    /// Writes what there is to say of one row.
-    pub fn write_record(&mut self, slot: SlotIndex, row: u32, record: RowRecord) {
-        record.write(self.map.bytes_mut(self.layout.records(slot, Rows { lo: row, hi: row + 1 })));
+    fn write_record(&mut self, slot: SlotIndex, row: u32, record: RowRecord) {
+        let place = self.layout.records(slot, Rows { lo: row, hi: row + 1 });
+        self.map.bytes_mut(place).copy_from_slice(&record.bytes());
     }
 
     /// The bytes of one field of one row.
     pub fn row_mut(&mut self, slot: SlotIndex, field: usize, row: u32) -> &mut [u8] {
         self.map.bytes_mut(self.layout.rows(slot, field, Rows { lo: row, hi: row + 1 }))
+    }
+
+    /// Writes the record of a row whose fields are written, and digests all of it while it is in the cache.
+    pub fn finish_row(&mut self, slot: SlotIndex, row: u32, record: RowRecord) -> Digest {
+        self.write_record(slot, row, record);
+        let mut digest = RowDigest::new(row, record);
+        let fields = self.layout.fields().len();
+        (0..fields).for_each(|field| digest.update(self.row_mut(slot, field, row)));
+        digest.finish()
     }
 }
 
@@ -271,11 +293,13 @@ mod tests {
 
         let header = SlotHeader { stream: StreamId(0), position: Position { epoch: 2, step: 5 }, rows: 4, padding: 1 };
         writer.write_header(slot, &header);
-        writer.write_record(slot, 3, RowRecord { index: 41, padding: true });
         writer.row_mut(slot, 0, 3).copy_from_slice(&[7, 8, 9]);
+        let record = RowRecord { index: 41, padding: true, substituted: false, masked: false };
+        let digest = writer.finish_row(slot, 3, record);
 
         assert_eq!(reader.header(slot), Some(header));
-        assert_eq!(reader.record(slot, 3), RowRecord { index: 41, padding: true });
+        assert_eq!(reader.record(slot, 3), record);
+        assert_eq!(reader.digest(slot, Rows { lo: 3, hi: 4 }), digest);
         assert_eq!(reader.rows(slot, 0, Rows { lo: 2, hi: 4 }), [0, 0, 0, 7, 8, 9]);
         assert_eq!(reader.header(SlotIndex(0)), None, "the other slot is untouched");
     }

@@ -1,4 +1,4 @@
-//! How a daemon stands: the answer to `loader status`.
+//! How a daemon stands: the answers to `loader status` and `loader quarantine`.
 
 use std::fmt;
 
@@ -38,8 +38,25 @@ pub struct StreamStatus {
     pub samples_per_s: f64,
     /// Samples decoded since the start.
     pub samples_made: u64,
+    /// Samples found that cannot be read.
+    pub bad_samples: u64,
     /// Its members.
     pub members: Vec<MemberStatus>,
+    /// Members that went away lately, the last one first.
+    pub gone: Vec<GoneMember>,
+}
+
+/// A member that went away.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GoneMember {
+    /// Its number.
+    pub member: u32,
+    /// Its process.
+    pub pid: u32,
+    /// The position after the last batch that was given to it.
+    pub cursor: Position,
+    /// Seconds since.
+    pub gone_s: f64,
 }
 
 /// Slots by state; their sum is constant.
@@ -116,4 +133,36 @@ impl fmt::Display for WorkerState {
             Self::Killed => "killed",
         })
     }
+}
+
+/// The samples of one stream that cannot be read: the answer to `loader quarantine`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantine {
+    /// The stream's name.
+    pub stream: String,
+    /// How many there are.
+    pub count: u64,
+    /// Above how many a step fails.
+    pub limit: u64,
+    /// The first of them, by index.
+    pub samples: Vec<QuarantinedSample>,
+    /// Why the last attempt to read the data's index anew came to nothing.
+    pub retry_failed: Option<String>,
+}
+
+/// One sample that cannot be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantinedSample {
+    /// Its index in the dataset; for a CSV, its row counted from 0 without the header.
+    pub index: u64,
+    /// What a person calls it, such as its file.
+    pub name: String,
+    /// What was found.
+    pub reason: String,
+    /// How often it was tried.
+    pub attempts: u64,
+    /// Whether it ended the workers that read it, and is not read any more.
+    pub poison: bool,
+    /// The first few batches that it was wanted for.
+    pub positions: Vec<Position>,
 }

@@ -188,8 +188,9 @@ fn a_sample_that_ends_every_worker_fails_its_step_by_name_and_nothing_else() {
         let loader = PROGRAMS.serve(data.path(), &troubled(trouble, 700).replace("'shuffled'", "'sequential'"));
         // Number 700 is in step 43 of batches of 16.
         let output = loader.command(&["drain", "--stream", "n"]);
-        let expected =
-            format!("epoch 0 step 43 cannot be made: 3 worker processes died on reading number 700; the last {how}");
+        let expected = format!(
+            "epoch 0 step 43 cannot be made: number 700: 2 worker processes died on reading it; the last {how}"
+        );
         assert_eq!(told(&output), expected);
         let behind = two_epochs().from(Position { epoch: 0, step: 44 });
         assert_eq!(take(&mut loader.attach(&behind), 10).len(), 10, "what comes after can still be read");

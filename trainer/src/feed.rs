@@ -298,6 +298,8 @@ mod tests {
             transforms: Vec::new(),
             seed: 0,
             spec_hash: String::new(),
+            identity: Default::default(),
+            spec: serde_json::Value::Null,
         };
         let image = FieldSpec::new(IMAGE, Dtype::U8, [2, 2, 1]);
         let label = FieldSpec::new(LABEL, Dtype::I64, Shape::default());

@@ -334,6 +334,8 @@ mod tests {
             transforms: Vec::new(),
             seed: 0,
             spec_hash: String::new(),
+            identity: Default::default(),
+            spec: serde_json::Value::Null,
         }
     }
 

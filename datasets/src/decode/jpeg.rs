@@ -39,7 +39,10 @@ fn start() -> Result<Decompressor, DecodeError> {
 }
 
 fn decode_by(decompressor: &mut Decompressor, bytes: &[u8], mode: ColorMode) -> Result<Image, DecodeError> {
-    let broken = |error: turbojpeg::Error| DecodeError::Broken { format: "JPEG", source: error.into() };
+    let broken = |error: turbojpeg::Error| match error {
+        error if is_out_of_memory(&error) => DecodeError::Memory,
+        error => DecodeError::Broken { format: "JPEG", source: error.into() },
+    };
     let header = decompressor.read_header(bytes).map_err(broken)?;
     check_size(header.height as u64, header.width as u64)?;
     if matches!(header.colorspace, Colorspace::CMYK | Colorspace::YCCK) {
@@ -63,6 +66,13 @@ fn decode_by(decompressor: &mut Decompressor, bytes: &[u8], mode: ColorMode) -> 
     }
     Image::new(header.height, header.width, mode.channels(), pixels)
         .map_err(|error| DecodeError::Broken { format: "JPEG", source: error.into() })
+}
+
+/// Whether memory ran out, which says nothing of the file. The texts are those of turbojpeg.c and of libjpeg's
+/// `JERR_OUT_OF_MEMORY` (jerror.h).
+fn is_out_of_memory(error: &turbojpeg::Error) -> bool {
+    let text = error.to_string();
+    text.contains("Memory allocation failure") || text.contains("Insufficient memory")
 }
 
 /// Whether every pixel was decoded all the same: some cameras leave bytes between the image and its end marker.

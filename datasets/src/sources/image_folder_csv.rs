@@ -2,16 +2,18 @@
 
 mod labels;
 mod listing;
+mod summary;
 mod table;
 
-use std::fs::File;
-use std::io::Read;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use self::table::{Entry, Table};
 use crate::dataset::{MapDataset, SampleError};
 use crate::decode::{COLOR_MODES, ColorMode, decode};
 use crate::options::Options;
+use crate::quarantine::is_passing_io;
 use crate::sample::{Array, Sample};
 use crate::scratch;
 use crate::source::{Index, OpenError, Source};
@@ -99,6 +101,10 @@ impl MapDataset for Opened {
     fn classes(&self) -> &[String] {
         &self.classes
     }
+
+    fn summary(&self) -> String {
+        summary::of(&self.table)
+    }
 }
 
 /// Reads the whole file, which must still be the one that was indexed.
@@ -107,20 +113,41 @@ impl MapDataset for Opened {
 fn read(path: &Path, entry: &Entry<'_>) -> Result<Vec<u8>, SampleError> {
     let name = || path.display().to_string();
     let failed = |source| SampleError::Read { sample: name(), source };
-    let changed = |what: String| {
-        SampleError::new(name(), format!("changed since the stream was opened: {what}; restart the loader to use it"))
-    };
-    let mut file = File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    if metadata.len() != entry.bytes {
-        return Err(changed(format!("it has {} bytes and had {}", metadata.len(), entry.bytes)));
-    }
-    if listing::modified_ns(&metadata) != entry.modified_ns {
-        return Err(changed("it was written to".to_owned()));
-    }
+    let mut file = File::open(path).map_err(|error| not_opened(path, entry, error))?;
     let len = usize::try_from(entry.bytes)
         .map_err(|_| SampleError::new(name(), format!("{} bytes do not fit into memory", entry.bytes)))?;
     let mut bytes = scratch::take(len);
-    file.read_exact(&mut bytes).map_err(failed)?;
+    let outcome = file.read_exact(&mut bytes);
+    // Looked at after reading, so that what is written meanwhile is noticed as well.
+    check_unchanged(path, entry, &file.metadata().map_err(failed)?)?;
+    outcome.map_err(failed)?;
     Ok(bytes)
+}
+
+/// Why a file cannot be opened: it is not the one that was indexed any more, or it never could be.
+fn not_opened(path: &Path, entry: &Entry<'_>, error: io::Error) -> SampleError {
+    let sample = || path.display().to_string();
+    match fs::metadata(path) {
+        Ok(metadata) => match check_unchanged(path, entry, &metadata) {
+            Ok(()) => SampleError::Read { sample: sample(), source: error },
+            Err(changed) => changed,
+        },
+        Err(error) if is_passing_io(&error) => SampleError::Read { sample: sample(), source: error },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            SampleError::Changed { sample: sample(), found: "it is gone".to_owned() }
+        }
+        // It could be looked at when it was indexed.
+        Err(error) => SampleError::Changed { sample: sample(), found: format!("it cannot be looked at ({error})") },
+    }
+}
+
+fn check_unchanged(path: &Path, entry: &Entry<'_>, metadata: &Metadata) -> Result<(), SampleError> {
+    let found = if metadata.len() != entry.bytes {
+        format!("it has {} bytes and had {}", metadata.len(), entry.bytes)
+    } else if listing::modified_ns(metadata) != entry.modified_ns {
+        "it was written to".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(SampleError::Changed { sample: path.display().to_string(), found })
 }

@@ -11,7 +11,7 @@ use batchmill_datasets::transform::{Transform, TransformError};
 use batchmill_protocol::position::Position;
 use expect_test::expect;
 
-use crate::support::{Batch, Folder};
+use crate::support::{Batch, Folder, survey};
 
 /// Numbers from 0; of number 3 a longer row if `ragged`, none at all if `broken`.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ fn registry() -> Registry {
 fn numbers(table: &str, position: Position) -> Result<Vec<i64>, String> {
     let folder = Folder::new();
     let pipeline = folder.open_by(&registry(), table).map_err(|error| folder.report(&error))?;
-    let batch = pipeline.survey().and_then(|fields| Batch::fill(&pipeline, &fields, position));
+    let batch = survey(&pipeline).and_then(|fields| Batch::fill(&pipeline, &fields, position));
     let batch = batch.map_err(|error| folder.report(&error))?;
     Ok(batch.rows.iter().map(|row| i64::from_le_bytes(*row[0].first_chunk().unwrap())).collect())
 }

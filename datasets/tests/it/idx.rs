@@ -7,7 +7,7 @@ use expect_test::{Expect, expect};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::support::{Batch, Folder};
+use crate::support::{Batch, Folder, survey};
 
 const TABLE: &str = r#"dataset = { kind = "idx", images = "images", labels = "labels" }"#;
 
@@ -40,7 +40,7 @@ fn plain_and_compressed_files_hold_the_same() {
     ];
     for folder in folders {
         let pipeline = folder.open(TABLE).unwrap();
-        let fields = pipeline.survey().unwrap();
+        let fields = survey(&pipeline).unwrap();
         assert_eq!(
             fields.iter().map(ToString::to_string).collect::<Vec<_>>(),
             ["image: u8 [2, 4, 1]", "label: i64 []"]
@@ -48,7 +48,7 @@ fn plain_and_compressed_files_hold_the_same() {
         let batch = Batch::fill(&pipeline, &fields, Position::default()).unwrap();
         assert_eq!(batch.rows[1][0], (8..16).collect::<Vec<u8>>());
         assert_eq!(batch.rows.iter().map(|row| row[1][0]).collect::<Vec<_>>(), [7, 0, 9]);
-        assert_eq!(batch.started[2].as_ref().unwrap().2, format!("row 2 of {}", folder.path("images").display()));
+        assert_eq!(batch.attempts[2].1, format!("row 2 of {}", folder.path("images").display()));
         assert_eq!(pipeline.classes().len(), 10);
         assert_eq!(pipeline.classes()[9], "9");
     }

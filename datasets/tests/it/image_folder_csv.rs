@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use batchmill_protocol::position::Position;
 use expect_test::{Expect, expect};
 
-use crate::support::{Batch, Folder, jpeg, png, report};
+use crate::support::{Batch, Folder, jpeg, png, report, survey};
 
 const TABLE: &str = r#"dataset = { kind = "image-folder-csv", images = "images", labels = "train.csv" }"#;
 
@@ -24,7 +24,7 @@ fn folder(csv: impl AsRef<[u8]>) -> Folder {
 fn labels(csv: &str) -> (Vec<u8>, Vec<String>) {
     let folder = folder(csv);
     let pipeline = folder.open(TABLE).unwrap_or_else(|error| panic!("{}", report(&error)));
-    let fields = pipeline.survey().unwrap();
+    let fields = survey(&pipeline).unwrap();
     let batch = Batch::fill(&pipeline, &fields, Position::default()).unwrap();
     (batch.rows.iter().map(|row| row[1][0]).collect(), pipeline.classes().to_vec())
 }
@@ -37,12 +37,13 @@ fn refused(csv: impl AsRef<[u8]>, expected: Expect) {
 fn a_sample_is_an_image_and_a_label() {
     let folder = folder("a.png,1\nsub/b.jpg,0\n");
     let pipeline = folder.open(TABLE).unwrap();
-    let fields = pipeline.survey().unwrap();
+    let fields = survey(&pipeline).unwrap();
     assert_eq!(fields.iter().map(ToString::to_string).collect::<Vec<_>>(), ["image: u8 [2, 3, 3]", "label: i64 []"]);
     let batch = Batch::fill(&pipeline, &fields, Position::default()).unwrap();
     assert_eq!(batch.rows[0][0], crate::support::picture(3, 2).into_raw());
     assert_eq!(batch.rows[0][1], 1_i64.to_le_bytes());
-    assert_eq!(batch.started[1], Some((1, false, folder.path("images/sub/b.jpg").display().to_string())));
+    assert_eq!(batch.order(), [(0, false), (1, false)]);
+    assert_eq!(batch.attempts[1], (1, folder.path("images/sub/b.jpg").display().to_string()));
 }
 
 #[test]
@@ -153,22 +154,21 @@ fn a_changed_file_fails_by_name() {
     let file = folder.path("images/a.png");
     let first = fs::metadata(&file).unwrap().modified().unwrap();
     let pipeline = folder.open(TABLE).unwrap();
-    let survey = || pipeline.survey().map_err(|error| folder.report(&error));
-    assert!(survey().is_ok());
+    let refused = || folder.report(&survey(&pipeline).unwrap_err());
+    assert!(survey(&pipeline).is_ok());
 
     crate::support::touch(&file, UNIX_EPOCH + Duration::from_secs(1));
-    expect!["~/images/a.png: changed since the stream was opened: it was written to; restart the loader to use it"]
-        .assert_eq(&survey().unwrap_err());
+    expect!["~/images/a.png has changed since the loader read its index: it was written to; put it back as it was, or restart the loader"]
+    .assert_eq(&refused());
     fs::write(&file, b"short").unwrap();
-    expect![
-        "~/images/a.png: changed since the stream was opened: it has 5 bytes and had 88; restart the loader to use it"
-    ]
-    .assert_eq(&survey().unwrap_err());
+    expect!["~/images/a.png has changed since the loader read its index: it has 5 bytes and had 88; put it back as it was, or restart the loader"]
+    .assert_eq(&refused());
     fs::remove_file(&file).unwrap();
-    expect!["read ~/images/a.png: No such file or directory (os error 2)"].assert_eq(&survey().unwrap_err());
+    expect!["~/images/a.png has changed since the loader read its index: it is gone; put it back as it was, or restart the loader"]
+    .assert_eq(&refused());
     fs::write(&file, png(3, 2)).unwrap();
     crate::support::touch(&file, first);
-    assert!(survey().is_ok());
+    assert!(survey(&pipeline).is_ok());
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn images_of_different_sizes_need_a_transform() {
     let table =
         format!("{TABLE}\ntransforms = [{{ kind = 'resize', size = 6 }}, {{ kind = 'center-crop', size = 6 }}]");
     let pipeline = folder.open(&table).unwrap();
-    let fields = pipeline.survey().unwrap();
+    let fields = survey(&pipeline).unwrap();
     assert_eq!(fields[0].to_string(), "image: u8 [6, 6, 3]");
     assert_eq!(Batch::fill(&pipeline, &fields, Position::default()).unwrap().order(), [(0, false), (1, false)]);
 }
@@ -194,12 +194,12 @@ fn gray_images_have_one_channel() {
     let table = TABLE.replace(" }", r#", color = "gray" }"#);
     let folder = folder("a.png,1\nsub/b.jpg,0\n");
     let pipeline = folder.open(&table).unwrap();
-    assert_eq!(pipeline.survey().unwrap()[0].to_string(), "image: u8 [2, 3, 1]");
+    assert_eq!(survey(&pipeline).unwrap()[0].to_string(), "image: u8 [2, 3, 1]");
 }
 
 #[test]
 fn the_hash_knows_files_and_labels() {
-    let hash = |folder: &Folder, table: &str| folder.open(table).unwrap().spec_hash();
+    let hash = |folder: &Folder, table: &str| folder.open(table).unwrap().identity().hash();
     let time = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let make = |csv: &str| {
         let folder = folder(csv);

@@ -22,6 +22,7 @@ fn a_table_has_defaults() {
         tail: Tail::Short,
         seed: 0,
         on_bad: OnBad::Fail,
+        on_bad_limit: 0.1,
         folder: PathBuf::from("/data"),
     };
     assert_eq!(spec, expected);
@@ -36,12 +37,13 @@ fn a_table_says_it_all() {
          batch_size = 7
          tail = 'pad'
          seed = 42
-         on_bad = 'fail'"
+         on_bad = 'mask'
+         on_bad_limit = 1"
     );
     let spec = StreamSpec::from_table("test", table.parse().unwrap(), "/data".as_ref()).unwrap();
     assert_eq!(spec.sampler, Component::new("shuffled"));
     assert_eq!(spec.transforms, [Component::new("resize").with("size", vec![3, 4]), Component::new("invert")]);
-    assert_eq!((spec.batch_size, spec.tail, spec.seed, spec.on_bad), (7, Tail::Pad, 42, OnBad::Fail));
+    assert_eq!((spec.batch_size, spec.tail, spec.seed), (7, Tail::Pad, 42));
     // Specs travel from the loader to its workers.
     let json = serde_json::to_string(&spec).unwrap();
     assert_eq!(serde_json::from_str::<StreamSpec>(&json).unwrap(), spec);
@@ -94,7 +96,7 @@ fn wrong_tables_are_refused_by_key() {
     refused(
         "dataset = 'tar'",
         expect![[r#"
-        unknown dataset `tar`; there are `idx`, `image-folder-csv`
+        unknown dataset `tar`; there are `idx`, `image-folder-csv`, `synthetic`
         at dataset.kind"#]],
     );
     let refused = |line: &str, expected| refused(&format!("{DATASET}\n{line}"), expected);
@@ -179,7 +181,7 @@ fn wrong_tables_are_refused_by_key() {
     refused(
         "on_bad = 'skip'",
         expect![[r#"
-        stream `train`: `on_bad` is "skip", not `fail`
+        stream `train`: `on_bad` is "skip", not `fail` or `substitute` or `mask`
         at on_bad"#]],
     );
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use batchmill_datasets::pipeline::{FillError, Pipeline, RowSink};
+use batchmill_datasets::pipeline::{BadSample, FillError, Pipeline, RowLabel, RowSink};
 use batchmill_datasets::registry::Registry;
 use batchmill_datasets::source::OpenError;
 use batchmill_datasets::spec::{SpecError, StreamSpec};
@@ -62,7 +62,7 @@ impl Folder {
     /// What a user reads when the first batch cannot be made; `~` is this folder.
     pub(crate) fn failure(&self, table: &str) -> String {
         let pipeline = self.open(table).unwrap();
-        match pipeline.survey().and_then(|fields| Batch::fill(&pipeline, &fields, Position::default())) {
+        match survey(&pipeline).and_then(|fields| Batch::fill(&pipeline, &fields, Position::default())) {
             Ok(_) => panic!("the batch was made"),
             Err(error) => self.report(&error),
         }
@@ -85,42 +85,69 @@ pub(crate) fn report(error: &dyn Error) -> String {
     text
 }
 
+/// The fields of a stream.
+pub(crate) fn survey(pipeline: &Pipeline) -> Result<Vec<FieldSpec>, FillError> {
+    pipeline.survey(&mut |_, _| ())
+}
+
 /// A batch in memory.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Batch {
     /// Bytes by row and field.
     pub(crate) rows: Vec<Vec<Vec<u8>>>,
-    /// Index, padding and name by row.
-    pub(crate) started: Vec<Option<(u64, bool, String)>>,
+    /// What stands in each row that is finished.
+    pub(crate) labels: Vec<Option<RowLabel>>,
+    /// The samples that could not be used, by the rows they were meant for.
+    pub(crate) bad: Vec<BadSample>,
+    /// Index and name of each sample about to be read, by the row that was filled next.
+    pub(crate) attempts: Vec<(u64, String)>,
 }
 
 impl Batch {
     pub(crate) fn empty(fields: &[FieldSpec], rows: u32) -> Self {
         let row: Vec<_> = fields.iter().map(|field| vec![0xee; field.row_bytes().unwrap()]).collect();
-        Self { rows: vec![row; rows as usize], started: vec![None; rows as usize] }
+        Self { rows: vec![row; rows as usize], labels: vec![None; rows as usize], ..Self::default() }
     }
 
     /// A whole batch, filled at once.
     pub(crate) fn fill(pipeline: &Pipeline, fields: &[FieldSpec], position: Position) -> Result<Self, FillError> {
         let rows = pipeline.extent().rows(position.step);
         let mut batch = Self::empty(fields, rows);
-        pipeline.fill(fields, position, Rows { lo: 0, hi: rows }, &mut batch)?;
+        batch.fill_rows(pipeline, fields, position, Rows { lo: 0, hi: rows })?;
         Ok(batch)
+    }
+
+    /// Some rows of a batch.
+    pub(crate) fn fill_rows(
+        &mut self,
+        pipeline: &Pipeline,
+        fields: &[FieldSpec],
+        position: Position,
+        rows: Rows,
+    ) -> Result<(), FillError> {
+        let bad = pipeline.fill(fields, position, rows, self)?;
+        self.bad.extend(bad);
+        Ok(())
     }
 
     /// The indices of its samples, and whether they are padding.
     pub(crate) fn order(&self) -> Vec<(u64, bool)> {
-        self.started.iter().flatten().map(|(index, padding, _)| (*index, *padding)).collect()
+        self.labels.iter().flatten().map(|label| (label.index, label.padding)).collect()
     }
 }
 
 impl RowSink for Batch {
-    fn start(&mut self, row: u32, index: u64, padding: bool, name: &str) {
-        self.started[row as usize] = Some((index, padding, name.to_owned()));
+    fn attempt(&mut self, index: u64, name: &str) {
+        self.attempts.push((index, name.to_owned()));
     }
 
-    fn row(&mut self, row: u32, field: usize) -> &mut [u8] {
+    fn room(&mut self, row: u32, field: usize) -> &mut [u8] {
+        assert_eq!(self.labels[row as usize], None, "row {row} is written after it was finished");
         &mut self.rows[row as usize][field]
+    }
+
+    fn finish(&mut self, row: u32, label: RowLabel) {
+        assert_eq!(self.labels[row as usize].replace(label), None, "row {row} is finished twice");
     }
 }
 

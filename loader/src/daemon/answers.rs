@@ -4,8 +4,9 @@ use std::os::fd::OwnedFd;
 
 use batchmill_datasets::nearest::suggestion;
 use batchmill_protocol::message::{Attach, MemberId, Reply, Request, StreamDescription, StreamId};
-use batchmill_protocol::status::Status;
+use batchmill_protocol::status::{GoneMember, Quarantine, Status};
 
+use super::streams::Served;
 use super::{Daemon, Member};
 use crate::cli::WORKERS_MAX;
 use crate::front_door::{Admission, Answer, Asked};
@@ -24,6 +25,14 @@ impl Daemon {
                 let before = self.scheduler.workers_wanted();
                 self.tell(Event::Scaled(now.clamp(1, WORKERS_MAX)));
                 Answer::Reply(Reply::Scaled { before, now: self.scheduler.workers_wanted() })
+            }
+            Request::Quarantine { retry } => {
+                let listed = Answer::Reply(Reply::Quarantine(self.quarantine()));
+                if retry {
+                    let streams: Vec<StreamId> = self.streams.keys().copied().collect();
+                    streams.into_iter().for_each(|stream| self.tell(Event::Retry(stream)));
+                }
+                listed
             }
             Request::Stop => {
                 self.stopping = true;
@@ -62,6 +71,15 @@ impl Daemon {
         self.streams.values().map(|served| served.name.as_str())
     }
 
+    fn quarantine(&self) -> Vec<Quarantine> {
+        let stream = |(&id, served): (&StreamId, &Served)| {
+            let (count, limit, samples) = self.scheduler.quarantine(id);
+            let retry_failed = served.opened.as_ref().and_then(|opened| opened.retry_failed.clone());
+            Quarantine { stream: served.name.clone(), count, limit, samples, retry_failed }
+        };
+        self.streams.iter().map(stream).collect()
+    }
+
     fn status(&self) -> Status {
         let pid_of = |member: MemberId| self.members.get(&member).map_or(0, |member| member.pid);
         let streams = self.streams.iter().map(|(&id, served)| {
@@ -69,12 +87,19 @@ impl Daemon {
             status.name.clone_from(&served.name);
             status.slab_bytes = served.opened.as_ref().map_or(0, |opened| opened.layout.slab_bytes() as u64);
             status.samples_per_s = served.rate.per_s();
+            let gone = self.gone.iter().filter(|gone| gone.stream == id).map(|gone| GoneMember {
+                member: gone.member.0,
+                pid: gone.pid,
+                cursor: gone.cursor,
+                gone_s: gone.since.elapsed().as_secs_f64(),
+            });
+            status.gone = gone.collect();
             status
         });
         let workers = self.scheduler.worker_status().into_iter().map(|(id, mut status)| {
             let started = self.workers.get(&id).and_then(|worker| worker.started.as_ref());
             status.pid = started.map_or(0, |started| started.pid);
-            status.current = started.and_then(|started| started.telemetry.read());
+            status.current = started.and_then(|started| started.telemetry.read()).map(|making| making.name);
             status
         });
         Status {
@@ -91,7 +116,7 @@ impl Daemon {
 pub(super) fn decline(asked: Asked) {
     let reply = match asked.request {
         Request::Stop => Reply::Stopping { pid: std::process::id() },
-        _ => Reply::Refused { reason: "the loader is about to end".to_owned() },
+        _ => Reply::Ending,
     };
     // A client that has gone meanwhile needs no answer.
     let _ = asked.answer.send(Answer::Reply(reply));

@@ -10,7 +10,7 @@ use ipc_channel::ipc::IpcSharedMemory;
 
 use super::rate::Rate;
 use crate::error::report;
-use crate::scheduler::LANE_SLOTS_MIN;
+use crate::scheduler::{BAD_SAMPLES_MAX, LANE_SLOTS_MIN};
 
 /// Slots beyond which a stream gains nothing.
 const SLOTS_MAX: u64 = 64;
@@ -30,6 +30,7 @@ pub(super) struct Served {
     seed: u64,
     batch_size: u32,
     tail: Tail,
+    on_bad_limit: f64,
     pub(super) opened: Option<Opened>,
     /// Of samples made.
     pub(super) rate: Rate,
@@ -41,6 +42,8 @@ pub(super) struct Opened {
     pub(super) index: Option<IpcSharedMemory>,
     pub(super) layout: Layout,
     pub(super) slab: Slab,
+    /// Why its data could not be looked at anew.
+    pub(super) retry_failed: Option<String>,
 }
 
 impl Served {
@@ -53,6 +56,7 @@ impl Served {
             seed: spec.seed,
             batch_size: spec.batch_size,
             tail: spec.tail,
+            on_bad_limit: spec.on_bad_limit,
             opened: None,
             rate: Rate::default(),
         })
@@ -73,14 +77,28 @@ impl Served {
             transforms: self.transforms.clone(),
             seed: self.seed,
             spec_hash: survey.spec_hash,
+            identity: survey.identity,
+            spec: serde_json::from_str(&self.spec).map_err(|error| error.to_string())?,
         };
         if extent.steps() == 0 {
             return Err("an epoch of it has no batch".to_owned());
         }
         let (layout, slab) = reserve(&description, share_bytes)?;
         let slots = layout.slots();
-        self.opened = Some(Opened { description, index: survey.index, layout, slab });
+        self.opened = Some(Opened { description, index: survey.index, layout, slab, retry_failed: None });
         Ok((extent, slots))
+    }
+
+    /// How many of its samples may be bad.
+    pub(super) fn bad_limit(&self, extent: Extent) -> u64 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "a share of 0 to 1, and rounding a limit of billions does no harm"
+        )]
+        let limit = (extent.samples as f64 * self.on_bad_limit) as u64;
+        limit.min(BAD_SAMPLES_MAX)
     }
 
     /// What a trainer that asks for this gets: the stream, how many slots, and their memory to be read.
@@ -104,10 +122,42 @@ impl Served {
         if let Some(until) = attach.until_epoch.filter(|until| *until <= attach.from.epoch) {
             return Err(format!("there is nothing to read from {} to the start of epoch {until}", attach.from));
         }
+        if let Some(expected) = &attach.expected {
+            let changes = opened.description.identity.changes_since(expected);
+            if !changes.is_empty() {
+                return Err(format!(
+                    "stream `{}` is no longer what it was: {}; undo that, or go on all the same with --allow-changed",
+                    self.name,
+                    changes.join(", ")
+                ));
+            }
+        }
         let slab = opened.slab.read_only().try_clone_to_owned().map_err(|error| {
             format!("the loader cannot hand out its memory ({error}): raise its limit of open files, `ulimit -n`")
         })?;
         Ok((opened.description.clone(), opened.layout.slots(), slab))
+    }
+}
+
+impl Opened {
+    /// Takes on the data as they are now, when their samples are as many and of the same fields and classes.
+    ///
+    /// # Errors
+    /// One sentence fragment with the remedy when they are not.
+    pub(super) fn renew(&mut self, survey: Survey) -> Result<(), String> {
+        let stream = &mut self.description;
+        let (was, is) = (stream.extent.samples, survey.samples);
+        if was != is {
+            return Err(format!("the dataset had {was} samples and now has {is}: restart the loader to serve it"));
+        }
+        if stream.fields != survey.fields || stream.classes != survey.classes {
+            return Err("the dataset has other fields or classes now: restart the loader to serve it".to_owned());
+        }
+        self.index = survey.index;
+        stream.identity = survey.identity;
+        stream.spec_hash = survey.spec_hash;
+        self.retry_failed = None;
+        Ok(())
     }
 }
 

@@ -19,8 +19,8 @@ impl Scheduler {
             let (slot, position, rows) = open.take_rows(lane, workers, self.turns);
             let task = Task { id: TaskId(self.next_task), stream, slot, position, rows };
             self.next_task += 1;
-            let expected = open.cost.expected(rows.len());
-            self.workers.begin(now, worker, task.id, expected);
+            let slowest = open.cost.slowest(rows.len());
+            self.workers.begin(now, worker, task.id, slowest);
             self.tasks.insert(task.id, task);
             self.actions.push(Action::Assign { worker, task });
         }

@@ -8,16 +8,22 @@ const TASK_US: f64 = 4_000.0;
 /// The weight of the newest task in the running mean.
 const WEIGHT: f64 = 0.1;
 
-/// A running mean of a stream's time per sample.
+/// What is left of the slowest task's time after each further one: the slowest in a hundred is remembered.
+const SLOWEST_DECAY: f64 = 0.99;
+
+/// A stream's time per sample: a running mean, and the slowest of late.
 #[derive(Debug, Default)]
 pub(super) struct Cost {
     sample_us: Option<f64>,
+    /// What the slowest of the last hundreds of tasks took.
+    slowest_us: f64,
 }
 
 impl Cost {
     /// Takes note of a task's time.
     pub(super) fn learn(&mut self, rows: u32, busy: Duration) {
         let sample_us = busy.as_secs_f64() * 1e6 / f64::from(rows.max(1));
+        self.slowest_us = (self.slowest_us * SLOWEST_DECAY).max(sample_us);
         self.sample_us = Some(match self.sample_us {
             Some(mean) => mean + WEIGHT * (sample_us - mean),
             None => sample_us,
@@ -36,16 +42,16 @@ impl Cost {
         if starves { by_time.min(spread) } else { by_time }
     }
 
-    /// The time a task of `rows` should take, for limits.
-    pub(super) fn expected(&self, rows: u32) -> Duration {
-        Duration::from_secs_f64(self.sample_us.unwrap_or(0.0) * f64::from(rows) / 1e6)
+    /// The time that a task of `rows` may well take, for limits.
+    pub(super) fn slowest(&self, rows: u32) -> Duration {
+        Duration::from_secs_f64(self.slowest_us * f64::from(rows) / 1e6)
     }
 
     /// The tasks that one worker may have at once: one in hand, and enough behind it to cover the way to the daemon
     /// and back.
     pub(super) fn depth(&self, rows: u32) -> usize {
-        let expected_us = self.expected(rows).as_secs_f64() * 1e6;
-        if self.sample_us.is_some() && expected_us < TASK_US / 8.0 { 8 } else { 2 }
+        let short = self.sample_us.is_some_and(|sample_us| sample_us * f64::from(rows) < TASK_US / 8.0);
+        if short { 8 } else { 2 }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::hash::BuildHasher;
 
+use batchmill_protocol::digest::Digest;
 use batchmill_protocol::message::{LeaseId, MemberId, SlotIndex, StreamId};
 use batchmill_protocol::position::Position;
 
@@ -20,12 +21,12 @@ impl Scheduler {
             loop {
                 match open.next_for(lane, id, member) {
                     Next::Wait => break,
-                    Next::Batch(position, slot) => {
+                    Next::Batch(position, slot, digest) => {
                         let lease = LeaseId(self.lease_key.hash_one(self.next_lease));
                         self.next_lease += 1;
                         member.leases.insert(lease, slot);
                         member.cursor = open.extent.next(position);
-                        self.actions.push(Action::Deliver { member: id, lease, slot, position });
+                        self.actions.push(Action::Deliver { member: id, lease, slot, position, digest });
                     }
                     Next::Last(action) => {
                         self.actions.push(action);
@@ -53,7 +54,7 @@ impl Scheduler {
 /// What a member can be told now.
 enum Next {
     Wait,
-    Batch(Position, SlotIndex),
+    Batch(Position, SlotIndex, Digest),
     /// What nothing comes after.
     Last(Action),
 }
@@ -70,9 +71,9 @@ impl OpenStream {
         // One slot of the lane is always left to be filled, however much the member could hold.
         let room = member.leases.len() < slots::count(member.credit).min(self.lane_slots_max() - 1);
         match self.slot(slot) {
-            Slot::Ready { leases, .. } if room => {
+            Slot::Ready { leases, digest, .. } if room => {
                 *leases += 1;
-                Next::Batch(position, slot)
+                Next::Batch(position, slot, *digest)
             }
             Slot::Failed { reason } => Next::Last(Action::Fail { member: id, position, reason: reason.clone() }),
             _ => Next::Wait,

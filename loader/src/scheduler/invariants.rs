@@ -42,7 +42,7 @@ impl Scheduler {
                         rows.sort_by_key(|rows| rows.lo);
                         assert!(rows.windows(2).all(|pair| pair[0].hi <= pair[1].lo), "rows are given out once");
                     }
-                    Slot::Ready { lane, leases: count } => {
+                    Slot::Ready { lane, leases: count, .. } => {
                         assert!(out.is_empty(), "nobody writes what is ready");
                         assert_eq!(leases, slots::count(*count), "leases of slot {index}");
                         let orphan = owner.is_none() && leases > 0 && !open.lanes.contains_key(lane);

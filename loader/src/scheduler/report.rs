@@ -1,7 +1,10 @@
 //! How the scheduler's part of things stands, for `loader status`.
 
-use batchmill_protocol::message::{MemberId, StreamId, WorkerId};
-use batchmill_protocol::status::{MemberStatus, SlotCounts, StreamStatus, WorkerState, WorkerStatus};
+use batchmill_protocol::message::{MemberId, Quarantined, StreamId, WorkerId};
+use batchmill_protocol::position::Position;
+use batchmill_protocol::status::{
+    MemberStatus, QuarantinedSample, SlotCounts, StreamStatus, WorkerState, WorkerStatus,
+};
 
 use super::slots::{self, Filling, Slot};
 use super::workers::Phase;
@@ -45,9 +48,28 @@ impl Scheduler {
             steps: open.extent.steps(),
             slots: counts,
             samples_made: open.samples_made,
+            bad_samples: open.quarantine.count(),
             members: members.collect(),
             ..StreamStatus::default()
         }
+    }
+
+    /// The samples of a stream that cannot be read: how many, how many may be, and the first of them.
+    pub(crate) fn quarantine(&self, id: StreamId) -> (u64, u64, Vec<QuarantinedSample>) {
+        match self.streams.get(&id) {
+            Some(Stream::Open(open)) => (open.quarantine.count(), open.quarantine.limit(), open.quarantine.told()),
+            _ => Default::default(),
+        }
+    }
+
+    /// The samples of a stream that must not be read.
+    pub(crate) fn poisonous(&self, id: StreamId) -> Vec<Quarantined> {
+        if let Some(Stream::Open(open)) = self.streams.get(&id) { open.quarantine.poisonous() } else { Vec::new() }
+    }
+
+    /// The position that a member will receive next.
+    pub(crate) fn cursor(&self, id: MemberId) -> Option<Position> {
+        self.members.get(&id).map(|member| member.cursor)
     }
 
     /// State and tasks of every worker; the daemon knows the rest.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use batchmill_protocol::digest::Digest;
 use batchmill_protocol::message::SlotIndex;
 use batchmill_protocol::position::Rows;
 
@@ -15,7 +16,7 @@ pub(super) enum Slot {
     /// Workers write into it, or will.
     Filling(Filling),
     /// It holds a whole batch, which `leases` members read.
-    Ready { lane: LaneId, leases: u32 },
+    Ready { lane: LaneId, leases: u32, digest: Digest },
     /// Its batch cannot be made.
     Failed { reason: String },
 }
@@ -27,6 +28,15 @@ impl Slot {
     }
 }
 
+/// Workers that died on one sample of one batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Deaths {
+    /// By what they did.
+    pub(super) crashes: u32,
+    /// By what was done to them.
+    pub(super) kills: u32,
+}
+
 /// A batch that is being made.
 #[derive(Debug)]
 pub(super) struct Filling {
@@ -36,8 +46,10 @@ pub(super) struct Filling {
     pub(super) todo: Vec<Rows>,
     /// Tasks given out and not done.
     pub(super) tasks_out: u32,
-    /// Workers that died, by the sample they were making, if it is known.
-    pub(super) deaths: BTreeMap<Option<String>, u32>,
+    /// What the rows that are done amount to.
+    pub(super) digest: Digest,
+    /// Workers that died, by the index of the sample they were making, if it is known.
+    pub(super) deaths: BTreeMap<Option<u64>, Deaths>,
     /// Why the batch cannot be made, from the lowest range that said so.
     pub(super) fault: Option<(u32, String)>,
     /// Whether no more rows of it are to be made.
@@ -51,6 +63,7 @@ impl Filling {
             lane: Some(lane),
             todo: vec![Rows { lo: 0, hi: rows }],
             tasks_out: 0,
+            digest: Digest::default(),
             deaths: BTreeMap::new(),
             fault: None,
             given_up: false,
@@ -65,6 +78,14 @@ impl Filling {
             self.todo.push(Rows { lo: taken.hi, hi: whole.hi });
         }
         Some(taken)
+    }
+
+    /// Notes that the batch cannot be made. The lowest row's reason is the one told, so that it does not depend on who was
+    /// faster.
+    pub(super) fn blame(&mut self, row: u32, reason: String) {
+        if self.fault.as_ref().is_none_or(|(other, _)| row < *other) {
+            self.fault = Some((row, reason));
+        }
     }
 
     /// Puts back rows that were given out and not made.

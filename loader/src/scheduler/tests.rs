@@ -10,6 +10,13 @@ use super::*;
 
 const STREAM: StreamId = StreamId(0);
 
+const HANG_LIMIT: Duration = Duration::from_secs(30);
+
+fn death(how: &str, index: Option<u64>) -> Death {
+    let making = index.map(|index| Making { index: Some(index), name: format!("sample {index}") });
+    Death { how: how.to_owned(), crashed: true, making }
+}
+
 /// Workers, members and messages on the way, as the daemon would have them.
 struct World {
     scheduler: Scheduler,
@@ -38,7 +45,7 @@ enum Ended {
 impl World {
     fn new(slots: u32, workers: u32, extent: Extent) -> Self {
         let mut world = Self {
-            scheduler: Scheduler::new(workers),
+            scheduler: Scheduler::new(workers, HANG_LIMIT),
             now: Duration::ZERO,
             extent,
             slots,
@@ -62,19 +69,19 @@ impl World {
                     self.workers.insert(worker, VecDeque::new());
                     self.pending.push(Event::WorkerJoined(worker));
                 }
-                Action::Survey { worker, stream } => self.pending.push(Event::StreamSurveyed { worker, stream }),
+                Action::Survey { worker, stream, .. } => self.pending.push(Event::StreamSurveyed { worker, stream }),
                 Action::Open { worker, stream } => self.pending.push(Event::WorkerOpened { worker, stream }),
                 Action::Assign { worker, task } => self.assigned(worker, task),
                 Action::Leave(worker) if self.workers[&worker].is_empty() => {
                     let gone = self.gone(worker);
                     self.pending.push(gone);
                 }
-                Action::Leave(_) => {}
+                Action::Leave(_) | Action::Quarantine { .. } => {}
                 Action::Kill { worker, .. } => {
                     let gone = self.gone(worker);
                     self.pending.push(gone);
                 }
-                Action::Deliver { member, lease, slot, position } => self.delivered(member, lease, slot, position),
+                Action::Deliver { member, lease, slot, position, .. } => self.delivered(member, lease, slot, position),
                 Action::Fail { member, reason, .. } => {
                     self.members.get_mut(&member).expect("told to us").2 = Ended::Failed(reason);
                 }
@@ -93,7 +100,7 @@ impl World {
         self.tell(event);
         if surveyed {
             let (extent, slots) = (self.extent, self.slots);
-            self.tell(Event::StreamOpened { stream: STREAM, extent, slots });
+            self.tell(Event::StreamOpened { stream: STREAM, extent, slots, bad_limit: 0 });
         }
     }
 
@@ -152,7 +159,8 @@ impl World {
                 rows[usize::try_from(row).expect("small")] = true;
             }
         }
-        let outcome = if self.poison == Some(task.position) { Err(format!("{}", task.rows)) } else { Ok(()) };
+        let outcome =
+            if self.poison == Some(task.position) { Err(format!("{}", task.rows)) } else { Ok(Filled::default()) };
         self.tell(Event::TaskDone {
             worker,
             task: task.id,
@@ -173,16 +181,16 @@ impl World {
             !matches!(event, Event::WorkerJoined(id) | Event::WorkerOpened { worker: id, .. }
                 | Event::StreamSurveyed { worker: id, .. } if *id == worker)
         });
-        Event::WorkerGone { worker, how: "was killed".to_owned(), last_sample: None }
+        Event::WorkerGone { worker, death: death("was killed", None) }
     }
 
     fn kill_a_worker(&mut self, choice: usize) {
         let all: Vec<_> = self.workers.keys().copied().collect();
         let Some(worker) = Self::pick(all.into_iter(), choice) else { return };
-        let Event::WorkerGone { worker, how, .. } = self.gone(worker) else { unreachable!() };
+        self.gone(worker);
         // Another sample each time: no sample is poison here.
-        let last_sample = Some(format!("sample {:?} of {worker}", self.now));
-        self.tell(Event::WorkerGone { worker, how, last_sample });
+        let death = death("was killed", Some(u64::from(worker.0)));
+        self.tell(Event::WorkerGone { worker, death });
     }
 
     fn release(&mut self, choice: usize) {
@@ -246,21 +254,23 @@ fn a_batch_that_cannot_be_made_ends_its_member_with_the_lowest_rows_fault() {
 }
 
 #[test]
-fn a_sample_that_kills_every_worker_fails_its_batch() {
+fn a_sample_that_kills_two_workers_is_read_no_more() {
     let mut world = World::new(2, 1, extent(4, 4));
     world.attach(1, 1);
-    for _ in 0..DEATHS_MAX {
+    let mut actions = Vec::new();
+    for _ in 0..CRASHES_MAX {
+        assert!(!actions.iter().any(|action| matches!(action, Action::Quarantine { .. })), "{actions:?}");
         let (&worker, tasks) = world.workers.iter().next().expect("a worker");
         assert_eq!(tasks.front().map(|task| task.rows.lo), Some(0), "the rows were given out again, lowest first");
         world.workers.remove(&worker);
-        let last_sample = Some("bad.jpg".to_owned());
-        world.tell(Event::WorkerGone { worker, how: "was killed by signal 11".to_owned(), last_sample });
+        actions = world.tell(Event::WorkerGone { worker, death: death("was killed by signal 11", Some(3)) });
         world.now += Duration::from_secs(10);
         world.tell(Event::Tick);
         world.settle();
     }
-    let Ended::Failed(reason) = &world.members[&MemberId(0)].2 else { panic!("failed") };
-    assert_eq!(reason, "3 worker processes died on reading bad.jpg; the last was killed by signal 11");
+    let reason = "2 worker processes died on reading it; the last was killed by signal 11".to_owned();
+    assert_eq!(world.scheduler.poisonous(STREAM), [Quarantined { index: 3, reason }]);
+    assert_eq!(world.run_out(), [Ended::Whole], "who opens the stream from now on is told");
 }
 
 #[test]
@@ -300,7 +310,7 @@ fn a_hung_worker_is_killed_and_its_rows_wait_for_its_end() {
 
 #[test]
 fn workers_that_never_start_are_given_up_on() {
-    let mut scheduler = Scheduler::new(1);
+    let mut scheduler = Scheduler::new(1, HANG_LIMIT);
     let mut now = Duration::ZERO;
     let mut actions = scheduler.handle(now, Event::StreamAdded(STREAM));
     for _ in 0..100 {
@@ -313,11 +323,8 @@ fn workers_that_never_start_are_given_up_on() {
             _ => None,
         });
         now += Duration::from_secs(1);
-        let event = spawned.map_or(Event::Tick, |worker| Event::WorkerGone {
-            worker,
-            how: "exited with code 127".to_owned(),
-            last_sample: None,
-        });
+        let event = spawned
+            .map_or(Event::Tick, |worker| Event::WorkerGone { worker, death: death("exited with code 127", None) });
         actions = scheduler.handle(now, event);
     }
     panic!("it tries for ever");
@@ -329,7 +336,7 @@ fn rows_given_out_while_their_worker_lives_are_noticed() {
     let mut world = World::new(4, 2, extent(64, 16));
     world.attach(1, 1);
     let (&worker, _) = world.workers.iter().find(|(_, tasks)| !tasks.is_empty()).expect("a worker at work");
-    let gone = Event::WorkerGone { worker, how: "was not reaped".to_owned(), last_sample: None };
+    let gone = Event::WorkerGone { worker, death: death("was not reaped", None) };
     let noticed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         world.tell(gone);
         world.run_out();

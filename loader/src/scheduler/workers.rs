@@ -16,10 +16,7 @@ const OPEN_LIMIT: Duration = Duration::from_secs(600);
 /// How long a leaving worker may take to finish and exit.
 const LEAVE_LIMIT: Duration = Duration::from_secs(30);
 
-/// The least time that a task may take before its worker counts as hung.
-const TASK_LIMIT_MIN: Duration = Duration::from_secs(30);
-
-/// How many times its expected time a task may take.
+/// How many times the time of the slowest of late a task may take.
 const TASK_LIMIT_FACTOR: u32 = 20;
 
 /// The pause after the first worker that died before it had done anything; doubled with each further one.
@@ -49,6 +46,11 @@ impl Phase {
     pub(super) fn is_wanted_end(self) -> bool {
         matches!(self, Self::Leaving | Self::Killed { wanted: true })
     }
+
+    /// Whether it was killed for what it did or did not do.
+    pub(super) fn was_killed(self) -> bool {
+        matches!(self, Self::Killed { wanted: false })
+    }
 }
 
 /// One worker process.
@@ -76,6 +78,8 @@ pub(super) struct Worker {
 pub(super) struct Workers {
     all: BTreeMap<WorkerId, Worker>,
     wanted: u32,
+    /// The least time that a task may take before its worker counts as hung.
+    hang_limit: Duration,
     next: u32,
     /// Workers in a row that died before they had done anything.
     false_starts: u32,
@@ -84,10 +88,11 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    pub(super) fn new(wanted: u32) -> Self {
+    pub(super) fn new(wanted: u32, hang_limit: Duration) -> Self {
         Self {
             all: BTreeMap::new(),
             wanted,
+            hang_limit,
             next: 0,
             false_starts: 0,
             spawn_not_before: Duration::ZERO,
@@ -152,10 +157,10 @@ impl Workers {
         }
     }
 
-    /// Notes a task given to a worker, to be done within a limit that follows from the time `expected`.
-    pub(super) fn begin(&mut self, now: Duration, id: WorkerId, task: TaskId, expected: Duration) {
+    /// Notes a task given to a worker, to be done within a limit that follows from the time of the `slowest` of late.
+    pub(super) fn begin(&mut self, now: Duration, id: WorkerId, task: TaskId, slowest: Duration) {
         let worker = self.all.get_mut(&id).expect("tasks go to workers that are there");
-        worker.limit = TASK_LIMIT_MIN.max(expected * TASK_LIMIT_FACTOR);
+        worker.limit = self.hang_limit.max(slowest.saturating_mul(TASK_LIMIT_FACTOR));
         worker.tasks.push_back(task);
         if worker.tasks.len() == 1 {
             worker.deadline = Some(now + worker.limit);
@@ -243,7 +248,7 @@ impl Worker {
             occupied_since: now,
             tasks: VecDeque::new(),
             deadline: None,
-            limit: TASK_LIMIT_MIN,
+            limit: Duration::ZERO,
             tasks_done: 0,
         }
     }

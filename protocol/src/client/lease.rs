@@ -11,6 +11,8 @@ use ipc_channel::ipc::IpcSender;
 #[cfg(test)]
 use loom::sync::Arc as Shared;
 
+use crate::digest::Digest;
+use crate::ledger::Entry;
 use crate::message::{FromMember, LeaseId, SlotIndex};
 use crate::position::{Position, Rows};
 use crate::slab::{RowRecord, SlabReader};
@@ -41,11 +43,12 @@ pub struct Batch {
     position: Position,
     rows: Rows,
     padding: u32,
+    digest: Digest,
 }
 
 impl Batch {
-    pub(super) fn new(lease: Lease, position: Position, rows: Rows, padding: u32) -> Self {
-        Self { lease: Shared::new(lease), position, rows, padding }
+    pub(super) fn new(lease: Lease, position: Position, rows: Rows, padding: u32, digest: Digest) -> Self {
+        Self { lease: Shared::new(lease), position, rows, padding, digest }
     }
 
     /// Its place in the stream.
@@ -78,6 +81,27 @@ impl Batch {
     /// The dataset index of every row, in row order.
     pub fn indices(&self) -> impl Iterator<Item = u64> + '_ {
         (self.rows.lo..self.rows.hi).map(|row| self.record(row).index)
+    }
+
+    /// The rows that must not count: their samples cannot be read, and their tensors are zeros (`on_bad = "mask"`).
+    pub fn masked(&self) -> impl Iterator<Item = u32> + '_ {
+        (self.rows.lo..self.rows.hi).filter(|&row| self.record(row).masked)
+    }
+
+    /// What its rows amount to, as the workers wrote them.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// What its rows amount to, from the bytes that are there; equal to [`digest`](Self::digest) unless memory is
+    /// broken, or the loader is.
+    pub fn recomputed_digest(&self) -> Digest {
+        self.lease.slab.digest(self.lease.slot, self.rows)
+    }
+
+    /// What a [`Ledger`](crate::ledger::Ledger) notes of it.
+    pub fn entry(&self) -> Entry {
+        Entry { position: self.position, rows: self.rows(), padding: self.padding, digest: self.digest }
     }
 
     fn record(&self, row: u32) -> RowRecord {

@@ -11,8 +11,7 @@
 //! 16  epoch
 //! 24  step
 //! 32  rows u32 | padding rows u32
-//! 40  digest, 16 bytes (0 where none was made)
-//! 56  reserved
+//! 40  reserved, 24 bytes
 //! ```
 //! All little-endian. Every offset is computed by both sides from the same facts (fields, batch size, slots), never
 //! read from the other. The header informs and is asserted; it decides nothing about who may read or write.
@@ -227,19 +226,36 @@ pub struct RowRecord {
     pub index: u64,
     /// Whether the row only fills the batch up ([`Tail::Pad`](crate::position::Tail::Pad)).
     pub padding: bool,
+    /// Whether the sample stands in for one that cannot be read.
+    pub substituted: bool,
+    /// Whether the sample cannot be read: the row's tensors are zeros and must not count.
+    pub masked: bool,
 }
 
 const FLAG_PADDING: u32 = 1;
+const FLAG_SUBSTITUTED: u32 = 2;
+const FLAG_MASKED: u32 = 4;
 
 impl RowRecord {
-    pub(super) fn write(self, bytes: &mut [u8]) {
+    /// The record as it stands in the slab.
+    pub(crate) fn bytes(self) -> [u8; RECORD_BYTES] {
+        let flags = [(self.padding, FLAG_PADDING), (self.substituted, FLAG_SUBSTITUTED), (self.masked, FLAG_MASKED)];
+        let flags = flags.into_iter().filter(|(set, _)| *set).fold(0, |all, (_, flag)| all | flag);
+        let mut bytes = [0; RECORD_BYTES];
         bytes[..8].copy_from_slice(&self.index.to_le_bytes());
-        bytes[8..RECORD_BYTES].copy_from_slice(&pair(if self.padding { FLAG_PADDING } else { 0 }, 0));
+        bytes[8..].copy_from_slice(&pair(flags, 0));
+        bytes
     }
 
     pub(super) fn read(bytes: &[u8]) -> Self {
         let word = |at: usize| <[u8; 8]>::try_from(&bytes[at..at + 8]).expect("8 bytes");
-        Self { index: u64::from_le_bytes(word(0)), padding: unpair(word(8)).0 & FLAG_PADDING != 0 }
+        let (flags, _) = unpair(word(8));
+        Self {
+            index: u64::from_le_bytes(word(0)),
+            padding: flags & FLAG_PADDING != 0,
+            substituted: flags & FLAG_SUBSTITUTED != 0,
+            masked: flags & FLAG_MASKED != 0,
+        }
     }
 }
 
@@ -312,7 +328,7 @@ mod tests {
         header.write(&mut bytes);
         expect_test::expect![[r#"
             [66, 65, 84, 67, 72, 77, 73, 76]
-            [1, 0, 0, 0, 7, 0, 0, 0]
+            [2, 0, 0, 0, 7, 0, 0, 0]
             [1, 0, 0, 0, 0, 0, 0, 0]
             [3, 2, 0, 0, 0, 0, 0, 0]
             [9, 0, 0, 0, 4, 0, 0, 0]
@@ -324,10 +340,11 @@ mod tests {
         assert_eq!(SlotHeader::read(&bytes), Some(header));
         assert_eq!(SlotHeader::read(&[0; HEADER_BYTES]), None);
 
-        let record = RowRecord { index: 0x0102, padding: true };
-        let mut bytes = [0xff; RECORD_BYTES];
-        record.write(&mut bytes);
-        assert_eq!(bytes, [2, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(RowRecord::read(&bytes), record);
+        let record = RowRecord { index: 0x0102, padding: true, substituted: false, masked: false };
+        assert_eq!(record.bytes(), [2, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(RowRecord::read(&record.bytes()), record);
+        let record = RowRecord { index: 3, padding: false, substituted: true, masked: true };
+        assert_eq!(record.bytes()[8..], [6, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(RowRecord::read(&record.bytes()), record);
     }
 }

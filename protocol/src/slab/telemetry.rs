@@ -8,12 +8,23 @@ use super::map::Words;
 use super::reserve;
 
 const WORDS: usize = 64;
-const TEXT_BYTES_MAX: usize = (WORDS - 2) * 8;
+const NO_SAMPLE: u64 = u64::MAX;
+const TEXT_BYTES_MAX: usize = (WORDS - 3) * 8;
 
-/// A short text that one process writes and another reads at any time.
+/// What a worker is making.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Making {
+    /// The sample's index in its dataset, when it is one.
+    pub index: Option<u64>,
+    /// What a person calls it, never empty.
+    pub name: String,
+}
+
+/// A short note that one process writes and another reads at any time.
 ///
-/// Word 0 counts writes and is odd during one, word 1 is the text's length in bytes, the rest is the text. A reader that
-/// meets a write in progress sees no text rather than a mixture.
+/// Word 0 counts writes and is odd during one, word 1 is the text's length in bytes, word 2 the sample's index
+/// (all ones for none), the rest is the text. A reader that meets a write in progress sees nothing rather than a
+/// mixture.
 #[derive(Debug)]
 pub struct Telemetry(Words);
 
@@ -35,15 +46,16 @@ impl Telemetry {
         Ok(Self(Words::open(fd, WORDS)?))
     }
 
-    /// Says what is being made from now on; empty for nothing. Only one process may call this.
-    pub fn note(&mut self, text: &str) {
-        let bytes = &text.as_bytes()[..text.floor_char_boundary(TEXT_BYTES_MAX)];
-        let [count, length, words @ ..] = self.0.all() else { unreachable!("the page has {WORDS} words") };
+    /// Says that sample `index`, or something else, is being made from now on. Only one process may call this.
+    pub fn note(&mut self, index: Option<u64>, name: &str) {
+        let bytes = &name.as_bytes()[..name.floor_char_boundary(TEXT_BYTES_MAX)];
+        let [count, length, sample, words @ ..] = self.0.all() else { unreachable!("the page has {WORDS} words") };
         let writes = count.load(Ordering::Relaxed);
         count.store(writes.wrapping_add(1), Ordering::Relaxed);
         // SYNC telemetry: what follows is not seen before the odd count.
         fence(Ordering::Release);
         length.store(bytes.len() as u64, Ordering::Relaxed);
+        sample.store(index.unwrap_or(NO_SAMPLE), Ordering::Relaxed);
         for (word, chunk) in words.iter().zip(bytes.chunks(8)) {
             let mut padded = [0; 8];
             padded[..chunk.len()].copy_from_slice(chunk);
@@ -53,12 +65,18 @@ impl Telemetry {
         count.store(writes.wrapping_add(2), Ordering::Release);
     }
 
+    /// Says that nothing is being made from now on.
+    pub fn clear(&mut self) {
+        self.note(None, "");
+    }
+
     /// What is being made, or `None` for nothing, or in the instant of a change.
-    pub fn read(&self) -> Option<String> {
-        let [count, length, words @ ..] = self.0.all() else { unreachable!("the page has {WORDS} words") };
+    pub fn read(&self) -> Option<Making> {
+        let [count, length, sample, words @ ..] = self.0.all() else { unreachable!("the page has {WORDS} words") };
         // SYNC telemetry.
         let before = count.load(Ordering::Acquire);
         let length = usize::try_from(length.load(Ordering::Relaxed)).ok()?.min(TEXT_BYTES_MAX);
+        let index = Some(sample.load(Ordering::Relaxed)).filter(|&index| index != NO_SAMPLE);
         let mut bytes: Vec<u8> =
             words[..length.div_ceil(8)].iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
         bytes.truncate(length);
@@ -67,7 +85,7 @@ impl Telemetry {
         if before % 2 == 1 || count.load(Ordering::Relaxed) != before || bytes.is_empty() {
             return None;
         }
-        String::from_utf8(bytes).ok()
+        Some(Making { index, name: String::from_utf8(bytes).ok()? })
     }
 }
 
@@ -80,18 +98,19 @@ mod tests {
         let (reader, fd) = Telemetry::create().expect("a page");
         let mut writer = Telemetry::open(fd).expect("the same page");
         assert_eq!(reader.read(), None);
-        writer.note("train/cat/0042.jpg");
-        assert_eq!(reader.read().as_deref(), Some("train/cat/0042.jpg"));
-        writer.note("a");
-        assert_eq!(reader.read().as_deref(), Some("a"));
-        writer.note("");
+        let making = |index, name: &str| Some(Making { index, name: name.to_owned() });
+        writer.note(Some(42), "train/cat/0042.jpg");
+        assert_eq!(reader.read(), making(Some(42), "train/cat/0042.jpg"));
+        writer.note(None, "the index");
+        assert_eq!(reader.read(), making(None, "the index"));
+        writer.clear();
         assert_eq!(reader.read(), None);
     }
 
     #[test]
     fn a_long_note_is_cut_between_characters() {
         let (reader, fd) = Telemetry::create().expect("a page");
-        Telemetry::open(fd).expect("the same page").note(&"ü".repeat(TEXT_BYTES_MAX));
-        assert_eq!(reader.read(), Some("ü".repeat(TEXT_BYTES_MAX / 2)));
+        Telemetry::open(fd).expect("the same page").note(None, &"ü".repeat(TEXT_BYTES_MAX));
+        assert_eq!(reader.read().map(|making| making.name), Some("ü".repeat(TEXT_BYTES_MAX / 2)));
     }
 }

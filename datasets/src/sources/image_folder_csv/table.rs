@@ -71,11 +71,13 @@ impl TableBuilder {
         for count in [rows, classes.len(), self.paths.len()] {
             out.extend((count as u64).to_le_bytes());
         }
-        self.path_ends.iter().for_each(|end| out.extend(end.to_le_bytes()));
-        self.bytes.iter().for_each(|bytes| out.extend(bytes.to_le_bytes()));
-        self.modified_ns.iter().for_each(|time| out.extend(time.to_le_bytes()));
-        self.labels.iter().for_each(|label| out.extend(label.to_le_bytes()));
-        out.extend(self.paths.as_bytes());
+        // Each column is given back as soon as it is packed, while the room for the rest is only reserved: the rows are
+        // not held twice.
+        self.path_ends.into_iter().for_each(|end| out.extend(end.to_le_bytes()));
+        self.bytes.into_iter().for_each(|bytes| out.extend(bytes.to_le_bytes()));
+        self.modified_ns.into_iter().for_each(|time| out.extend(time.to_le_bytes()));
+        self.labels.into_iter().for_each(|label| out.extend(label.to_le_bytes()));
+        out.extend(self.paths.into_bytes());
         for class in classes {
             out.extend(class.as_bytes());
             out.push(b'\n');
@@ -128,10 +130,27 @@ impl Table {
         })
     }
 
+    /// The size of every row's file.
+    pub(super) fn bytes(&self) -> impl Iterator<Item = u64> {
+        self.column(1)
+    }
+
+    /// When every row's file was last written to, in nanoseconds since 1970.
+    pub(super) fn modified_ns(&self) -> impl Iterator<Item = i64> {
+        self.column(2).map(u64::cast_signed)
+    }
+
     /// The names of the classes by label.
     pub(super) fn classes(&self) -> Vec<String> {
         let names = self.index.get(HEADER_BYTES + self.rows * ROW_BYTES + self.path_bytes..).unwrap_or_default();
         String::from_utf8_lossy(names).lines().take(self.classes).map(str::to_owned).collect()
+    }
+
+    /// One of the columns that hold 8 bytes a row.
+    fn column(&self, column: usize) -> impl Iterator<Item = u64> {
+        let start = HEADER_BYTES + column * self.rows * 8;
+        let bytes = self.index.get(start..start + self.rows * 8).unwrap_or_default();
+        bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes))
     }
 
     /// Entry `row` of one of the columns that hold 8 bytes a row.
