@@ -304,8 +304,9 @@ impl Scheduler {
     fn worker_gone(&mut self, now: Duration, worker: WorkerId, mut death: Death) {
         let Some(gone) = self.workers.remove(now, worker, &death.how, &mut self.actions) else { return };
         let expected = gone.phase.is_wanted_end();
-        // Whom we killed had done it to itself.
-        death.crashed |= gone.phase.was_killed();
+        if let Some(why) = &gone.killed_for {
+            (death.crashed, death.how) = (true, format!("was killed: {why}"));
+        }
         for (place, task) in gone.tasks.into_iter().enumerate() {
             let task = self.tasks.remove(&task).expect("a worker's tasks are in the table");
             // Only the first was being worked on; the others waited in its line.

@@ -74,6 +74,13 @@ impl Programs {
         run(self.trainer, arguments)
     }
 
+    /// Runs a loader command that is to succeed, and returns what it printed.
+    pub fn says<I: IntoIterator<Item: AsRef<OsStr>>>(self, arguments: I) -> String {
+        let output = self.run_loader(arguments);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
     /// Serves what the configuration says, with its relative paths starting at `data`.
     pub fn serve(self, data: &Path, configuration: &str) -> Loader {
         let name = format!("{}.toml", unique());
@@ -159,8 +166,17 @@ impl Loader {
 
     /// As [`start`](Self::start), with the socket in a folder that may hold what a dead loader left.
     pub fn start_at<I: IntoIterator<Item: AsRef<OsStr>>>(programs: Programs, arguments: I, door: TempDir) -> Self {
+        Self::start_command(programs, Command::new(programs.loader), arguments, door)
+    }
+
+    /// As [`start_at`](Self::start_at), with an environment, or another program that becomes the loader.
+    pub fn start_command<I: IntoIterator<Item: AsRef<OsStr>>>(
+        programs: Programs,
+        mut command: Command,
+        arguments: I,
+        door: TempDir,
+    ) -> Self {
         let before = Before::now();
-        let mut command = Command::new(programs.loader);
         command.arg("serve").args(arguments).arg("--socket").arg(door.path().join("s")).env(MARK, &before.mark);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it runs");
         let stdout = child.stdout.take().expect("piped");

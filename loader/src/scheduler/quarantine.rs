@@ -51,9 +51,8 @@ impl Quarantine {
             return Ok(());
         }
         Err(format!(
-            "{} samples cannot be read, and `on_bad_limit` allows for {}: `loader quarantine` lists them; mend the data, \
+            "more than {} samples cannot be read, the limit (`on_bad_limit`): `loader quarantine` lists them; mend the data, \
              or raise the limit",
-            self.count(),
             self.limit
         ))
     }

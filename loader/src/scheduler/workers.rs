@@ -46,11 +46,6 @@ impl Phase {
     pub(super) fn is_wanted_end(self) -> bool {
         matches!(self, Self::Leaving | Self::Killed { wanted: true })
     }
-
-    /// Whether it was killed for what it did or did not do.
-    pub(super) fn was_killed(self) -> bool {
-        matches!(self, Self::Killed { wanted: false })
-    }
 }
 
 /// One worker process.
@@ -67,6 +62,8 @@ pub(super) struct Worker {
     occupied_since: Duration,
     /// Its tasks, in the order it works on them.
     pub(super) tasks: VecDeque<TaskId>,
+    /// Why it was killed, if it was.
+    pub(super) killed_for: Option<String>,
     /// When the first of them must be done.
     deadline: Option<Duration>,
     limit: Duration,
@@ -205,6 +202,7 @@ impl Workers {
         for (&id, worker) in &mut self.all {
             if let Some(why) = worker.overdue(now) {
                 worker.enter(now, Phase::Killed { wanted: false });
+                worker.killed_for = Some(why.clone());
                 actions.push(Action::Kill { worker: id, why });
             }
         }
@@ -247,6 +245,7 @@ impl Worker {
             occupied: 0,
             occupied_since: now,
             tasks: VecDeque::new(),
+            killed_for: None,
             deadline: None,
             limit: Duration::ZERO,
             tasks_done: 0,
@@ -278,7 +277,7 @@ impl Worker {
                 Some(format!("it did not open its streams within {} s", OPEN_LIMIT.as_secs()))
             }
             Phase::Joined | Phase::Leaving if late => {
-                Some(format!("one range of samples took longer than {} s", self.limit.as_secs()))
+                Some(format!("one range of samples took longer than {} s", self.limit.as_secs_f64()))
             }
             _ => None,
         }
