@@ -115,8 +115,8 @@ impl Pipeline {
         Identity::new(&self.spec, &self.index, &self.dataset.summary())
     }
 
-    /// Takes a sample of the dataset for one that cannot be used, because of `reason`, without ever reading it again: it
-    /// kills whoever does.
+    /// Takes a sample of the dataset for one that cannot be used, because of `reason`, and never reads it again: it kills
+    /// whoever does.
     pub fn quarantine(&mut self, index: u64, reason: String) {
         self.quarantine.add(index, reason);
     }

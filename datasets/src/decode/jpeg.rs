@@ -82,3 +82,16 @@ fn is_out_of_memory(error: &turbojpeg::Error) -> bool {
 fn is_harmless(error: &turbojpeg::Error) -> bool {
     error.to_string().contains("extraneous bytes before marker")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lack_of_memory_is_told_from_a_broken_file() {
+        let is_memory = |text: &str| is_out_of_memory(&turbojpeg::Error::TurboJpegError(text.to_owned()));
+        assert!(is_memory("Insufficient memory (case 4)"));
+        assert!(is_memory("tj3Decompress8(): Memory allocation failure"));
+        assert!(!is_memory("Premature end of JPEG file"));
+    }
+}

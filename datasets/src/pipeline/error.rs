@@ -62,7 +62,7 @@ pub enum FillError {
         source: Box<FillError>,
     },
     /// None of the samples tried tells the fields of the stream.
-    #[error("none of the dataset's first {tried} samples can be used")]
+    #[error("none of the dataset's first {tried} samples can be used; the first")]
     Survey {
         /// The samples tried.
         tried: u64,
@@ -116,5 +116,73 @@ fn remedy(found: &FieldSpec) -> &'static str {
         "a batch needs images of one size: add the transforms `resize` and `center-crop` (--resize N --crop N)"
     } else {
         "a batch needs samples of one shape: make the dataset give it, or a transform"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use batchmill_protocol::tensor::Dtype;
+
+    use super::*;
+    use crate::decode::DecodeError;
+
+    fn sample(error: SampleError) -> FillError {
+        error.into()
+    }
+
+    fn name() -> String {
+        "a.jpg".to_owned()
+    }
+
+    fn decode(source: DecodeError) -> FillError {
+        sample(SampleError::Decode { sample: name(), source })
+    }
+
+    fn transform(source: TransformError) -> FillError {
+        FillError::Transform { sample: name(), place: 1, kind: "resize".to_owned(), source }
+    }
+
+    fn too_many_files() -> io::Error {
+        io::Error::from_raw_os_error(24)
+    }
+
+    #[test]
+    fn the_policy_is_for_samples_that_are_to_blame() {
+        let field = Box::new(FieldSpec::new("image", Dtype::U8, [1]));
+        let broken = |text: &str| DecodeError::Broken { format: "PNG", source: text.into() };
+        let bad = [
+            sample(SampleError::new(name(), "torn")),
+            sample(SampleError::Read { sample: name(), source: io::ErrorKind::PermissionDenied.into() }),
+            // Where there is no index to say that it was there before.
+            sample(SampleError::Read { sample: name(), source: io::ErrorKind::NotFound.into() }),
+            sample(SampleError::Read { sample: name(), source: io::ErrorKind::UnexpectedEof.into() }),
+            decode(broken("no end")),
+            decode(DecodeError::Truncated),
+            decode(DecodeError::TooLarge { height: 1, width: 1 }),
+            transform(TransformError::new("too thin")),
+            FillError::Mismatch { sample: name(), found: field.clone(), expected: field },
+            FillError::Missing { sample: name(), field: "image".to_owned() },
+        ];
+        for error in bad {
+            assert!(error.is_bad_sample(), "{error}");
+        }
+        let others = [
+            sample(SampleError::Changed { sample: name(), found: "it is gone".to_owned() }),
+            sample(SampleError::Read { sample: name(), source: too_many_files() }),
+            sample(SampleError::Read { sample: name(), source: io::ErrorKind::OutOfMemory.into() }),
+            sample(SampleError::caused_by(name(), "ask the archive", too_many_files())),
+            decode(DecodeError::Memory),
+            decode(DecodeError::Decoder { source: "it does not start".into() }),
+            transform(TransformError::caused_by("ask the archive", too_many_files())),
+            FillError::Sampler { index: 1, place: 0, epoch: 0, samples: 1 },
+            FillError::Outside { rows: Rows { lo: 0, hi: 1 }, position: Position::default(), steps: 0, batch_rows: 0 },
+            FillError::NoSubstitute { sample: name(), attempts: 32, source: Box::new(decode(broken("no end"))) },
+            FillError::Survey { tried: 100, source: Box::new(decode(broken("no end"))) },
+        ];
+        for error in others {
+            assert!(!error.is_bad_sample(), "{error}");
+        }
     }
 }

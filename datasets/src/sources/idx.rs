@@ -83,9 +83,11 @@ impl Source for Idx {
         let damaged = || OpenError::file(&self.images, "the index is damaged or of another version; open it again");
         let extents = Extents::from_index(&index).ok_or_else(damaged)?;
         let Self { images, classes, .. } = *self;
-        let labels = &index[extents.pixels()..extents.pixels() + extents.rows];
-        let largest = labels.iter().copied().max().map_or(0, usize::from);
-        let classes = classes.unwrap_or_else(|| numbered_classes(largest + 1));
+        let classes = classes.unwrap_or_else(|| {
+            let labels = &index[extents.pixels()..extents.pixels() + extents.rows];
+            let largest = labels.iter().copied().max().map_or(0, usize::from);
+            numbered_classes(largest + 1)
+        });
         Ok(Box::new(Opened { images, classes, extents, index }))
     }
 }

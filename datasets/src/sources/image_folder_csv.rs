@@ -137,7 +137,7 @@ fn not_opened(path: &Path, entry: &Entry<'_>, error: io::Error) -> SampleError {
             SampleError::Changed { sample: sample(), found: "it is gone".to_owned() }
         }
         // It could be looked at when it was indexed.
-        Err(error) => SampleError::Changed { sample: sample(), found: format!("it cannot be looked at ({error})") },
+        Err(error) => SampleError::Changed { sample: sample(), found: format!("it cannot be looked at: {error}") },
     }
 }
 

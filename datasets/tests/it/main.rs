@@ -2,11 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "clippy allows it in test functions, not in what they share")]
 
+mod bad_files;
+mod bad_samples;
 mod custom;
 mod decode;
+mod identity;
 mod idx;
 mod image_folder_csv;
 mod pipeline;
 mod spec;
 mod support;
+mod synthetic;
 mod transforms;

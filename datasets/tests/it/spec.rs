@@ -44,6 +44,7 @@ fn a_table_says_it_all() {
     assert_eq!(spec.sampler, Component::new("shuffled"));
     assert_eq!(spec.transforms, [Component::new("resize").with("size", vec![3, 4]), Component::new("invert")]);
     assert_eq!((spec.batch_size, spec.tail, spec.seed), (7, Tail::Pad, 42));
+    assert_eq!((spec.on_bad, spec.on_bad_limit), (OnBad::Mask, 1.0));
     // Specs travel from the loader to its workers.
     let json = serde_json::to_string(&spec).unwrap();
     assert_eq!(serde_json::from_str::<StreamSpec>(&json).unwrap(), spec);
@@ -183,5 +184,17 @@ fn wrong_tables_are_refused_by_key() {
         expect![[r#"
         stream `train`: `on_bad` is "skip", not `fail` or `substitute` or `mask`
         at on_bad"#]],
+    );
+    refused(
+        "on_bad_limit = 10",
+        expect![[r#"
+        stream `train`: `on_bad_limit` is 10, not a number from 0 to 1
+        at on_bad_limit"#]],
+    );
+    refused(
+        "on_bad_limit = nan",
+        expect![[r#"
+        stream `train`: `on_bad_limit` is nan, not a number from 0 to 1
+        at on_bad_limit"#]],
     );
 }

@@ -6,6 +6,7 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use batchmill_datasets::pipeline::{BadSample, FillError, Pipeline, RowLabel, RowSink};
+use batchmill_datasets::random::Rng;
 use batchmill_datasets::registry::Registry;
 use batchmill_datasets::source::OpenError;
 use batchmill_datasets::spec::{SpecError, StreamSpec};
@@ -149,6 +150,12 @@ impl RowSink for Batch {
     fn finish(&mut self, row: u32, label: RowLabel) {
         assert_eq!(self.labels[row as usize].replace(label), None, "row {row} is finished twice");
     }
+}
+
+/// The place drawn to stand in, as the documentation has it.
+pub(crate) fn drawn(seed: u64, epoch: u64, place: u64, attempt: u64, samples: u64) -> u64 {
+    let drawn = Rng::new(seed, epoch, place, attempt, u64::MAX).below(samples - 1);
+    if drawn < place { drawn } else { drawn + 1 }
 }
 
 /// The bytes of an image file.
