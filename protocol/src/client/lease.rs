@@ -130,3 +130,161 @@ impl AsRef<[u8]> for Field {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Mutex, PoisonError};
+
+    use ipc_channel::ipc::{self, IpcReceiver};
+    use loom::thread::{self, JoinHandle};
+
+    use super::*;
+    use crate::message::StreamId;
+    use crate::slab::{Layout, Slab, SlabWriter, SlotHeader};
+    use crate::tensor::{Dtype, FieldSpec};
+
+    const LEASE: LeaseId = LeaseId(7);
+    const SLOT: SlotIndex = SlotIndex(1);
+    const ROWS: Rows = Rows { lo: 0, hi: 2 };
+    const BYTES: [u8; 6] = [1, 2, 3, 4, 5, 6];
+
+    /// Stack of a modelled thread: the model's own default is too small for a message.
+    const STACK_WORDS: usize = 1 << 15;
+
+    /// A slot as workers filled it, and the line on which its release is awaited.
+    struct Loader {
+        slab: Arc<SlabReader>,
+        releases: IpcSender<FromMember>,
+        line: Mutex<IpcReceiver<FromMember>>,
+        life_line: Arc<UnixStream>,
+    }
+
+    impl Loader {
+        fn new() -> Self {
+            let fields = [FieldSpec::new("image", Dtype::U8, [3])];
+            let layout = Layout::new(&fields, ROWS.hi, 2).expect("small");
+            let memory = Slab::create("lease", &layout).expect("a few pages");
+            let mut writer = SlabWriter::open(memory.writable(), layout.clone()).expect("our own");
+            writer.write_header(
+                SLOT,
+                &SlotHeader { stream: StreamId(0), position: Position::default(), rows: 2, padding: 0 },
+            );
+            for (row, bytes) in (0..).zip(BYTES.chunks(3)) {
+                writer.row_mut(SLOT, 0, row).copy_from_slice(bytes);
+            }
+            let slab = SlabReader::open(memory.read_only().as_fd(), layout).expect("our own");
+            let (releases, line) = ipc::channel().expect("a line");
+            let (life_line, _) = UnixStream::pair().expect("a socket pair");
+            Self { slab: Arc::new(slab), releases, line: Mutex::new(line), life_line: Arc::new(life_line) }
+        }
+
+        fn lend(&self) -> Batch {
+            let lease = Lease {
+                slab: Arc::clone(&self.slab),
+                releases: self.releases.clone(),
+                life_line: Arc::clone(&self.life_line),
+                lease: LEASE,
+                slot: SLOT,
+            };
+            Batch::new(lease, Position::default(), ROWS, 0)
+        }
+
+        /// The releases that were sent since this was asked last.
+        fn heard(&self) -> Vec<FromMember> {
+            let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+            std::iter::from_fn(|| line.try_recv().ok()).collect()
+        }
+
+        /// A reader's look at the bytes: whoever looks must still have the slot.
+        fn look(&self, bytes: &[u8]) {
+            assert_eq!(bytes, BYTES);
+            assert_eq!(self.heard(), [], "the slot was given back while somebody reads it");
+        }
+    }
+
+    /// Runs `readers` in every order that threads can take. However it went, the slot is given back once, and not before
+    /// the last look.
+    fn in_every_order(readers: impl Fn(&Arc<Loader>, Batch) -> Vec<JoinHandle<()>> + Send + Sync + 'static) {
+        let loader = Arc::new(Loader::new());
+        let orders = Arc::new(AtomicUsize::new(0));
+        let tried = Arc::clone(&orders);
+        loom::model(move || {
+            tried.fetch_add(1, Ordering::Relaxed);
+            readers(&loader, loader.lend()).into_iter().for_each(|reader| reader.join().expect("it reads"));
+            assert_eq!(loader.heard(), [FromMember::Release { lease: LEASE }]);
+        });
+        assert!(orders.load(Ordering::Relaxed) > 1, "one order proves nothing");
+    }
+
+    fn reader(loader: &Arc<Loader>, read: impl FnOnce(&Loader) + Send + 'static) -> JoinHandle<()> {
+        let loader = Arc::clone(loader);
+        thread::Builder::new().stack_size(STACK_WORDS).spawn(move || read(&loader)).expect("a modelled thread")
+    }
+
+    /// Looks twice, so that another thread may get in between.
+    fn look_twice(loader: &Loader, bytes: &[u8]) {
+        loader.look(bytes);
+        thread::yield_now();
+        loader.look(bytes);
+    }
+
+    #[test]
+    fn two_readers_of_a_batch_give_it_back_once() {
+        in_every_order(|loader, batch| {
+            let other = batch.clone();
+            vec![
+                reader(loader, move |loader| look_twice(loader, batch.field("image").expect("it has one"))),
+                reader(loader, move |loader| look_twice(loader, other.field("image").expect("it has one"))),
+            ]
+        });
+    }
+
+    #[test]
+    fn a_field_keeps_the_batch_that_another_thread_drops() {
+        in_every_order(|loader, batch| {
+            let field = batch.shared_field("image").expect("it has one");
+            vec![
+                reader(loader, move |loader| {
+                    drop(batch.clone());
+                    loader.look(batch.field("image").expect("it has one"));
+                }),
+                reader(loader, move |loader| look_twice(loader, &field)),
+            ]
+        });
+    }
+
+    #[test]
+    fn a_field_cloned_while_the_batch_goes_keeps_it() {
+        in_every_order(|loader, batch| {
+            let field = batch.shared_field("image").expect("it has one");
+            vec![
+                reader(loader, move |_| drop(batch)),
+                reader(loader, move |loader| {
+                    let clone = field.clone();
+                    loader.look(&field);
+                    drop(field);
+                    look_twice(loader, &clone);
+                }),
+            ]
+        });
+    }
+
+    #[test]
+    fn a_reader_that_panics_gives_its_batch_back() {
+        let loader = Arc::new(Loader::new());
+        loom::model(move || {
+            let batch = loader.lend();
+            let field = batch.shared_field("image").expect("it has one");
+            let unlucky = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let _batch = batch;
+                std::panic::resume_unwind(Box::new("a panic without its message"));
+            }));
+            assert!(unlucky.is_err());
+            loader.look(&field);
+            drop(field);
+            assert_eq!(loader.heard(), [FromMember::Release { lease: LEASE }]);
+        });
+    }
+}
