@@ -273,6 +273,9 @@ fn cgroup_free_bytes() -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::mem::{ManuallyDrop, forget};
+
+    use super::map::Anonymous;
     use super::*;
     use crate::message::StreamId;
     use crate::position::Position;
@@ -283,7 +286,58 @@ mod tests {
         Layout::new(&fields, 4, 2).expect("small")
     }
 
+    /// Fills a row with its number.
+    fn fill(writer: &mut SlabWriter, slot: SlotIndex, row: u32) {
+        let value = u8::try_from(row).expect("few rows");
+        writer.row_mut(slot, 0, row).fill(value);
+        writer.row_mut(slot, 1, row).fill(value);
+        writer.write_record(slot, row, RowRecord { index: u64::from(row), padding: false });
+    }
+
+    /// In one process the views share their memory, and Miri sees whether one touches what another has.
     #[test]
+    fn views_touch_the_rows_they_were_asked_for_and_no_other() {
+        let memory = Anonymous::new(layout().slab_bytes());
+        // The mapping is lent: a view ends without it.
+        let write = |work: &dyn Fn(&mut SlabWriter)| {
+            let mut writer = ManuallyDrop::new(SlabWriter { map: memory.writer(), layout: layout() });
+            work(&mut writer);
+            forget(ManuallyDrop::into_inner(writer).map);
+        };
+        let reader = ManuallyDrop::new(SlabReader { map: memory.reader(), layout: layout() });
+        let (done, open) = (SlotIndex(0), SlotIndex(1));
+        let header = SlotHeader { stream: StreamId(3), position: Position { epoch: 1, step: 2 }, rows: 4, padding: 0 };
+        let check = |slot| {
+            assert_eq!(reader.header(slot), Some(header));
+            for row in 0..4 {
+                let value = u8::try_from(row).expect("few rows");
+                assert_eq!(reader.record(slot, row), RowRecord { index: u64::from(row), padding: false });
+                assert_eq!(reader.rows(slot, 0, Rows { lo: row, hi: row + 1 }), [value; 3]);
+                assert_eq!(reader.rows(slot, 1, Rows { lo: row, hi: row + 1 }), [value; 8]);
+            }
+            assert_eq!(reader.rows(slot, 0, Rows { lo: 1, hi: 3 }), [1, 1, 1, 2, 2, 2]);
+        };
+        write(&|writer| {
+            writer.write_header(done, &header);
+            (0..4).for_each(|row| fill(writer, done, row));
+        });
+        std::thread::scope(|scope| {
+            // One reads a batch, while two others make the next: the header, and every second row each.
+            scope.spawn(|| check(done));
+            scope.spawn(|| {
+                write(&|writer| {
+                    writer.write_header(open, &header);
+                    (0..4).step_by(2).for_each(|row| fill(writer, open, row));
+                });
+            });
+            scope.spawn(|| write(&|writer| (1..4).step_by(2).for_each(|row| fill(writer, open, row))));
+        });
+        check(open);
+        forget(ManuallyDrop::into_inner(reader).map);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
     fn what_a_worker_writes_a_member_reads() {
         let slab = Slab::create("test", &layout()).expect("a few pages");
         let mut writer = SlabWriter::open(slab.writable(), layout()).expect("our own");
@@ -305,6 +359,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
     fn a_member_cannot_write_through_its_descriptor() {
         let slab = Slab::create("test", &layout()).expect("a few pages");
         assert!(SlabWriter::open(slab.read_only(), layout()).is_err());
@@ -312,6 +367,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
     fn memory_of_another_length_or_without_seals_is_refused() {
         let slab = Slab::create("test", &layout()).expect("a few pages");
         let longer = Layout::new(&[FieldSpec::new("image", Dtype::U8, [3])], 4, 9).expect("small");
@@ -322,6 +378,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
     fn more_than_the_machine_has_is_refused_with_both_sizes() {
         let huge = Layout::new(&[FieldSpec::new("image", Dtype::U8, [1 << 40])], 16, 16).expect("fits the addresses");
         let error = Slab::create("test", &huge).expect_err("256 TiB");

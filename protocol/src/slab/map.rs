@@ -82,3 +82,39 @@ impl Words {
         unsafe { std::slice::from_raw_parts(start.as_ptr(), self.0.len() / 8) }
     }
 }
+
+/// Memory of this process in the place of a file's: Miri, which maps no files, can follow what the views do with it.
+///
+/// `MIRIFLAGS=-Zmiri-many-seeds cargo +nightly miri test -p batchmill-protocol --lib slab`
+#[cfg(test)]
+#[derive(Debug)]
+pub(super) struct Anonymous(MmapRaw);
+
+#[cfg(test)]
+impl Anonymous {
+    /// Reserves zeros.
+    pub(super) fn new(len_bytes: usize) -> Self {
+        Self(MmapOptions::new().len(len_bytes).map_anon().expect("a few pages").into())
+    }
+
+    /// A view of it as a trainer has one. As the others below it must be forgotten, not dropped.
+    pub(super) fn reader(&self) -> ReadMap {
+        ReadMap(self.again())
+    }
+
+    /// A view of it as a worker has one.
+    pub(super) fn writer(&self) -> WriteMap {
+        WriteMap(self.again())
+    }
+
+    /// A view of it as words.
+    pub(super) fn words(&self) -> Words {
+        Words(self.again())
+    }
+
+    #[expect(unsafe_code, reason = "stands for a second mapping of the same memory")]
+    fn again(&self) -> MmapRaw {
+        // SAFETY: a `MmapRaw` is a pointer and a length; this one is never dropped, so that it unmaps nothing.
+        unsafe { std::ptr::read(&raw const self.0) }
+    }
+}
