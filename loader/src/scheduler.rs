@@ -284,7 +284,7 @@ impl Scheduler {
     fn open_everywhere(&mut self, now: Duration, stream: StreamId) {
         let joined: Vec<_> = self.workers.joined().collect();
         for worker in joined {
-            self.workers.occupy(now, worker);
+            self.workers.told_to_open(now, worker, stream);
             self.actions.push(Action::Open { worker, stream });
         }
     }
@@ -295,7 +295,7 @@ impl Scheduler {
         }
         for (&stream, state) in &self.streams {
             if matches!(state, Stream::Open(_)) {
-                self.workers.occupy(now, worker);
+                self.workers.told_to_open(now, worker, stream);
                 self.actions.push(Action::Open { worker, stream });
             }
         }

@@ -308,6 +308,21 @@ fn a_hung_worker_is_killed_and_its_rows_wait_for_its_end() {
     assert_eq!(world.run_out(), [Ended::Whole]);
 }
 
+/// Otherwise a worker that says so twice gets tasks while it still opens another stream, and their time runs.
+#[test]
+fn a_worker_is_ready_only_for_streams_that_it_was_told_to_open() {
+    let mut world = World::new(4, 1, extent(8, 4));
+    world.tell(Event::Scaled(2));
+    world.come_to_pass(0);
+    assert!(matches!(world.pending[..], [Event::WorkerOpened { .. }]), "one more worker opens the stream");
+    let worker = world.scheduler.workers.joined().last().expect("it has joined");
+    let before = format!("{:?}", world.scheduler);
+    for stream in [StreamId(7), StreamId(8)] {
+        assert_eq!(world.tell(Event::WorkerOpened { worker, stream }), []);
+    }
+    assert_eq!(format!("{:?}", world.scheduler), before, "nothing changes");
+}
+
 #[test]
 fn workers_that_never_start_are_given_up_on() {
     let mut scheduler = Scheduler::new(1, HANG_LIMIT);

@@ -54,6 +54,8 @@ pub(super) struct Worker {
     pub(super) phase: Phase,
     /// Since when it is in this phase.
     since: Duration,
+    /// Streams it was told to open and has not said that it did.
+    opening: Vec<StreamId>,
     /// Streams it is ready for.
     pub(super) open: BTreeSet<StreamId>,
     /// Surveys and openings it is busy with, and since when it has made no progress on them. It gets no tasks
@@ -131,6 +133,14 @@ impl Workers {
         self.joined().filter(|id| self.all[id].occupied == 0)
     }
 
+    /// Notes that a worker is told to open a stream.
+    pub(super) fn told_to_open(&mut self, now: Duration, id: WorkerId, stream: StreamId) {
+        self.occupy(now, id);
+        if let Some(worker) = self.all.get_mut(&id) {
+            worker.opening.push(stream);
+        }
+    }
+
     /// Notes that a worker is asked to survey or open a stream.
     pub(super) fn occupy(&mut self, now: Duration, id: WorkerId) {
         if let Some(worker) = self.all.get_mut(&id) {
@@ -146,12 +156,13 @@ impl Workers {
         }
     }
 
-    /// Notes that a worker is ready for a stream.
+    /// Notes that a worker is ready for a stream; one that it was not told to open changes nothing.
     pub(super) fn opened(&mut self, id: WorkerId, stream: StreamId) {
+        let Some(worker) = self.all.get_mut(&id) else { return };
+        let Some(place) = worker.opening.iter().position(|&told| told == stream) else { return };
+        worker.opening.remove(place);
+        worker.open.insert(stream);
         self.relieve(id);
-        if let Some(worker) = self.all.get_mut(&id) {
-            worker.open.insert(stream);
-        }
     }
 
     /// Notes a task given to a worker, to be done within a limit that follows from the time of the `slowest` of late.
@@ -241,6 +252,7 @@ impl Worker {
         Self {
             phase: Phase::Starting,
             since: now,
+            opening: Vec::new(),
             open: BTreeSet::new(),
             occupied: 0,
             occupied_since: now,
