@@ -366,6 +366,7 @@ impl Daemon {
             return self.kill(worker);
         }
         match message {
+            FromWorker::Indexed { .. } => self.tell(Event::Indexed(worker)),
             FromWorker::Surveyed { stream, survey } => match survey {
                 Ok(survey) => self.surveyed(worker, stream, survey),
                 Err(reason) => {

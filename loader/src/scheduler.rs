@@ -17,7 +17,7 @@ use batchmill_protocol::slab::Making;
 
 use lanes::{Lane, LaneId, Member};
 use quarantine::Quarantine;
-use slots::Slot;
+use slots::{Deaths, Slot};
 use survey::Survey;
 use workers::Workers;
 
@@ -55,6 +55,8 @@ const UNNAMED_DEATHS_MAX: u32 = 20;
 pub(crate) enum Event {
     /// A stream shall be served; a worker is to say what it delivers.
     StreamAdded(StreamId),
+    /// A worker that surveys a stream has read its index, and tries samples.
+    Indexed(WorkerId),
     /// A worker said what a stream delivers.
     StreamSurveyed { worker: WorkerId, stream: StreamId },
     /// A stream has its memory; of its samples `bad_limit` may be bad.
@@ -175,6 +177,18 @@ impl OpenStream {
         &mut self.slots[slots::place(slot)]
     }
 
+    /// The workers that died on a sample, over all batches that are being made.
+    fn deaths_on(&self, index: u64) -> Deaths {
+        let fillings = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Filling(filling) => filling.deaths.get(&Some(index)),
+            _ => None,
+        });
+        fillings.fold(Deaths::default(), |sum, deaths| Deaths {
+            crashes: sum.crashes + deaths.crashes,
+            kills: sum.kills + deaths.kills,
+        })
+    }
+
     /// The slots of a lane's window, in stream order.
     fn window<'a>(&'a self, lane: &'a Lane) -> impl Iterator<Item = &'a Slot> {
         lane.window.iter().map(|&(_, slot)| &self.slots[slots::place(slot)])
@@ -206,6 +220,7 @@ impl Scheduler {
             Event::StreamAdded(stream) => {
                 self.streams.insert(stream, Stream::Survey(Survey::default()));
             }
+            Event::Indexed(worker) => self.workers.indexed(now, worker),
             Event::StreamSurveyed { worker, stream } => self.stream_surveyed(worker, stream),
             Event::StreamOpened { stream, extent, slots, bad_limit } => {
                 self.stream_opened(now, stream, extent, slots, bad_limit);
@@ -323,28 +338,26 @@ impl Scheduler {
         if !filling.given_up {
             filling.put_back(task.rows);
         }
-        if let Some(death) = death {
-            let index = death.making.as_ref().and_then(|making| making.index);
+        if let Some(Death { how, crashed, making }) = death {
+            let index = making.as_ref().and_then(|making| making.index);
             let deaths = filling.deaths.entry(index).or_default();
-            *if death.crashed { &mut deaths.crashes } else { &mut deaths.kills } += 1;
-            let (count, how) = (deaths.crashes + deaths.kills, &death.how);
-            match &death.making {
-                Some(Making { index: Some(index), name }) => {
-                    if deaths.crashes >= CRASHES_MAX || deaths.kills >= KILLS_MAX {
-                        filling.deaths.remove(&Some(*index));
-                        let sample = open.quarantine.poison(*index, name, count, how, Some(task.position));
-                        self.quarantine_everywhere(task.stream, &sample);
-                    }
+            *if *crashed { &mut deaths.crashes } else { &mut deaths.kills } += 1;
+            if let Some(Making { index: Some(index), name }) = making {
+                // The sample may be wanted for several batches at once.
+                let deaths = open.deaths_on(*index);
+                if (deaths.crashes >= CRASHES_MAX || deaths.kills >= KILLS_MAX)
+                    && let count = deaths.crashes + deaths.kills
+                    && let Some(sample) = open.quarantine.poison(*index, name, count, how, Some(task.position))
+                {
+                    self.quarantine_everywhere(task.stream, &sample);
                 }
-                _ if count >= UNNAMED_DEATHS_MAX => {
-                    filling.todo.clear();
-                    filling.given_up = true;
-                    let reason = format!(
-                        "{count} worker processes died on reading samples that cannot be named; the last {how}"
-                    );
-                    filling.fault = Some((task.rows.lo, reason));
-                }
-                _ => {}
+            } else if deaths.crashes + deaths.kills >= UNNAMED_DEATHS_MAX {
+                filling.todo.clear();
+                filling.given_up = true;
+                let reason = format!(
+                    "{UNNAMED_DEATHS_MAX} worker processes died on reading samples that cannot be named; the last {how}"
+                );
+                filling.fault = Some((task.rows.lo, reason));
             }
         }
         self.settle(task.stream, task.slot);

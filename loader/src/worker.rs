@@ -21,6 +21,7 @@ use batchmill_protocol::message::{
 };
 use batchmill_protocol::slab::{Layout, RowRecord, SlabWriter, SlotHeader, Telemetry};
 use batchmill_protocol::tensor::FieldSpec;
+use ipc_channel::IpcError;
 use ipc_channel::ipc::{self, IpcSender, IpcSharedMemory};
 
 use crate::error::{Failure, report};
@@ -60,7 +61,9 @@ pub(crate) fn work(registry: &Registry) -> Result<(), Failure> {
     while let Ok(message) = tasks.recv() {
         let answer = match message {
             ToWorker::Survey { stream, spec, quarantined } => {
-                let survey = survey(registry, &spec, quarantined, &mut telemetry).map_err(|error| report(&*error));
+                let indexed = || answers.send(FromWorker::Indexed { stream });
+                let survey = survey(registry, &spec, quarantined, indexed, &mut telemetry);
+                let survey = survey.map_err(|error| report(&*error));
                 telemetry.clear();
                 FromWorker::Surveyed { stream, survey }
             }
@@ -114,6 +117,7 @@ fn survey(
     registry: &Registry,
     spec: &str,
     quarantined: Vec<Quarantined>,
+    indexed: impl FnOnce() -> Result<(), IpcError>,
     telemetry: &mut Telemetry,
 ) -> Result<Survey, Failure> {
     let spec: StreamSpec = serde_json::from_str(spec)?;
@@ -122,6 +126,7 @@ fn survey(
     let shared = (!index.is_empty()).then(|| IpcSharedMemory::from_bytes(&index));
     let mut pipeline = registry.open(&spec, Index::from(index))?;
     shun(&mut pipeline, quarantined);
+    indexed()?;
     let fields = pipeline.survey(&mut |index, name| telemetry.note(Some(index), name))?;
     let identity = pipeline.identity();
     Ok(Survey {

@@ -300,6 +300,11 @@ pub struct Task {
 /// Worker to daemon.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromWorker {
+    /// On the way to the answer to [`ToWorker::Survey`]: the index is read, samples are tried from now on.
+    Indexed {
+        /// The stream asked about.
+        stream: StreamId,
+    },
     /// The answer to [`ToWorker::Survey`].
     Surveyed {
         /// The stream asked about.

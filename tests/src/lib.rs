@@ -286,10 +286,20 @@ impl Loader {
     }
 
     /// Kills it, waits until its workers are gone too, and returns the folder of its socket.
-    pub fn kill(mut self) -> TempDir {
+    pub fn kill(self) -> TempDir {
+        self.kill_but(&[])
+    }
+
+    /// As [`kill`](Self::kill), with clients that live on.
+    pub fn kill_but(mut self, clients: &[u32]) -> TempDir {
         self.signal(Signal::KILL);
         assert_eq!(self.wait().signal(), Some(Signal::KILL.as_raw()));
-        no_process_is_left(&self.before.mark);
+        let start = Instant::now();
+        let is_client = |process: &String| clients.iter().any(|pid| process.starts_with(&format!("/proc/{pid}: ")));
+        while let Some(left) = marked(&self.before.mark).into_iter().find(|process| !is_client(process)) {
+            assert!(start.elapsed() < WATCHDOG, "{left} is left");
+            thread::yield_now();
+        }
         std::mem::replace(&mut self.door, folder())
     }
 
@@ -355,19 +365,6 @@ fn marked(mark: &str) -> BTreeSet<String> {
         carries.then(|| format!("{}: {}", path.display(), fs::read_to_string(path.join("cmdline")).unwrap_or_default()))
     });
     processes.collect()
-}
-
-/// Waits until no process that carries `mark` lives.
-fn no_process_is_left(mark: &str) {
-    let start = Instant::now();
-    loop {
-        let left = marked(mark);
-        if left.is_empty() {
-            return;
-        }
-        assert!(start.elapsed() < WATCHDOG, "processes are left: {left:?}");
-        thread::yield_now();
-    }
 }
 
 fn nothing_is_left_of_files(door: &Path) {

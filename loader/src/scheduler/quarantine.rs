@@ -57,26 +57,30 @@ impl Quarantine {
         ))
     }
 
-    /// Takes note of a sample that ended `attempts` workers, the last of which `how`; it is not to be read any more.
+    /// Takes note of a sample that ended `deaths` workers so far, the last of which `how`: it is not to be read any more.
+    /// `None` when that was known; workers that had begun with it may still die.
     pub(super) fn poison(
         &mut self,
         index: u64,
         name: &str,
-        attempts: u32,
+        deaths: u32,
         how: &str,
         position: Option<Position>,
-    ) -> Quarantined {
-        let reason = format!("{attempts} worker processes died on reading it; the last {how}");
+    ) -> Option<Quarantined> {
         let sample = self.samples.entry(index).or_default();
+        if sample.poison {
+            return None;
+        }
+        let reason = format!("{deaths} worker processes died on reading it; the last {how}");
         *sample = QuarantinedSample {
             index,
             name: name.to_owned(),
             reason: reason.clone(),
-            attempts: sample.attempts + u64::from(attempts),
+            attempts: sample.attempts + u64::from(deaths),
             poison: true,
             positions: position.into_iter().collect(),
         };
-        Quarantined { index, reason }
+        Some(Quarantined { index, reason })
     }
 
     /// Those that must not be read.

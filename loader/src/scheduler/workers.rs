@@ -62,6 +62,8 @@ pub(super) struct Worker {
     /// meanwhile: they would wait behind, and their time runs.
     occupied: u32,
     occupied_since: Duration,
+    /// How long it may make none.
+    open_limit: Duration,
     /// Its tasks, in the order it works on them.
     pub(super) tasks: VecDeque<TaskId>,
     /// Why it was killed, if it was.
@@ -145,7 +147,14 @@ impl Workers {
     pub(super) fn occupy(&mut self, now: Duration, id: WorkerId) {
         if let Some(worker) = self.all.get_mut(&id) {
             worker.occupied += 1;
-            worker.occupied_since = now;
+            (worker.occupied_since, worker.open_limit) = (now, OPEN_LIMIT);
+        }
+    }
+
+    /// Notes that a worker has read an index: from now on it tries samples, which may take no longer than others.
+    pub(super) fn indexed(&mut self, now: Duration, id: WorkerId) {
+        if let Some(worker) = self.all.get_mut(&id).filter(|worker| worker.occupied > 0) {
+            (worker.occupied_since, worker.open_limit) = (now, self.hang_limit);
         }
     }
 
@@ -256,6 +265,7 @@ impl Worker {
             open: BTreeSet::new(),
             occupied: 0,
             occupied_since: now,
+            open_limit: OPEN_LIMIT,
             tasks: VecDeque::new(),
             killed_for: None,
             deadline: None,
@@ -285,8 +295,8 @@ impl Worker {
             Phase::Leaving if waited >= LEAVE_LIMIT => {
                 Some(format!("it did not leave within {} s", LEAVE_LIMIT.as_secs()))
             }
-            Phase::Joined if self.occupied > 0 && now.saturating_sub(self.occupied_since) >= OPEN_LIMIT => {
-                Some(format!("it did not open its streams within {} s", OPEN_LIMIT.as_secs()))
+            Phase::Joined if self.occupied > 0 && now.saturating_sub(self.occupied_since) >= self.open_limit => {
+                Some(format!("opening a stream took longer than {} s", self.open_limit.as_secs_f64()))
             }
             Phase::Joined | Phase::Leaving if late => {
                 Some(format!("one range of samples took longer than {} s", self.limit.as_secs_f64()))
