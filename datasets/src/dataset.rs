@@ -26,7 +26,10 @@ pub trait MapDataset: Send + Sync + fmt::Debug {
     /// Shapes: the first sample fixes the dtype and, after the transforms, the shape of every field.
     ///
     /// # Errors
-    /// [`SampleError`], which names the file or the row.
+    /// [`SampleError`], which names the file or the row. What is the sample's own fault any process must find again: the
+    /// stream's `on_bad` may put another sample in its place. What is not,
+    /// [`is_bad_sample`](SampleError::is_bad_sample) tells by the variant and by the errors of the system that it came
+    /// from.
     fn get(&self, index: u64) -> Result<Sample, SampleError>;
 
     /// What a person calls sample `index`: its file, or `row 17 of x.idx`.

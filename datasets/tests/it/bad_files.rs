@@ -240,6 +240,25 @@ fn a_file_that_cannot_be_opened_though_unchanged_is_a_bad_sample() {
 }
 
 #[test]
+fn what_cannot_be_opened_and_is_another_file_has_changed() {
+    let folder = Folder::new().with("images/a.png", png(3, 3)).with("train.csv", "a.png,1\n");
+    let file = folder.path("images/a.png");
+    let table = "dataset = { kind = 'image-folder-csv', images = 'images', labels = 'train.csv' }\non_bad = 'mask'";
+    let pipeline = folder.open(table).unwrap();
+    fs::remove_file(&file).unwrap();
+    let _listener = UnixListener::bind(&file).unwrap();
+    let failure = folder.report(&survey(&pipeline).unwrap_err());
+    let bytes = png(3, 3).len();
+    assert_eq!(
+        failure,
+        format!(
+            "~/images/a.png has changed since the loader read its index: it has 0 bytes and had {bytes}; put it back as \
+             it was, or restart the loader"
+        )
+    );
+}
+
+#[test]
 fn a_file_that_a_transform_cannot_change_is_a_bad_sample() {
     let folder = Folder::new()
         .with("images/a.png", png(9, 9))

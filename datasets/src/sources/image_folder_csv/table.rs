@@ -71,8 +71,8 @@ impl TableBuilder {
         for count in [rows, classes.len(), self.paths.len()] {
             out.extend((count as u64).to_le_bytes());
         }
-        // Each column is given back as soon as it is packed, while the room for the rest is only reserved: the rows are
-        // not held twice.
+        // Each column is given back as soon as it is packed, while the room for the rest is only reserved: no more than
+        // one of them is held twice.
         self.path_ends.into_iter().for_each(|end| out.extend(end.to_le_bytes()));
         self.bytes.into_iter().for_each(|bytes| out.extend(bytes.to_le_bytes()));
         self.modified_ns.into_iter().for_each(|time| out.extend(time.to_le_bytes()));
