@@ -25,9 +25,11 @@ use crate::output;
 use crate::scheduler::{Action, Death, Event, Scheduler};
 use crate::supervisor::{self, End, Started};
 use answers::decline;
+use clock::Clock;
 use streams::Served;
 
 mod answers;
+mod clock;
 mod rate;
 mod streams;
 
@@ -95,6 +97,7 @@ pub(crate) enum DaemonError {
 pub(crate) struct Daemon {
     scheduler: Scheduler,
     born: Instant,
+    clock: Clock,
     streams: BTreeMap<StreamId, Served>,
     memory_bytes: u64,
     workers: BTreeMap<WorkerId, Worker>,
@@ -161,6 +164,7 @@ impl Daemon {
         Ok(Self {
             scheduler: Scheduler::new(config.workers, config.hang_limit),
             born: Instant::now(),
+            clock: Clock::new(),
             streams: (0..).zip(&config.streams).map(served).collect::<Result<_, serde_json::Error>>()?,
             memory_bytes: config.memory_bytes,
             workers: BTreeMap::new(),
@@ -256,7 +260,7 @@ impl Daemon {
     }
 
     fn tell(&mut self, event: Event) {
-        for action in self.scheduler.handle(self.born.elapsed(), event) {
+        for action in self.scheduler.handle(self.clock.now(), event) {
             self.act(action);
         }
     }
