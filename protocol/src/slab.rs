@@ -286,12 +286,16 @@ mod tests {
         Layout::new(&fields, 4, 2).expect("small")
     }
 
+    fn record(row: u32) -> RowRecord {
+        RowRecord { index: u64::from(row), padding: false, substituted: false, masked: false }
+    }
+
     /// Fills a row with its number.
     fn fill(writer: &mut SlabWriter, slot: SlotIndex, row: u32) {
         let value = u8::try_from(row).expect("few rows");
         writer.row_mut(slot, 0, row).fill(value);
         writer.row_mut(slot, 1, row).fill(value);
-        writer.write_record(slot, row, RowRecord { index: u64::from(row), padding: false });
+        writer.finish_row(slot, row, record(row));
     }
 
     /// In one process the views share their memory, and Miri sees whether one touches what another has.
@@ -311,7 +315,7 @@ mod tests {
             assert_eq!(reader.header(slot), Some(header));
             for row in 0..4 {
                 let value = u8::try_from(row).expect("few rows");
-                assert_eq!(reader.record(slot, row), RowRecord { index: u64::from(row), padding: false });
+                assert_eq!(reader.record(slot, row), record(row));
                 assert_eq!(reader.rows(slot, 0, Rows { lo: row, hi: row + 1 }), [value; 3]);
                 assert_eq!(reader.rows(slot, 1, Rows { lo: row, hi: row + 1 }), [value; 8]);
             }

@@ -8,15 +8,17 @@ use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
+use batchmill_protocol::digest::Digest;
 use batchmill_protocol::fd::{self, WireError};
 use batchmill_protocol::frame::{self, BODY_BYTES_MAX, HEADER_BYTES};
+use batchmill_protocol::identity::Identity;
 use batchmill_protocol::message::{
-    Attach, Attached, FromMember, FromWorker, LeaseId, Reply, Request, SlabHandOver, SlotIndex, StreamDescription,
-    StreamId, Survey, Task, TaskId, ToMember, ToWorker, WorkerHello,
+    Attach, Attached, BadSample, Filled, FromMember, FromWorker, LeaseId, Quarantined, Reply, Request, SlabHandOver,
+    SlotIndex, StreamDescription, StreamId, Survey, Task, TaskId, ToMember, ToWorker, WorkerHello,
 };
 use batchmill_protocol::position::{Extent, Position, Rows, Tail};
 use batchmill_protocol::slab::{Layout, Slab, SlabReader, Telemetry};
-use batchmill_protocol::status::{Status, WorkerStatus};
+use batchmill_protocol::status::{Quarantine, QuarantinedSample, Status, WorkerStatus};
 use batchmill_protocol::tensor::{Dtype, FieldSpec};
 use ipc_channel::ipc::{self, IpcSharedMemory};
 use proptest::collection::vec;
@@ -48,10 +50,20 @@ fn fields() -> Vec<FieldSpec> {
     vec![FieldSpec::new("image", Dtype::U8, [5, 7, 3]), FieldSpec::new("label", Dtype::I64, [])]
 }
 
+fn identity() -> Identity {
+    [("seed".to_owned(), "7".to_owned())].into_iter().collect()
+}
+
 fn requests() -> Vec<Vec<u8>> {
-    let attach =
-        Attach { stream: "train".to_owned(), from: Position { epoch: 1, step: 2 }, until_epoch: Some(3), leases: 4 };
-    let requests = [Request::Attach(attach), Request::Status, Request::Scale { workers: 3 }, Request::Stop];
+    let attach = Attach {
+        stream: "train".to_owned(),
+        from: Position { epoch: 1, step: 2 },
+        until_epoch: Some(3),
+        leases: 4,
+        expected: Some(identity()),
+    };
+    let (scale, quarantine) = (Request::Scale { workers: 3 }, Request::Quarantine { retry: true });
+    let requests = [Request::Attach(attach), Request::Status, scale, quarantine, Request::Stop];
     requests.iter().map(|request| frame::encode(request).expect("small")).collect()
 }
 
@@ -65,14 +77,18 @@ fn replies() -> Vec<Vec<u8>> {
         transforms: vec![serde_json::json!({ "kind": "resize", "size": 256 })],
         seed: 7,
         spec_hash: "0123456789abcdef".to_owned(),
+        identity: identity(),
+        spec: serde_json::json!({ "name": "train" }),
     };
     let status = Status { workers: vec![WorkerStatus::default()], ..Status::default() };
     let replies = [
         Reply::Attached(Box::new(Attached { stream, slots: 9, line: "/tmp/line".to_owned() })),
         Reply::Status(Box::new(status)),
         Reply::Scaled { before: 1, now: 2 },
+        Reply::Quarantine(vec![Quarantine { samples: vec![QuarantinedSample::default()], ..Quarantine::default() }]),
         Reply::Stopping { pid: 5 },
         Reply::Refused { reason: "no".to_owned() },
+        Reply::Ending,
     ];
     replies.iter().map(|reply| frame::encode(reply).expect("small")).collect()
 }
@@ -198,7 +214,7 @@ fn bytes_of(message: &impl Serialize) -> Vec<u8> {
 fn to_member() -> Vec<Vec<u8>> {
     let position = Position { epoch: 1, step: 300 };
     let messages = [
-        ToMember::Batch { lease: LeaseId(70_000), slot: SlotIndex(3), position },
+        ToMember::Batch { lease: LeaseId(70_000), slot: SlotIndex(3), position, digest: Digest(1 << 100) },
         ToMember::Failed { position, reason: "decode cat.jpg: a broken file".to_owned() },
         ToMember::End,
     ];
@@ -214,9 +230,12 @@ fn to_worker() -> Vec<Vec<u8>> {
         rows: Rows { lo: 0, hi: 16 },
     };
     let spec = "{}".to_owned();
+    let sample = Quarantined { index: 7, reason: "it ends its reader".to_owned() };
+    let quarantined = vec![sample.clone()];
     let messages = [
-        ToWorker::Survey { stream: StreamId(1), spec: spec.clone() },
-        ToWorker::Open { stream: StreamId(1), spec, index: None, fields: fields(), slots: 3 },
+        ToWorker::Survey { stream: StreamId(1), spec: spec.clone(), quarantined: quarantined.clone() },
+        ToWorker::Open { stream: StreamId(1), spec, index: None, fields: fields(), slots: 3, quarantined },
+        ToWorker::Quarantine { stream: StreamId(1), sample },
         ToWorker::Task(task),
         ToWorker::Leave,
     ];
@@ -230,8 +249,13 @@ fn from_worker() -> Vec<Vec<u8>> {
         samples: 1000,
         classes: vec!["cat".to_owned()],
         spec_hash: "0123".to_owned(),
+        identity: identity(),
     };
+    let bad = BadSample { row: 3, index: 7, name: "cat.jpg".to_owned(), reason: "a broken file".to_owned() };
+    let filled = Filled { digest: Digest(u128::MAX), bad: vec![bad] };
     let messages = [
+        FromWorker::Indexed { stream: StreamId(0) },
+        FromWorker::Done { task: TaskId(3), busy_us: 12, outcome: Ok(filled) },
         FromWorker::Surveyed { stream: StreamId(0), survey: Ok(survey) },
         FromWorker::Surveyed { stream: StreamId(0), survey: Err("no such folder".to_owned()) },
         FromWorker::Opened { stream: StreamId(0), outcome: Ok(()) },

@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use batchmill_datasets::registry::Registry;
 use batchmill_protocol::client::{Batch, Client, Member, Subscription};
 use batchmill_protocol::message::{Reply, Request};
 use batchmill_protocol::position::Position;
@@ -21,11 +23,16 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub mod torture;
+
 /// After this long a wait is a failed test. Nothing here is expected to take a hundredth of it.
 pub const WATCHDOG: Duration = Duration::from_secs(120);
 
 /// Marks every process of one loader or trainer, down to its grandchildren.
-const MARK: &str = "BATCHMILL_TEST";
+pub(crate) const MARK: &str = "BATCHMILL_TEST";
+
+/// Set to `1`, it has [`run_loader`] give ranges out again while the worker that had them may still write.
+pub const WITHOUT_REAPING: &str = "BATCHMILL_TEST_WITHOUT_REAPING";
 
 /// The programs, as cargo tells the test that uses them.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +49,26 @@ macro_rules! programs {
     () => {
         $crate::Programs { loader: env!("CARGO_BIN_EXE_test-loader"), trainer: env!("CARGO_BIN_EXE_test-trainer") }
     };
+}
+
+/// Runs the program `loader`, or the negative control of the tests for it when the environment asks for that.
+#[must_use]
+pub fn run_loader(registry: Registry) -> ExitCode {
+    #[cfg(feature = "negative-control")]
+    if std::env::var_os(WITHOUT_REAPING).is_some() {
+        return batchmill_loader::run_without_reaping(registry);
+    }
+    #[cfg(not(feature = "negative-control"))]
+    if std::env::var_os(WITHOUT_REAPING).is_some() {
+        eprintln!("error: this build of the loader always reaps: build it with the feature `negative-control`");
+        return ExitCode::FAILURE;
+    }
+    batchmill_loader::run(registry)
+}
+
+/// A seed for random tests, to be printed.
+pub fn another_seed() -> u64 {
+    RandomState::new().hash_one(std::process::id())
 }
 
 /// A folder of a test's own, with a short path, gone at its end.
@@ -136,7 +163,7 @@ fn finish(mut command: Command) -> Output {
 }
 
 /// A number that no other test of this machine uses.
-fn unique() -> String {
+pub(crate) fn unique() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
@@ -356,7 +383,7 @@ pub fn take(member: &mut Member, count: usize) -> Vec<Contents> {
 }
 
 /// The living processes that carry `mark`, with their command lines.
-fn marked(mark: &str) -> BTreeSet<String> {
+pub(crate) fn marked(mark: &str) -> BTreeSet<String> {
     let entry = format!("{MARK}={mark}");
     let processes = fs::read_dir("/proc").expect("a proc").filter_map(|process| {
         let path = process.ok()?.path();

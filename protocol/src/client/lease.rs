@@ -188,7 +188,7 @@ mod tests {
                 lease: LEASE,
                 slot: SLOT,
             };
-            Batch::new(lease, Position::default(), ROWS, 0)
+            Batch::new(lease, Position::default(), ROWS, 0, Digest::default())
         }
 
         /// The releases that were sent since this was asked last.

@@ -99,7 +99,7 @@ fn main() -> ExitCode {
         })
     });
     die_before_the_handshake();
-    batchmill_loader::run(registry)
+    batchmill_tests::run_loader(registry)
 }
 
 /// Ends this process when it is a worker and the folder that [`STILLBORN`] names still holds a file: each file is the

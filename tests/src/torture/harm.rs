@@ -1,0 +1,336 @@
+//! The harm itself, and what comes right after it.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use batchmill_protocol::status::{WorkerState, WorkerStatus};
+use rustix::process::Signal;
+
+use super::consumer::order;
+use super::counts::{Check, Count};
+use super::daemon::{Daemon, State};
+use super::leftovers;
+use super::plan::{DaemonHarm, Harm, TrainerHarm, WorkerHarm};
+use super::process::{Process, now_us};
+use super::run::{Due, Run, Stopped, Victim};
+use super::waits::Cause;
+use crate::marked;
+
+/// After how long harm that could not be done is tried again.
+const LATER: Duration = Duration::from_millis(50);
+
+/// After how long a worker that lives on with no more memory is killed.
+const STARVING_MAX: Duration = Duration::from_secs(3);
+
+/// After how long a signal that ends a process is sent again: Rust's runtime takes the first SIGSEGV for a stack
+/// overflow, looks, and lets the process run on.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// How long a loader that has fallen stays away.
+const FALLEN_AWAY: Duration = Duration::from_millis(200);
+
+impl Run {
+    /// Does what is due.
+    pub(super) fn act(&mut self, due: Due) -> Result<(), Box<dyn Error>> {
+        match due {
+            Due::Harm(kind, harm) => {
+                if self.harm(harm) {
+                    self.plan_next(kind);
+                } else {
+                    self.agenda.after(LATER, Due::Harm(kind, harm));
+                }
+            }
+            Due::Continue(whose, process, since_us) => self.goes_on(whose, &process, since_us),
+            Due::KillStopped(process, since_us) => {
+                self.counts.waits.happened(Cause::WorkerStopped, since_us, now_us());
+                if process.signal(Signal::KILL) {
+                    self.doom(process, Count::WorkerStopAndKill);
+                }
+            }
+            Due::EndChild(process) => {
+                process.signal(Signal::KILL);
+            }
+            Due::StartDaemon => self.start_daemon()?,
+            Due::KillTrainer(number, life) => {
+                if self.trainers[number].life == life {
+                    self.kill_trainer(number);
+                }
+            }
+            Due::KillDaemon(life) => {
+                if let Some(daemon) = self.daemon.take_if(|daemon| daemon.life == life) {
+                    self.kill_daemon(daemon, Duration::ZERO);
+                }
+            }
+            Due::Progress => {
+                self.counts.print(false);
+                self.agenda.after(super::run::PROGRESS, Due::Progress);
+            }
+        }
+        Ok(())
+    }
+
+    /// Does harm; `false` when there is nobody to do it to now.
+    fn harm(&mut self, harm: Harm) -> bool {
+        match harm {
+            Harm::Worker(harm) => self.harm_worker(harm),
+            Harm::Trainer(harm) => self.harm_trainer(harm),
+            Harm::Daemon(harm) => self.harm_daemon(harm),
+            Harm::Scale(workers) => {
+                self.is_up() && {
+                    let scaled = self.place.scale(workers);
+                    self.note_asked(scaled, Count::Scale)
+                }
+            }
+            Harm::Second => {
+                self.is_up() && {
+                    let refused = self.place.second();
+                    self.note_asked(refused, Count::SecondRefused)
+                }
+            }
+        }
+    }
+
+    fn note_asked(&mut self, outcome: Result<(), String>, count: Count) -> bool {
+        match outcome {
+            Ok(()) => self.counts.add(count),
+            Err(error) => self.counts.find(Check::Daemon, 1, &error),
+        }
+        true
+    }
+
+    fn is_up(&self) -> bool {
+        self.daemon.as_ref().is_some_and(|daemon| daemon.state == State::Up && !daemon.process.is_gone())
+    }
+
+    fn harm_worker(&mut self, harm: WorkerHarm) -> bool {
+        let Some(process) = self.some_worker() else { return false };
+        let hit = match harm {
+            WorkerHarm::Kill => process.signal(Signal::KILL),
+            WorkerHarm::Stop(_) | WorkerHarm::StopAndKill(_) => process.signal(Signal::STOP),
+            WorkerHarm::Segv => process.signal(Signal::SEGV),
+            WorkerHarm::Abort => process.signal(Signal::ABORT),
+            WorkerHarm::Starve => process.starve(),
+        };
+        if !hit {
+            return false;
+        }
+        match harm {
+            WorkerHarm::Kill => self.doom(process, Count::WorkerKill),
+            WorkerHarm::Segv => self.doom(process, Count::WorkerSegv),
+            WorkerHarm::Abort => self.doom(process, Count::WorkerAbort),
+            WorkerHarm::Starve => self.doom(process, Count::WorkerStarve),
+            WorkerHarm::Stop(time) => self.agenda.after(time, Due::Continue(Stopped::Worker, process, now_us())),
+            WorkerHarm::StopAndKill(time) => self.agenda.after(time, Due::KillStopped(process, now_us())),
+        }
+        true
+    }
+
+    fn doom(&mut self, process: Process, count: Count) {
+        self.victims.push(Victim { process, count, since: Instant::now() });
+    }
+
+    /// A worker, mostly one that is at work.
+    fn some_worker(&mut self) -> Option<Process> {
+        if !self.is_up() {
+            return None;
+        }
+        let status = match self.place.status() {
+            Ok(status) => status,
+            Err(error) => {
+                self.counts.find(Check::Daemon, 1, &error);
+                return None;
+            }
+        };
+        let busy = self.choice.below(100) < 80;
+        let fit = |worker: &&WorkerStatus| worker.pid != 0 && (!busy || worker.state == WorkerState::Busy);
+        let fit: Vec<_> = status.workers.iter().filter(fit).collect();
+        let place = usize::try_from(self.choice.below(fit.len() as u64)).ok()?;
+        Process::child_of(fit.get(place)?.pid, status.pid)
+    }
+
+    /// Counts the workers that have died, and sees to it that the others do.
+    pub(super) fn look_at_victims(&mut self) {
+        let (counts, now) = (&mut self.counts, now_us());
+        self.victims.retain_mut(|victim| {
+            if victim.process.is_gone() {
+                counts.add(victim.count);
+                counts.waits.happened(Cause::WorkerDied, now, now);
+                return false;
+            }
+            match victim.count {
+                Count::WorkerSegv if victim.since.elapsed() > AGAIN => {
+                    victim.process.signal(Signal::SEGV);
+                    victim.since = Instant::now();
+                }
+                Count::WorkerStarve if victim.since.elapsed() > STARVING_MAX => {
+                    // It has all the memory that it needs.
+                    victim.process.signal(Signal::KILL);
+                    victim.count = Count::WorkerKill;
+                }
+                _ => {}
+            }
+            true
+        });
+    }
+
+    fn harm_trainer(&mut self, harm: TrainerHarm) -> bool {
+        let number = usize::try_from(self.choice.below(self.trainers.len() as u64)).unwrap_or(0);
+        let life = self.trainers[number].life;
+        let Some(running) = self.trainers[number].well() else { return false };
+        match harm {
+            TrainerHarm::Kill => return self.kill_trainer(number),
+            TrainerHarm::KillTwice(time) => {
+                self.trainers[number].successor_dies = Some(time);
+                return self.kill_trainer(number);
+            }
+            TrainerHarm::Exit => {
+                running.doomed = true;
+                running.order(order::EXIT);
+                self.counts.add(Count::TrainerExit);
+            }
+            TrainerHarm::Fork(time) => {
+                running.doomed = true;
+                running.forks = Some(time);
+                running.order(order::FORK);
+            }
+            TrainerHarm::Stop(time) => {
+                let Some(process) = Process::open(running.pid()) else { return false };
+                if !process.signal(Signal::STOP) {
+                    return false;
+                }
+                let now = now_us();
+                self.trainers[number].stopped_us = Some((now, None));
+                self.agenda.after(time, Due::Continue(Stopped::Trainer(number, life), process, now));
+            }
+        }
+        true
+    }
+
+    fn kill_trainer(&mut self, number: usize) -> bool {
+        let Some(running) = &mut self.trainers[number].running else { return false };
+        let hit = running.process.signal(Signal::KILL);
+        if hit {
+            running.doomed = true;
+            self.counts.add(Count::TrainerKill);
+        }
+        hit
+    }
+
+    /// A trainer has a child that holds its sockets: now it is killed, and the child some time later.
+    pub(super) fn forked(&mut self, number: usize, pid: u32) {
+        let Some(running) = &mut self.trainers[number].running else { return };
+        match (Process::child_of(pid, running.pid()), running.forks.take()) {
+            (Some(child), Some(time)) => {
+                self.agenda.after(time, Due::EndChild(child));
+                running.process.signal(Signal::KILL);
+                self.counts.add(Count::TrainerFork);
+            }
+            (child, _) => {
+                let what = format!("trainer {number} has a child, {pid}, that it should not have: {child:?}");
+                self.counts.find(Check::Trainer, 1, &what);
+            }
+        }
+    }
+
+    fn harm_daemon(&mut self, harm: DaemonHarm) -> bool {
+        if !self.is_up() {
+            return false;
+        }
+        let Some(mut daemon) = self.daemon.take() else { return false };
+        self.counts.daemon_files_max = self.counts.daemon_files_max.max(leftovers::open_files(daemon.pid()));
+        match harm {
+            DaemonHarm::Kill(away) => self.kill_daemon(daemon, away),
+            DaemonHarm::KillTwice(time) => {
+                self.agenda.after(time, Due::KillDaemon(daemon.life + 1));
+                self.kill_daemon(daemon, Duration::ZERO);
+            }
+            DaemonHarm::End(away) => {
+                self.away_since_us = now_us();
+                self.stop_daemon(daemon);
+                self.counts.add(Count::DaemonEnd);
+                self.agenda.after(away, Due::StartDaemon);
+            }
+            DaemonHarm::Stop(time) => {
+                let process = Process::open(daemon.pid()).filter(|process| process.signal(Signal::STOP));
+                if let Some(process) = process {
+                    daemon.state = State::Stopped;
+                    self.agenda.after(time, Due::Continue(Stopped::Daemon(daemon.life), process, now_us()));
+                }
+                self.daemon = Some(daemon);
+            }
+        }
+        true
+    }
+
+    fn kill_daemon(&mut self, mut daemon: Daemon, away: Duration) {
+        daemon.end();
+        self.counts.add(Count::DaemonKill);
+        self.bury_daemon(&daemon, away);
+    }
+
+    /// A loader was killed or has fallen: its workers must end, and another takes its place.
+    fn bury_daemon(&mut self, daemon: &Daemon, away: Duration) {
+        if daemon.state != State::Starting {
+            self.away_since_us = now_us();
+        }
+        // Their deaths are the daemon's.
+        self.victims.clear();
+        self.orphans.push((daemon.mark.clone(), Instant::now()));
+        self.agenda.after(away, Due::StartDaemon);
+    }
+
+    /// Ends a loader in order, after which nothing of it is left.
+    pub(super) fn stop_daemon(&mut self, daemon: Daemon) {
+        self.victims.clear();
+        let mark = daemon.mark.clone();
+        if let Err(error) = self.place.stop(daemon) {
+            self.counts.find(Check::Daemon, 1, &error);
+            return self.orphans.push((mark, Instant::now()));
+        }
+        let left = leftovers::files(&self.place.door);
+        if !left.is_empty() {
+            self.counts.find(Check::LeakedFile, left.len() as u64, &format!("left at the address: {left:?}"));
+        }
+        let left = marked(&mark);
+        if !left.is_empty() {
+            self.counts.find(Check::LeakedProcess, left.len() as u64, &format!("left of a stopped loader: {left:?}"));
+        }
+    }
+
+    /// Sees whether the loader still lives, and starts another if not.
+    pub(super) fn look_at_daemon(&mut self) {
+        let Some(mut daemon) = self.daemon.take_if(|daemon| daemon.process.is_gone()) else { return };
+        let what = format!("the loader (pid {}) ended by itself: {}", daemon.pid(), daemon.end());
+        self.counts.find(Check::Daemon, 1, &format!("{what}: {}", self.place.last_words()));
+        self.bury_daemon(&daemon, FALLEN_AWAY);
+    }
+
+    /// A stopped process goes on, unless it has died meanwhile.
+    fn goes_on(&mut self, whose: Stopped, process: &Process, since_us: u64) {
+        if !process.signal(Signal::CONT) {
+            return;
+        }
+        let now = now_us();
+        match whose {
+            Stopped::Worker => {
+                self.counts.add(Count::WorkerStop);
+                self.counts.waits.happened(Cause::WorkerStopped, since_us, now);
+            }
+            Stopped::Trainer(number, life) => {
+                let trainer = &mut self.trainers[number];
+                if trainer.life == life {
+                    trainer.stopped_us = Some((since_us, Some(now)));
+                    trainer.alive = Instant::now();
+                }
+                self.counts.add(Count::TrainerStop);
+            }
+            Stopped::Daemon(life) => {
+                if let Some(daemon) = self.daemon.as_mut().filter(|daemon| daemon.life == life) {
+                    daemon.state = State::Up;
+                }
+                self.counts.add(Count::DaemonStop);
+                self.counts.waits.happened(Cause::DaemonStopped, since_us, now);
+            }
+        }
+    }
+}

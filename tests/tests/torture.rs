@@ -1,0 +1,46 @@
+//! A short torture finds nothing, and the same with a loader that does not reap finds it.
+
+use std::process::{Command, Stdio};
+
+use batchmill_tests::another_seed;
+use serde_json::Value;
+
+/// Runs the torture with so much harm to workers, trainers and loaders; returns its exit code and its last line.
+fn torture(seed: u64, events: &str, more: &[&str]) -> (Option<i32>, Value) {
+    println!("torture --events {events} --seed {seed} {}", more.join(" "));
+    let output = Command::new(env!("CARGO_BIN_EXE_torture"))
+        .args(["--events", events, "--seed", &seed.to_string(), "--photos", "100", "--photo-side", "90", "--json"])
+        .args(more)
+        .stdin(Stdio::null())
+        .output()
+        .expect("it runs");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("{stderr}");
+    let last = stdout.lines().last().expect("it counts");
+    (output.status.code(), serde_json::from_str(last).expect("a JSON object a line"))
+}
+
+#[test]
+fn harm_to_anyone_changes_no_batch_and_leaves_nothing() {
+    let (code, counts) = torture(another_seed(), "25:5:2", &[]);
+    assert_eq!(code, Some(0), "{counts:#}");
+    let found = counts["found"].as_object().expect("by name");
+    assert!(found.values().all(|times| *times == 0), "{counts:#}");
+    // It was done: 25 to workers, of which a loader's death may take some along, 5 to trainers, 2 to loaders.
+    let done = |of: &str, kinds: &[&str]| -> u64 {
+        kinds.iter().map(|kind| counts["done"][of][kind].as_u64().expect("a number")).sum()
+    };
+    assert!(done("workers", &["kill", "stop", "stop_and_kill", "segv", "abort", "oom"]) >= 10, "{counts:#}");
+    assert!(done("trainers", &["kill", "stop", "silent_exit", "kill_with_forked_child"]) >= 3, "{counts:#}");
+    assert_eq!(done("daemons", &["kill", "stop", "ended_by_loader_stop"]), 2, "{counts:#}");
+    // And all three trainers read on, at least what they must read when it is over.
+    assert!(done("stream", &["batches"]) >= 90, "{counts:#}");
+}
+
+#[cfg(feature = "negative-control")]
+#[test]
+fn a_loader_that_does_not_reap_is_found_out() {
+    let (code, counts) = torture(another_seed(), "3000:100:30", &["--negative-control"]);
+    assert_eq!(code, Some(1), "{counts:#}");
+    assert_eq!(counts["first"]["check"], "corrupt", "{counts:#}");
+}
