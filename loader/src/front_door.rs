@@ -295,11 +295,16 @@ async fn admit(
     let flag = Arc::clone(&attached);
     let wanted = move || flag.load(Ordering::Relaxed) && alive.is_alive();
     let (joins, joined) = oneshot::channel();
-    let admitted = hand_over(&mut client, admission, joins, wanted, happenings).await;
+    let (hears, falls_silent) = oneshot::channel();
+    let admitted = hand_over(&mut client, admission, joins, hears, wanted, happenings).await;
     if let Ok(line) = admitted {
         if matches!(timeout(CLIENT_TIMEOUT, joined).await, Ok(Ok(()))) {
-            // Nothing is to come on this connection but its end.
-            let _ = client.read(&mut [0]).await;
+            // Nothing is to come on this connection but its end. Without its line a member is of no use either.
+            let mut byte = [0];
+            tokio::select! {
+                _ = client.read(&mut byte) => {}
+                _ = falls_silent => {}
+            }
         }
         attached.store(false, Ordering::Relaxed);
         // If it never joined its line, the thread that awaits it there must be let go.
@@ -313,6 +318,7 @@ async fn hand_over(
     client: &mut UnixStream,
     Admission { member, stream, slots, slab }: Admission,
     joins: oneshot::Sender<()>,
+    hears: oneshot::Sender<()>,
     wanted: impl Fn() -> bool + Send + 'static,
     happenings: &Sender<Happening>,
 ) -> io::Result<String> {
@@ -321,7 +327,10 @@ async fn hand_over(
     let frame = frame::encode(&reply).map_err(io::Error::other)?;
     let listener = happenings.clone();
     thread::Builder::new().name(format!("line of member {member}")).spawn(move || {
-        peer::hear_member(member, server, joins, wanted, &listener);
+        if let Err(error) = peer::hear_member(member, server, joins, wanted, &listener) {
+            output::log(&format!("member {member} {error}"));
+        }
+        drop(hears);
     })?;
     let write = async {
         let sent = client.async_io(Interest::WRITABLE, || fd::send_start(client.as_fd(), &frame, slab.as_fd())).await?;

@@ -2,14 +2,19 @@
 //!
 //! A thread per peer, because a message that cannot be read must end the hearing of that peer and of no other.
 
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
 use std::time::Duration;
 
-use batchmill_protocol::message::{MemberId, MemberLine, WorkerId, WorkerLine};
+use batchmill_protocol::message::{FromMember, MemberId, MemberLine, WorkerId, WorkerLine};
 use crossbeam::channel::Sender;
-use ipc_channel::TryRecvError;
-use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, OpaqueIpcReceiver};
+use ipc_channel::{IpcError, TryRecvError};
+use serde::de::value::{Error as ValueError, UsizeDeserializer};
+use serde::de::{DeserializeOwned, Error as _, IntoDeserializer};
+use serde::{Deserialize, Deserializer, Serialize};
+use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::daemon::Happening;
@@ -23,32 +28,62 @@ pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How often a listening thread looks whether its peer is still wanted.
 const LOOK_UP: Duration = Duration::from_secs(1);
 
+/// Why a peer is no longer heard before it fell silent.
+#[derive(Debug, Error)]
+pub(crate) enum Unheard {
+    /// What came first was not its line.
+    #[error("did not join its line but sent something else there: it is let go")]
+    Stranger,
+    /// What came later was no message.
+    #[error("sent what is no message: it is let go")]
+    Garbage,
+}
+
 /// Awaits a worker on its line and passes on what it says, until it falls silent.
-pub(crate) fn hear_worker(worker: WorkerId, server: IpcOneShotServer<WorkerLine>, happenings: &Sender<Happening>) {
-    if let Ok((_, WorkerLine { to_worker, from_worker })) = server.accept()
-        && happenings.send(Happening::WorkerJoined { worker, line: to_worker }).is_ok()
-    {
-        hear(&from_worker, || true, |message| happenings.send(Happening::WorkerSays { worker, message }).is_ok());
-    }
+pub(crate) fn hear_worker(
+    worker: WorkerId,
+    server: IpcOneShotServer<Told<WorkerLine>>,
+    happenings: &Sender<Happening>,
+) -> Result<(), Unheard> {
+    let heard = join(server).and_then(|line| {
+        let Some(WorkerLine { to_worker, from_worker }) = line else { return Ok(()) };
+        if happenings.send(Happening::WorkerJoined { worker, line: to_worker }).is_err() {
+            return Ok(());
+        }
+        hear(&from_worker, || true, |message| happenings.send(Happening::WorkerSays { worker, message }).is_ok())
+    });
     let _ = happenings.send(Happening::WorkerSilent(worker));
+    heard
 }
 
 /// Awaits a member on its line, says that it `joins`, and passes on what it says until it falls silent or is no longer
 /// `wanted`.
 pub(crate) fn hear_member(
     member: MemberId,
-    server: IpcOneShotServer<MemberLine>,
+    server: IpcOneShotServer<Told<MemberLine>>,
     joins: oneshot::Sender<()>,
     wanted: impl Fn() -> bool,
     happenings: &Sender<Happening>,
-) {
-    if let Ok((_, MemberLine { to_member, from_member })) = server.accept()
-        && joins.send(()).is_ok()
-        && happenings.send(Happening::MemberJoined { member, line: to_member }).is_ok()
-    {
-        hear(&from_member, wanted, |message| happenings.send(Happening::MemberSays { member, message }).is_ok());
-    }
+) -> Result<(), Unheard> {
+    let heard = join(server).and_then(|line| {
+        let Some(MemberLine { to_member, from_member }) = line else { return Ok(()) };
+        if joins.send(()).is_err() || happenings.send(Happening::MemberJoined { member, line: to_member }).is_err() {
+            return Ok(());
+        }
+        let from_member: IpcReceiver<Told<FromMember>> = from_member.to_opaque().to();
+        hear(&from_member, wanted, |Told(message)| happenings.send(Happening::MemberSays { member, message }).is_ok())
+    });
     let _ = happenings.send(Happening::MemberGone(member));
+    heard
+}
+
+/// Awaits a peer's two ends of its line; `None` when somebody connects and says nothing, to let this thread go.
+fn join<T: Serialize + DeserializeOwned>(server: IpcOneShotServer<Told<T>>) -> Result<Option<T>, Unheard> {
+    match contained(|| server.accept()) {
+        Some(Ok((_, Told(line)))) => Ok(Some(line)),
+        Some(Err(IpcError::Disconnected)) => Ok(None),
+        Some(Err(_)) | None => Err(Unheard::Stranger),
+    }
 }
 
 /// Passes on messages until the line ends, one cannot be read, or nobody wants them.
@@ -58,16 +93,238 @@ fn hear<T: Serialize + DeserializeOwned>(
     line: &IpcReceiver<T>,
     wanted: impl Fn() -> bool,
     mut pass_on: impl FnMut(T) -> bool,
-) {
+) -> Result<(), Unheard> {
     loop {
-        match line.try_recv_timeout(LOOK_UP) {
-            Ok(message) => {
+        match contained(|| line.try_recv_timeout(LOOK_UP)) {
+            Some(Ok(message)) => {
                 if !pass_on(message) {
-                    return;
+                    return Ok(());
                 }
             }
-            Err(TryRecvError::Empty) if wanted() => {}
-            Err(_) => return,
+            Some(Err(TryRecvError::Empty)) if wanted() => {}
+            Some(Err(TryRecvError::Empty | TryRecvError::IpcError(IpcError::Disconnected))) => return Ok(()),
+            Some(Err(TryRecvError::IpcError(_))) | None => return Err(Unheard::Garbage),
+        }
+    }
+}
+
+/// A message whose bytes, and the descriptors beside them, a stranger chose.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Told<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Told<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let message = contained(|| T::deserialize(deserializer));
+        close_unclaimed();
+        message.unwrap_or_else(|| Err(D::Error::custom("it names a descriptor that did not come"))).map(Told)
+    }
+}
+
+/// Closes the descriptors that came with the message that is being read and that it does not speak of: ipc-channel would
+/// leave them open for as long as this process lives.
+fn close_unclaimed() {
+    let unclaimed = |idx: usize| {
+        let number: UsizeDeserializer<ValueError> = idx.into_deserializer();
+        // Past the last one this is a panic, and a message that was claimed already is closed to us.
+        contained(|| OpaqueIpcReceiver::deserialize(number)).is_some()
+    };
+    (0..).take_while(|idx| unclaimed(*idx)).for_each(drop);
+}
+
+/// Reads what a peer sent; `None` when ipc-channel panics over it, as it does over bytes that no ipc-channel wrote: the
+/// number of a descriptor that did not come, or a message that ends in its middle.
+fn contained<T>(read: impl FnOnce() -> T) -> Option<T> {
+    thread_local! {
+        static READS: Cell<u32> = const { Cell::new(0) };
+    }
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let others = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            // Ours are told in words by whoever asked.
+            if READS.get() == 0 {
+                others(panic);
+            }
+        }));
+    });
+    READS.set(READS.get() + 1);
+    let read = panic::catch_unwind(AssertUnwindSafe(read));
+    READS.set(READS.get() - 1);
+    read.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{IoSlice, Read as _};
+    use std::mem::MaybeUninit;
+    use std::net::Shutdown;
+    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+    use std::os::unix::net::UnixStream;
+
+    use crossbeam::channel;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use rustix::net::{
+        AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketType,
+    };
+
+    use super::*;
+
+    /// A peer that writes what it likes on the socket of its line.
+    struct Stranger(OwnedFd);
+
+    impl Stranger {
+        /// Connects where a peer is awaited.
+        fn at(line: &str) -> Self {
+            let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).expect("a socket");
+            let address = SocketAddrUnix::new(line).expect("a short path");
+            rustix::net::connect(&socket, &address).expect("somebody listens");
+            Self(socket)
+        }
+
+        /// Sends one packet with some descriptors; a reader that has turned away is no failure.
+        fn say(&self, packet: &[u8], fds: &[BorrowedFd<'_>]) {
+            let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(64))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            assert!(fds.is_empty() || control.push(SendAncillaryMessage::ScmRights(fds)));
+            let _ = rustix::net::sendmsg(&self.0, &[IoSlice::new(packet)], &mut control, SendFlags::NOSIGNAL);
+        }
+    }
+
+    /// A message in ipc-channel's frame: the bytes of both, the bytes of the message, the message.
+    fn framed(message: &[u8]) -> Vec<u8> {
+        [&(message.len() + 16).to_le_bytes()[..], &message.len().to_le_bytes(), message].concat()
+    }
+
+    /// What becomes of a member that joins with `act`.
+    fn member(act: impl FnOnce(&Stranger)) -> Vec<Happening> {
+        let (server, line) = IpcOneShotServer::new().expect("a server");
+        let (happenings, inbox) = channel::unbounded();
+        let (joins, _joined) = oneshot::channel();
+        let heard = std::thread::spawn(move || hear_member(MemberId(0), server, joins, || false, &happenings));
+        act(&Stranger::at(&line));
+        let _ = heard.join().expect("what a peer sends is no reason to panic");
+        inbox.try_iter().collect()
+    }
+
+    /// What becomes of a worker that joins with `act`.
+    fn worker(act: impl FnOnce(&Stranger)) -> Vec<Happening> {
+        let (server, line) = IpcOneShotServer::new().expect("a server");
+        let (happenings, inbox) = channel::unbounded();
+        let heard = std::thread::spawn(move || hear_worker(WorkerId(0), server, &happenings));
+        act(&Stranger::at(&line));
+        let _ = heard.join().expect("what a peer sends is no reason to panic");
+        inbox.try_iter().collect()
+    }
+
+    /// A socket to be sent, and the other end of it, which is at its end when nobody has the first any more.
+    fn ends() -> (UnixStream, UnixStream) {
+        let (sent, kept) = UnixStream::pair().expect("a socket pair");
+        // Whoever takes it for a line finds that line at its end.
+        kept.shutdown(Shutdown::Write).expect("connected");
+        kept.set_nonblocking(true).expect("ours");
+        (sent, kept)
+    }
+
+    #[test]
+    fn descriptors_that_no_message_speaks_of_do_not_stay_open() {
+        // The message says which two of the descriptors are the ends of its line.
+        for (message, descriptors, joins) in [
+            (&[0, 1][..], 2, true),
+            (&[0, 1], 40, true),
+            (&[1, 0], 3, true),
+            (&[5, 7], 9, true),
+            (&[0, 9], 9, false),
+            (&[9, 0], 9, false),
+            (&[200], 9, false),
+            (&[0], 3, false),
+            (&[], 64, false),
+        ] {
+            let (sent, mut kept) = ends();
+            let happenings = member(|stranger| stranger.say(&framed(message), &vec![sent.as_fd(); descriptors]));
+            assert_eq!(happenings.iter().any(|happening| matches!(happening, Happening::MemberJoined { .. })), joins);
+            assert!(matches!(happenings.last(), Some(Happening::MemberGone(MemberId(0)))), "{happenings:?}");
+            drop((happenings, sent));
+            assert_eq!(kept.read(&mut [0]).ok(), Some(0), "{message:?} with {descriptors} left one open");
+        }
+    }
+
+    #[test]
+    fn descriptors_beside_a_release_do_not_stay_open() {
+        let (to_daemon, from_member) = pair_of_lines();
+        let (sent, mut kept) = ends();
+        let happenings = member(|stranger| {
+            stranger.say(&framed(&[0, 1]), &[sent.as_fd(), from_member.as_fd()]);
+            drop(from_member);
+            (0..5).for_each(|lease| to_daemon.say(&framed(&[0, lease]), &[sent.as_fd(); 60]));
+            drop(to_daemon);
+        });
+        let releases = happenings.iter().filter(|happening| matches!(happening, Happening::MemberSays { .. }));
+        assert_eq!(releases.count(), 5);
+        drop((happenings, sent));
+        assert_eq!(kept.read(&mut [0]).ok(), Some(0), "one was left open");
+    }
+
+    /// The two sockets of a line.
+    fn pair_of_lines() -> (Stranger, OwnedFd) {
+        let flags = rustix::net::SocketFlags::CLOEXEC;
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).expect("a socket pair");
+        (Stranger(ours), theirs)
+    }
+
+    /// Packets that no peer of ours sends, each with that many descriptors.
+    ///
+    /// Of a frame that speaks of more bytes than came, and carries a descriptor through which the rest is to come, nothing
+    /// is here: ipc-channel takes the memory for it at once, and where there is none, the process ends.
+    fn packets() -> impl Strategy<Value = Vec<(Vec<u8>, usize)>> {
+        let bytes = || vec(any::<u8>(), 0..12);
+        let mismatched = |(bytes, at, byte): (Vec<u8>, usize, u8)| {
+            let mut packet = framed(&bytes);
+            packet[at] = byte;
+            packet
+        };
+        vec(
+            prop_oneof![
+                (vec(any::<u8>(), 0..40), Just(0_usize)),
+                (bytes().prop_map(|bytes| framed(&bytes)), 0_usize..3),
+                ((bytes(), 0_usize..2, any::<u8>()).prop_map(mismatched), 0_usize..3),
+                ((bytes(), 8_usize..16, any::<u8>()).prop_map(mismatched), Just(0)),
+                (bytes().prop_map(|bytes| framed(&bytes)[..8.min(bytes.len())].to_vec()), Just(0)),
+            ],
+            0..4,
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_is_said_on_joining_ends_that_peer_alone(packets in packets()) {
+            let (sent, _kept) = ends();
+            let say = |stranger: &Stranger| packets.iter().for_each(|(packet, fds)| stranger.say(packet, &vec![sent.as_fd(); *fds]));
+            let happenings = member(say);
+            prop_assert!(matches!(happenings.last(), Some(Happening::MemberGone(MemberId(0)))), "{:?}", happenings);
+            let happenings = worker(say);
+            prop_assert!(matches!(happenings.last(), Some(Happening::WorkerSilent(WorkerId(0)))), "{:?}", happenings);
+        }
+
+        #[test]
+        fn whatever_is_said_on_a_line_ends_that_peer_alone(packets in packets()) {
+            let (sent, _kept) = ends();
+            let say = |stranger: &Stranger| {
+                let (to_daemon, theirs) = pair_of_lines();
+                stranger.say(&framed(&[0, 1]), &[sent.as_fd(), theirs.as_fd()]);
+                drop(theirs);
+                packets.iter().for_each(|(packet, fds)| to_daemon.say(packet, &vec![sent.as_fd(); *fds]));
+            };
+            let happenings = member(say);
+            prop_assert!(matches!(happenings[0], Happening::MemberJoined { .. }), "{:?}", happenings);
+            prop_assert!(matches!(happenings.last(), Some(Happening::MemberGone(MemberId(0)))), "{:?}", happenings);
+            let happenings = worker(say);
+            prop_assert!(matches!(happenings[0], Happening::WorkerJoined { .. }), "{:?}", happenings);
+            prop_assert!(matches!(happenings.last(), Some(Happening::WorkerSilent(WorkerId(0)))), "{:?}", happenings);
         }
     }
 }

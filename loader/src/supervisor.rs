@@ -97,7 +97,7 @@ struct Running {
 fn start(worker: WorkerId, happenings: &Sender<Happening>) -> io::Result<Running> {
     let (life_line, theirs) = UnixStream::pair()?;
     let (telemetry, page) = Telemetry::create()?;
-    let (server, line) = IpcOneShotServer::<WorkerLine>::new()?;
+    let (server, line) = IpcOneShotServer::new()?;
     // This very program, also when its file has been replaced meanwhile.
     let mut child = Command::new("/proc/self/exe")
         .arg0("loader")
@@ -117,7 +117,9 @@ fn start(worker: WorkerId, happenings: &Sender<Happening>) -> io::Result<Running
     let _ = happenings.send(Happening::WorkerStarted { worker, started });
     let listener = happenings.clone();
     thread::Builder::new().name(format!("line of worker {worker}")).spawn(move || {
-        peer::hear_worker(worker, server, &listener);
+        if let Err(error) = peer::hear_worker(worker, server, &listener) {
+            output::log(&format!("worker {worker} {error}"));
+        }
     })?;
     Ok(Running { child, stderr, line })
 }
