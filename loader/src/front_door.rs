@@ -11,10 +11,10 @@ use std::thread;
 use std::time::Duration;
 
 use batchmill_protocol::fd;
-use batchmill_protocol::frame::{self, FrameError, HEADER_BYTES};
-use batchmill_protocol::message::{Attached, MemberId, MemberLine, Reply, Request, StreamDescription};
+use batchmill_protocol::frame::{self, BODY_BYTES_MAX, FrameError, HEADER_BYTES};
+use batchmill_protocol::message::{Attached, MemberId, Reply, Request, StreamDescription};
 use crossbeam::channel::Sender;
-use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
+use ipc_channel::ipc::IpcOneShotServer;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags};
 use serde::Serialize;
@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use crate::daemon::Happening;
+use crate::error::report;
 use crate::output;
 use crate::peer;
 
@@ -243,7 +244,7 @@ async fn attend(mut client: UnixStream, happenings: &Sender<Happening>) -> io::R
         let request = match timeout(CLIENT_TIMEOUT, receive(&mut client)).await? {
             Ok(request) => request,
             Err(Unheard::Io(error)) => return Err(error),
-            Err(Unheard::Frame(error)) => return refuse(&mut client, &error.to_string()).await,
+            Err(Unheard::Frame(error)) => return refuse(&mut client, &report(&error)).await,
         };
         let (answer, answered) = oneshot::channel();
         let stops = matches!(request, Request::Stop);
@@ -278,8 +279,14 @@ async fn send(client: &mut UnixStream, message: &impl Serialize) -> io::Result<(
     timeout(peer::WRITE_TIMEOUT, client.write_all(&frame)).await?
 }
 
+/// Says no for good.
 async fn refuse(client: &mut UnixStream, reason: &str) -> io::Result<()> {
-    send(client, &Reply::Refused { reason: reason.to_owned() }).await
+    send(client, &Reply::Refused { reason: reason.to_owned() }).await?;
+    client.shutdown().await?;
+    // A client that is still about to ask would otherwise meet a closed connection before it has read why.
+    let mut rest = client.take(BODY_BYTES_MAX as u64);
+    let _ = timeout(peer::LAST_WORDS, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+    Ok(())
 }
 
 /// Gives a client the slab and a line, and watches over its life.
@@ -298,17 +305,24 @@ async fn admit(
     let (hears, falls_silent) = oneshot::channel();
     let admitted = hand_over(&mut client, admission, joins, hears, wanted, happenings).await;
     if let Ok(line) = admitted {
-        if matches!(timeout(CLIENT_TIMEOUT, joined).await, Ok(Ok(()))) {
-            // Nothing is to come on this connection but its end. Without its line a member is of no use either.
-            let mut byte = [0];
+        let mut byte = [0];
+        // Nothing is to come on this connection but its end.
+        let life = client.read(&mut byte);
+        tokio::pin!(life);
+        let has_joined = tokio::select! {
+            joined = timeout(CLIENT_TIMEOUT, joined) => matches!(joined, Ok(Ok(()))),
+            _ = &mut life => false,
+        };
+        if has_joined {
+            // Without its line a member is of no use.
             tokio::select! {
-                _ = client.read(&mut byte) => {}
+                _ = life => {}
                 _ = falls_silent => {}
             }
         }
         attached.store(false, Ordering::Relaxed);
         // If it never joined its line, the thread that awaits it there must be let go.
-        drop(IpcSender::<MemberLine>::connect(line));
+        peer::let_go(&line);
     }
     let _ = happenings.send(Happening::MemberGone(member));
     Ok(())
@@ -338,7 +352,7 @@ async fn hand_over(
     };
     let written = timeout(peer::WRITE_TIMEOUT, write).await.unwrap_or_else(|elapsed| Err(elapsed.into()));
     if written.is_err() {
-        drop(IpcSender::<MemberLine>::connect(line.clone()));
+        peer::let_go(&line);
     }
     written.map(|()| line)
 }

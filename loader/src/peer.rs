@@ -11,6 +11,7 @@ use batchmill_protocol::message::{FromMember, MemberId, MemberLine, WorkerId, Wo
 use crossbeam::channel::Sender;
 use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, OpaqueIpcReceiver};
 use ipc_channel::{IpcError, TryRecvError};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::de::value::{Error as ValueError, UsizeDeserializer};
 use serde::de::{DeserializeOwned, Error as _, IntoDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -84,6 +85,21 @@ fn join<T: Serialize + DeserializeOwned>(server: IpcOneShotServer<Told<T>>) -> R
         Some(Err(IpcError::Disconnected)) => Ok(None),
         Some(Err(_)) | None => Err(Unheard::Stranger),
     }
+}
+
+/// Lets the thread go that awaits a peer at `line`, if it still does.
+///
+/// Not `IpcSender::connect`: where nobody listens any more it leaves a descriptor open, and it waits where a stranger
+/// has taken all places.
+pub(crate) fn let_go(line: &str) {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (Ok(socket), Ok(address)) =
+        (rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None), SocketAddrUnix::new(line))
+    else {
+        return;
+    };
+    // In most cases nobody listens there any more.
+    let _ = rustix::net::connect(&socket, &address);
 }
 
 /// Passes on messages until the line ends, one cannot be read, or nobody wants them.
@@ -268,7 +284,7 @@ mod tests {
 
     /// The two sockets of a line.
     fn pair_of_lines() -> (Stranger, OwnedFd) {
-        let flags = rustix::net::SocketFlags::CLOEXEC;
+        let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).expect("a socket pair");
         (Stranger(ours), theirs)

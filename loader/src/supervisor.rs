@@ -12,10 +12,10 @@ use std::process::{ExitStatus, Stdio};
 use std::thread;
 
 use batchmill_protocol::fd;
-use batchmill_protocol::message::{WorkerHello, WorkerId, WorkerLine};
+use batchmill_protocol::message::{WorkerHello, WorkerId};
 use batchmill_protocol::slab::Telemetry;
 use crossbeam::channel::Sender;
-use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
+use ipc_channel::ipc::IpcOneShotServer;
 use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
@@ -147,7 +147,7 @@ async fn watch(worker: WorkerId, running: Running, killed: oneshot::Receiver<()>
     // What it said last is on its way; a grandchild that holds the pipe must not keep us.
     let _ = tokio::time::timeout(peer::LAST_WORDS, log).await;
     // If it died before it joined its line, the thread that awaits it there must be let go.
-    drop(IpcSender::<WorkerLine>::connect(line));
+    peer::let_go(&line);
     let _ = happenings.send(Happening::WorkerReaped { worker, end });
 }
 
