@@ -77,6 +77,20 @@ pub fn folder() -> TempDir {
 }
 
 impl Programs {
+    /// The same, with every loader started by a shell: `line` says how, and calls it `"$LOADER" "$@"`.
+    #[must_use]
+    pub fn through(self, folder: &Path, line: &str) -> Self {
+        let path = folder.join(format!("{}.sh", unique()));
+        let script = format!("#!/bin/sh\nLOADER='{}'\n{line}\n", self.loader);
+        // Written by another process: a file that this one has open for writing, or a child that it forks meanwhile,
+        // cannot be run.
+        let write = "printf %s \"$1\" >\"$2\" && chmod +x \"$2\"";
+        let written = run("sh", ["-c".as_ref(), write.as_ref(), "sh".as_ref(), script.as_ref(), path.as_os_str()]);
+        assert!(written.status.success(), "{written:?}");
+        let loader = path.into_os_string().into_string().expect("our own folder");
+        Self { loader: loader.leak(), ..self }
+    }
+
     /// Draws `images` shapes and a quarter more into a new folder.
     pub fn sample_data(self, images: u32) -> TempDir {
         let folder = folder();
