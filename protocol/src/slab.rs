@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
 use thiserror::Error;
@@ -244,10 +245,15 @@ fn map_error(layout: &Layout, source: io::Error) -> SlabError {
     SlabError::Io { step: "map", needed_bytes: layout.slab_bytes() as u64, source }
 }
 
-/// The bytes that could still be reserved: the least of what the machine and each enclosing cgroup leave.
+/// The bytes that could still be reserved and mapped: the least of what the machine, each enclosing cgroup and this
+/// process's address space leave.
 pub fn available_bytes() -> u64 {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo_available_bytes(&text));
-    let free = machine.into_iter().chain(cgroup_free_bytes()).min().unwrap_or(u64::MAX);
+    let cgroups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let cgroups = cgroup_free_bytes(&cgroups, Path::new("/sys/fs/cgroup"));
+    // Workers have the same limit, and map every slab.
+    let address_space = rustix::process::getrlimit(rustix::process::Resource::As).current;
+    let free = machine.into_iter().chain(cgroups).chain(address_space).min().unwrap_or(u64::MAX);
     free.saturating_sub(HEADROOM_BYTES)
 }
 
@@ -256,19 +262,40 @@ fn meminfo_available_bytes(meminfo: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The free bytes of this process's cgroup (version 2) and of all above it.
-fn cgroup_free_bytes() -> Vec<u64> {
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let Some(own) = own.lines().find_map(|line| line.strip_prefix("0::/")) else { return Vec::new() };
-    let root = std::path::Path::new("/sys/fs/cgroup");
-    let number = |folder: &std::path::Path, name: &str| -> Option<u64> {
-        fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok()
-    };
-    root.join(own)
-        .ancestors()
-        .take_while(|folder| folder.starts_with(root))
-        .filter_map(|folder| Some(number(folder, "memory.max")?.saturating_sub(number(folder, "memory.current")?)))
-        .collect()
+/// The free bytes of the memory cgroups that `own`, a `/proc/PID/cgroup`, lies in, and of all above them.
+fn cgroup_free_bytes(own: &str, root: &Path) -> Vec<u64> {
+    let mut free = Vec::new();
+    for line in own.lines() {
+        let mut parts = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        // Version 2 has one tree for everything, version 1 has one for memory.
+        let (root, limit, used, prefix) = if controllers.is_empty() {
+            (root.to_path_buf(), "memory.max", "memory.current", "")
+        } else if controllers.split(',').any(|controller| controller == "memory") {
+            (root.join("memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+        } else {
+            continue;
+        };
+        let free_in = |folder: &Path| {
+            let text = |name: &str| fs::read_to_string(folder.join(name)).ok();
+            let number = |name: &str| text(name)?.trim().parse::<u64>().ok();
+            // The kernel keeps what was read from files as long as nobody needs the room.
+            let stat = text("memory.stat").unwrap_or_default();
+            let kept = |kind: &str| stat_bytes(&stat, &format!("{prefix}{kind}_file"));
+            let used = number(used)?.saturating_sub(kept("active") + kept("inactive"));
+            Some(number(limit)?.saturating_sub(used))
+        };
+        // In a container the path may be that of the host, where only the root is there.
+        let own = root.join(path.trim_start_matches('/'));
+        free.extend(own.ancestors().take_while(|folder| folder.starts_with(&root)).filter_map(free_in));
+    }
+    free
+}
+
+/// A line of a `memory.stat`, or 0 where it has none.
+fn stat_bytes(stat: &str, name: &str) -> u64 {
+    let value = stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -402,5 +429,30 @@ mod tests {
         let meminfo = "MemTotal:       24000000 kB\nMemFree: 1 kB\nMemAvailable:    2048 kB\n";
         assert_eq!(meminfo_available_bytes(meminfo), Some(2 << 20));
         assert_eq!(meminfo_available_bytes("MemTotal: 1 kB\n"), None);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri makes no folders")]
+    fn available_memory_is_that_of_the_narrowest_cgroup() {
+        let root = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().expect("in a folder")).expect("made");
+            fs::write(path, text).expect("written");
+        };
+        // Version 2, with 300 of 1000 bytes used, of which 100 are kept from files; without limit at the root.
+        write("pod/memory.max", "1000\n");
+        write("pod/memory.current", "300\n");
+        write("pod/memory.stat", "anon 200\nactive_file 60\ninactive_file 40\nworkingset_activate_file 7\n");
+        write("pod/job/memory.max", "max\n");
+        write("pod/job/memory.current", "300\n");
+        assert_eq!(cgroup_free_bytes("0::/pod/job\n", root.path()), [800]);
+        // Version 1, seen from a container that knows its path on the host.
+        write("memory/memory.limit_in_bytes", "500\n");
+        write("memory/memory.usage_in_bytes", "200\n");
+        write("memory/memory.stat", "active_file 1\ntotal_active_file 20\ntotal_inactive_file 30\n");
+        let own = "9:name=systemd:/x\n4:hugetlb,memory:/docker/0123\n1:cpu:/x\n0::/\n";
+        assert_eq!(cgroup_free_bytes(own, root.path()), [350]);
+        assert!(cgroup_free_bytes("", root.path()).is_empty());
     }
 }
