@@ -115,7 +115,8 @@ impl Scene {
     /// Asks to become a member, and returns the life-line and the name of the line.
     fn ask_in(&self, leases: u32) -> (UnixStream, OwnedFd, String) {
         let connection = self.connect();
-        let attach = Attach { stream: "n".to_owned(), from: Position::default(), until_epoch: None, leases };
+        let attach =
+            Attach { stream: "n".to_owned(), from: Position::default(), until_epoch: None, leases, expected: None };
         fd::send(&connection, &Request::Attach(attach), None).expect("sent");
         match fd::receive(&connection).expect("an answer") {
             (Reply::Attached(attached), Some(slab)) => {
