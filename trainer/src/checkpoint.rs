@@ -4,9 +4,8 @@
 //! |---|---|
 //! | `model.safetensors` | the parameters, under the names `trainer summary` prints; a linear layer's weight is `[inputs, outputs]` |
 //! | `model.toml` | the model file, as it was given to `trainer fit` |
+//! | `optimizer.safetensors` | what the optimizer remembers of each parameter, under `layers.1.weight.` and more |
 //! | `checkpoint.json` | [`About`]: stream, position, classes, input, transforms, optimizer, metrics |
-//!
-//! The optimizer's state is not in it.
 
 mod lock;
 
@@ -15,6 +14,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use batchmill_protocol::identity::Identity;
 use batchmill_protocol::position::Position;
 use batchmill_protocol::tensor::FieldSpec;
 use burn::module::Module;
@@ -27,13 +27,14 @@ use self::lock::Lock;
 use crate::config::{ConfigError, ModelSpec};
 use crate::metrics::Score;
 use crate::model::{ModelError, Sequential};
-use crate::optimizer::OptimizerKind;
+use crate::optimizer::{Optimizer, OptimizerError, OptimizerKind};
 use crate::shape::ImageShape;
 
 /// The version of the folder's contents.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 const PARAMETERS: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
 const MODEL: &str = "model.toml";
 const ABOUT: &str = "checkpoint.json";
 
@@ -47,6 +48,8 @@ pub struct About {
     pub stream: String,
     /// The hash of that stream's spec and data.
     pub spec_hash: String,
+    /// What those follow from: a training goes on only where it is still the same, or on request.
+    pub identity: Identity,
     /// The seed of that stream's order and augmentation.
     pub stream_seed: u64,
     /// The seed of the initial parameters and of dropout.
@@ -67,12 +70,14 @@ pub struct About {
     pub metrics: Metrics,
 }
 
-/// How well a model did in the last epoch before its checkpoint.
+/// How well a model did in the epoch before its checkpoint, or in that under way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metrics {
-    /// The mean loss of a sample while training.
-    pub train_loss: f64,
+    /// The mean loss of a sample while training; none when not one could be read so far.
+    pub train_loss: Option<f64>,
+    /// Samples trained on.
+    pub samples: u64,
     /// On the stream of `--eval`, if there was one.
     pub test: Option<Score>,
 }
@@ -137,6 +142,9 @@ pub enum CheckpointError {
     /// The parameters cannot be taken from the device.
     #[error("collect the model's parameters")]
     Collect(#[source] SafetensorsStoreError),
+    /// What the optimizer remembers cannot become a file.
+    #[error("collect what the optimizer remembers")]
+    Remember(#[source] OptimizerError),
     /// Its model file is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -185,7 +193,7 @@ impl Target {
         let Some(lock) = lock else { return Err(CheckpointError::Busy { dir: dir.to_path_buf() }) };
         if dir.is_dir() {
             let mut entries = fs::read_dir(dir).map_err(io_error("read", dir))?;
-            if entries.next().is_some() && !dir.join(ABOUT).is_file() {
+            if entries.next().is_some() && !is_checkpoint(dir) {
                 return Err(occupied());
             }
         }
@@ -199,7 +207,7 @@ impl Target {
     fn rehearse(&self) -> Result<(), CheckpointError> {
         let partial = self.begin()?;
         // A kill between doing and undoing leaves these in place, and so a whole checkpoint.
-        for file in [PARAMETERS, MODEL, ABOUT] {
+        for file in [PARAMETERS, OPTIMIZER, MODEL, ABOUT] {
             let (from, to) = (self.dir.join(file), partial.join(file));
             if from.is_file() {
                 let linked = fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop));
@@ -218,13 +226,20 @@ impl Target {
         &self.dir
     }
 
-    /// Replaces the checkpoint by this model, whose file read `model_text`.
+    /// Replaces the checkpoint by this model, whose file read `model_text`, and what its optimizer remembers.
     ///
     /// # Errors
     /// When a file cannot be written; the old checkpoint is then still there.
-    pub fn save(&self, model: &Sequential, model_text: &str, about: &About) -> Result<(), CheckpointError> {
+    pub fn save(
+        &self,
+        model: &Sequential,
+        optimizer: &Optimizer,
+        model_text: &str,
+        about: &About,
+    ) -> Result<(), CheckpointError> {
         let partial = self.begin()?;
         write(&partial.join(PARAMETERS), &parameters(model)?)?;
+        write(&partial.join(OPTIMIZER), &optimizer.to_bytes(model).map_err(CheckpointError::Remember)?)?;
         write(&partial.join(MODEL), model_text.as_bytes())?;
         let about = serde_json::to_vec_pretty(about).expect("numbers and strings have a JSON form");
         write(&partial.join(ABOUT), &about)?;
@@ -260,6 +275,27 @@ fn parent(dir: &Path) -> &Path {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
+}
+
+/// Whether there is a checkpoint in `dir`, whole or damaged.
+pub fn is_checkpoint(dir: &Path) -> bool {
+    dir.join(ABOUT).is_file()
+}
+
+/// Reads a checkpoint back, to be trained on on `device`, with what its optimizer remembers.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_training(dir: &Path, device: &Device) -> Result<(Restored, Optimizer), CheckpointError> {
+    let restored = load(dir, &device.clone().autodiff())?;
+    let path = dir.join(OPTIMIZER);
+    if !path.is_file() {
+        return Err(CheckpointError::Missing { dir: dir.to_path_buf(), file: OPTIMIZER });
+    }
+    let bytes = fs::read(&path).map_err(io_error("read", &path))?;
+    let mut optimizer = restored.about.optimizer.init();
+    optimizer.restore(&bytes, &restored.model, device).map_err(|error| damaged(&path)(error.into()))?;
+    Ok((restored, optimizer))
 }
 
 /// Reads a checkpoint back.
@@ -375,6 +411,7 @@ mod tests {
             format: FORMAT,
             stream: "train".to_owned(),
             spec_hash: "abc".to_owned(),
+            identity: [("batch_size".to_owned(), "64".to_owned())].into_iter().collect(),
             stream_seed: 1,
             seed: 2,
             position: Position { epoch, step: 0 },
@@ -383,13 +420,17 @@ mod tests {
             transforms: vec![serde_json::json!({"kind": "resize", "size": [4, 5]})],
             optimizer: OptimizerKind::Adam,
             lr: 1e-3,
-            metrics: Metrics { train_loss: 0.5, test: Some(Score { accuracy: 0.75, loss: 0.25 }) },
+            metrics: Metrics { train_loss: Some(0.5), samples: 9, test: Some(Score { accuracy: 0.75, loss: 0.25 }) },
         }
     }
 
     fn model(device: &Device) -> Sequential {
         let spec = ModelSpec::parse(TEXT).expect("a model");
         Sequential::build(&spec, INPUT, device).expect("it fits")
+    }
+
+    fn unused() -> Optimizer {
+        OptimizerKind::Adam.init()
     }
 
     fn logits(model: &Sequential, device: &Device) -> Vec<f32> {
@@ -404,14 +445,17 @@ mod tests {
         let target = Target::prepare(&dir).expect("nothing is there");
         // On the training device, as `fit` saves it.
         let first = model(&device.clone().autodiff());
-        target.save(&first, TEXT, &about(1)).expect("it can be written");
+        target.save(&first, &unused(), TEXT, &about(1)).expect("it can be written");
         let restored = load(&dir, &device).expect("it was written");
         assert_eq!(logits(&restored.model, &device), logits(&first.valid(), &device));
         assert_eq!((restored.about, restored.input), (about(1), INPUT));
 
         drop(target);
         let second = model(&device);
-        Target::prepare(&dir).expect("a checkpoint may be replaced").save(&second, TEXT, &about(2)).expect("written");
+        Target::prepare(&dir)
+            .expect("a checkpoint may be replaced")
+            .save(&second, &unused(), TEXT, &about(2))
+            .expect("written");
         let restored = load(&dir, &device).expect("it was written");
         assert_eq!(logits(&restored.model, &device), logits(&second, &device));
         assert_eq!(restored.about, about(2));
@@ -506,6 +550,23 @@ mod tests {
     }
 
     #[test]
+    fn an_older_checkpoint_is_refused_by_its_format() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (dir, model) = (folder.path().join("checkpoint"), model(&Device::flex()));
+        let target = Target::prepare(&dir).expect("nothing is there");
+        target.save(&model, &unused(), TEXT, &about(1)).expect("it can be written");
+        // Format 2 had neither an identity nor an optimizer's memory.
+        let mut older = serde_json::to_value(about(1)).expect("it has a JSON form");
+        older["format"] = 2.into();
+        older.as_object_mut().expect("an object").remove("identity");
+        fs::write(dir.join(ABOUT), older.to_string()).expect("it can be written");
+        fs::remove_file(dir.join(OPTIMIZER)).expect("it is there");
+        let error = load_training(&dir, &Device::flex()).expect_err("it is older").to_string();
+        expect!["read DIR/checkpoint.json: it has format 2, this trainer reads 3: use the trainer that wrote it"]
+            .assert_eq(&error.replace(&dir.display().to_string(), "DIR"));
+    }
+
+    #[test]
     fn an_incomplete_or_damaged_checkpoint_is_named() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (dir, device) = (folder.path().join("checkpoint"), Device::flex());
@@ -517,7 +578,7 @@ mod tests {
             .assert_eq(&message());
         let target = Target::prepare(&dir).expect("nothing is there");
         let model = model(&device);
-        target.save(&model, TEXT, &about(1)).expect("it can be written");
+        target.save(&model, &unused(), TEXT, &about(1)).expect("it can be written");
         let path = dir.join(PARAMETERS);
         let bytes = fs::read(&path).expect("it was written");
         fs::write(&path, &bytes[..bytes.len() / 2]).expect("it can be written");
@@ -529,10 +590,10 @@ mod tests {
         expect!["read the checkpoint DIR: it has no model.safetensors: name a folder that `trainer fit --out` wrote"]
             .assert_eq(&message());
         let about = About { format: 9, ..about(1) };
-        target.save(&model, TEXT, &about).expect("it can be written");
-        expect!["read DIR/checkpoint.json: it has format 9, this trainer reads 2: use the trainer that wrote it"]
+        target.save(&model, &unused(), TEXT, &about).expect("it can be written");
+        expect!["read DIR/checkpoint.json: it has format 9, this trainer reads 3: use the trainer that wrote it"]
             .assert_eq(&message());
-        fs::write(dir.join(ABOUT), "{\"format\": 2}").expect("it can be written");
+        fs::write(dir.join(ABOUT), "{\"format\": 3}").expect("it can be written");
         expect![
             "read DIR/checkpoint.json: it is damaged, or was changed by hand: train again, or take another checkpoint"
         ]

@@ -1,6 +1,8 @@
 //! What is typed after `trainer`.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -21,8 +23,10 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a model on a stream of the loader, test it after each epoch, save it
-    #[command(after_help = "Example:\n  \
-        trainer fit --model model.toml --stream train --eval test --epochs 3 --out checkpoint\n\n\
+    #[command(after_help = "Examples:\n  \
+        trainer fit --model model.toml --stream train --eval test --epochs 3 --out checkpoint\n  \
+        trainer fit --model model.toml --epochs 30 --checkpoint-every 500 --reconnect --ledger run.ledger\n  \
+        trainer fit --model model.toml --epochs 30 --resume --ledger run.ledger\n\n\
         The model file:\n  \
         [normalize]            # optional: (byte * scale - mean) / std; scale is 1/255 unless given\n  \
         mean = 0.5             # one number, or one per channel\n  \
@@ -62,21 +66,37 @@ pub struct FitArgs {
     /// How often to go through the stream
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub epochs: u64,
-    /// How to learn
-    #[arg(long, value_enum, default_value_t = OptimizerKind::Adam)]
-    pub optimizer: OptimizerKind,
-    /// The learning rate
-    #[arg(long, value_name = "RATE", default_value = "1e-3", value_parser = learning_rate)]
-    pub lr: f64,
+    /// How to learn [default: adam, or the checkpoint's with --resume]
+    #[arg(long, value_enum)]
+    pub optimizer: Option<OptimizerKind>,
+    /// The learning rate [default: 1e-3, or the checkpoint's with --resume]
+    #[arg(long, value_name = "RATE", value_parser = learning_rate)]
+    pub lr: Option<f64>,
     /// The folder to save the model to, after each epoch
     #[arg(long, value_name = "DIR", default_value = "checkpoint")]
     pub out: PathBuf,
+    /// Save it also within an epoch, each time so many steps are done
+    #[arg(long, value_name = "STEPS")]
+    pub checkpoint_every: Option<NonZeroU64>,
+    /// Go on from the checkpoint in --out, at the exact batch, up to --epochs in all
+    #[arg(long)]
+    pub resume: bool,
+    /// Go on also when the stream's spec or data have changed since
+    #[arg(long, requires = "resume")]
+    pub allow_changed: bool,
+    /// When the loader ends, wait so long for the next one and go on there [default: 60]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "60")]
+    pub reconnect: Option<Seconds>,
+    /// Write every batch trained on, with its digest, to this file, for `loader verify`; with --resume go on in it
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
     /// The loader's address, when it is not the default one
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// The seed of initial weights and dropout; the order of samples has the loader's
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub seed: u64,
+    /// The seed of initial weights and dropout; the order of samples has the loader's [default: 0, or the checkpoint's
+    /// with --resume]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
     /// Print one JSON object a line: start, epochs, checkpoints
     #[arg(long)]
     pub json: bool,
@@ -116,6 +136,21 @@ pub struct PredictArgs {
     pub json: bool,
 }
 
+/// A time to wait at the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seconds(pub Duration);
+
+impl std::str::FromStr for Seconds {
+    type Err = String;
+
+    /// Reads `30` or `0.5`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let seconds = text.parse().ok().filter(|seconds| (0.001..=1e6).contains(seconds));
+        let seconds = seconds.ok_or("it must be a number of seconds from 0.001 to 1000000")?;
+        Ok(Self(Duration::from_secs_f64(seconds)))
+    }
+}
+
 fn learning_rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
     rate.ok_or_else(|| "it must be a number above 0, such as 0.001".to_owned())
@@ -148,9 +183,27 @@ mod tests {
     fn wrong_values_are_refused() {
         let fit = |more: &[&str]| Cli::try_parse_from([&["trainer", "fit", "--model", "m"], more].concat());
         assert!(fit(&[]).is_ok());
-        for wrong in [["--lr", "0"], ["--lr", "nan"], ["--epochs", "0"], ["--device", "gpu"], ["--optimizer", "lbfgs"]]
-        {
+        let pairs =
+            [["--lr", "0"], ["--lr", "nan"], ["--epochs", "0"], ["--device", "gpu"], ["--checkpoint-every", "0"]];
+        for wrong in pairs {
             assert!(fit(&wrong).is_err(), "{wrong:?} was taken");
         }
+        for wrong in ["--optimizer=lbfgs", "--reconnect=0", "--reconnect=soon", "--allow-changed"] {
+            assert!(fit(&[wrong]).is_err(), "{wrong:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_successor_is_waited_for_as_long_as_asked_or_a_minute() {
+        let limit = |flag: &[&str]| {
+            let line = [&["trainer", "fit", "--model", "m"], flag].concat();
+            let Command::Fit(args) = Cli::try_parse_from(line).expect("a command line").command else {
+                panic!("it says fit");
+            };
+            args.reconnect.map(|Seconds(limit)| limit.as_secs_f64())
+        };
+        assert_eq!(limit(&[]), None);
+        assert_eq!(limit(&["--reconnect"]), Some(60.0));
+        assert_eq!(limit(&["--reconnect=0.5"]), Some(0.5));
     }
 }

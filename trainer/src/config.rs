@@ -97,6 +97,13 @@ pub enum ConfigError {
 }
 
 impl ModelSpec {
+    /// Whether both are the same model, wherever its lines stand.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let numbers = |spec: &NormalizeSpec| (spec.scale, spec.mean.numbers.clone(), spec.std.numbers.clone());
+        (self.input, numbers(&self.normalize)) == (other.input, numbers(&other.normalize))
+            && self.layers == other.layers
+    }
+
     /// Reads a model file; gives back its text too, for the checkpoint.
     ///
     /// # Errors
@@ -193,6 +200,21 @@ mod tests {
         let std = PerChannel { numbers: vec![2.0], line: 6 };
         assert_eq!(spec.normalize, NormalizeSpec { scale: 1.0, mean, std });
         assert_eq!(spec.layers.len(), 2);
+    }
+
+    #[test]
+    fn a_model_is_the_same_wherever_its_lines_stand() {
+        let text = "[normalize]\nmean = 0.5\n[[layer]]\nkind = 'linear'\nout_features = 10\n";
+        let same = |other: &str| {
+            let parse = |text| ModelSpec::parse(text).expect("the text is right");
+            parse(text).is_same(&parse(other))
+        };
+        assert!(same(&format!("# A comment.\n\n{text}")));
+        for (from, to) in
+            [("10", "11"), ("0.5", "0.25"), ("mean", "std"), ("[normalize]", "input = [2, 2, 1]\n[normalize]")]
+        {
+            assert!(!same(&text.replace(from, to)), "{from} or {to} makes no difference");
+        }
     }
 
     fn check(text: &str, expected: Expect) {

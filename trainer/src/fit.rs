@@ -1,26 +1,31 @@
 //! `trainer fit`: attaches to a loader, trains, tests, saves.
 
+use std::mem;
 use std::time::Instant;
 
 use batchmill_protocol::client::{Client, ClientError, Member, Subscription};
+use batchmill_protocol::identity::Identity;
+use batchmill_protocol::ledger::{Entry, Ledger, LedgerError};
 use batchmill_protocol::message::StreamDescription;
 use batchmill_protocol::position::Position;
 use batchmill_protocol::tensor::FieldSpec;
 use burn::module::Module;
-use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, TensorReadError};
 use thiserror::Error;
 
 use crate::checkpoint::{About, CheckpointError, FORMAT, Metrics, Target};
-use crate::cli::FitArgs;
+use crate::cli::{FitArgs, Seconds};
 use crate::config::{ConfigError, ModelSpec};
 use crate::device::DeviceError;
-use crate::feed::{Feed, FeedError, IMAGE, image_shape};
+use crate::feed::{Feed, FeedError, IMAGE, Samples, Successor, image_shape};
 use crate::loss::cross_entropy;
 use crate::metrics::{MeanLoss, Score, Test};
 use crate::model::{ModelError, Sequential};
 use crate::normalize::Normalizer;
+use crate::optimizer::Optimizer;
 use crate::report::{EpochReport, Report, Start, rate};
+use crate::resume::{Beginning, ResumeError, Settings};
 use crate::shape::ImageShape;
 
 /// Steps between two readings of the loss. Reading waits for the device.
@@ -42,8 +47,28 @@ pub enum FitError {
     Model { model: String, source: Box<ModelError> },
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     #[error("compute on {device}")]
     Compute { device: String, source: TensorReadError },
+    /// No loader delivers any more.
+    #[error("{lost}: {remedy}")]
+    LoaderLost {
+        /// What was next.
+        lost: FeedError,
+        /// How to go on.
+        remedy: String,
+    },
+    /// Samples there are, but they cannot be read.
+    #[error("not one sample of stream `{stream}` can be read in epoch {epoch}: `loader quarantine` says why")]
+    Unreadable {
+        /// The stream.
+        stream: String,
+        /// When.
+        epoch: u64,
+    },
     /// There is nothing to train on.
     #[error(
         "stream `{stream}` has no batch: its {samples} samples are fewer than its batch size, and its tail is dropped"
@@ -105,9 +130,21 @@ pub fn run(args: &FitArgs) -> Result<(), FitError> {
     let (spec, model_text) = ModelSpec::read(&args.model)?;
     let device = args.device.open()?;
     let target = Target::prepare(&args.out)?;
-    let (mut job, mut model) = Job::start(args, &spec, &device)?;
+    let beginning = Beginning::of(args, &spec, &device)?;
     let report = Report::new(args.json);
+    let position = beginning.position;
+    if position.epoch >= args.epochs {
+        let dir = target.dir().display();
+        report.note(&format!("{dir} is trained for all {} epochs already: raise --epochs to go on", args.epochs));
+        return Ok(());
+    }
+    let (mut job, model) = Job::start(args, &spec, &device, beginning, &report)?;
     let stream = job.train.stream().clone();
+    let ledger = match &args.ledger {
+        Some(path) if args.resume => Some(Ledger::resume(path, &stream, position)?),
+        Some(path) => Some(Ledger::create(path, &stream)?),
+        None => None,
+    };
     report.start(&Start {
         model: model.to_torch_string(),
         parameters: model.parameters().iter().map(|parameter| parameter.count).sum(),
@@ -115,167 +152,283 @@ pub fn run(args: &FitArgs) -> Result<(), FitError> {
         samples: stream.extent.samples_delivered(),
         classes: &stream.classes,
         device: args.device.to_string(),
+        position,
     });
-    let keeper = Keeper { args, target, model_text, stream };
-    for epoch in 0..args.epochs {
-        let (trained, mut done) = job.train_epoch(model, epoch, &report)?;
-        model = trained;
-        let tested = job.test(&model.valid());
-        done.test = tested.as_ref().ok().copied().flatten();
-        keeper.keep(&model, &done, job.train.cursor())?;
-        report.end_epoch(&done);
-        report.checkpoint(keeper.target.dir());
-        // Only now: an epoch that could not be tested was trained all the same.
-        tested?;
-    }
-    Ok(())
+    let kept = args.resume.then_some(position);
+    let mut keeper = Keeper { args, settings: job.settings, target, model_text, stream, ledger, kept };
+    job.train(model, &mut keeper, &report).map_err(|error| match error {
+        FitError::Feed(lost @ FeedError::LoaderLost { .. }) => FitError::LoaderLost { lost, remedy: keeper.remedy() },
+        other => other,
+    })
 }
 
-/// What every checkpoint of a run has in common.
+/// What every checkpoint of a run has in common, and the ledger beside it.
 struct Keeper<'a> {
     args: &'a FitArgs,
+    settings: Settings,
     target: Target,
     model_text: String,
     stream: StreamDescription,
+    ledger: Option<Ledger>,
+    /// The checkpoint's position, if there is one of this training.
+    kept: Option<Position>,
 }
 
 impl Keeper<'_> {
+    /// Takes note of a batch that is trained on.
+    fn record(&mut self, entry: &Entry) -> Result<(), LedgerError> {
+        self.ledger.as_mut().map_or(Ok(()), |ledger| ledger.record(entry))
+    }
+
+    /// Whether `--checkpoint-every` asks for a checkpoint at `position`.
+    fn is_due(&self, position: Position) -> bool {
+        self.args.checkpoint_every.is_some_and(|every| position.step % every == 0)
+    }
+
     /// Saves a model that is trained up to `position`; one that ran away takes no checkpoint's place.
-    fn keep(&self, model: &Sequential, done: &EpochReport, position: Position) -> Result<(), FitError> {
-        let Self { args, stream, .. } = self;
-        if let Some(score) = done.test {
-            finite(args, "the test loss", score.loss, done.epoch)?;
+    fn keep(
+        &mut self,
+        model: &Sequential,
+        optimizer: &Optimizer,
+        metrics: Metrics,
+        position: Position,
+    ) -> Result<(), FitError> {
+        let Self { settings, stream, .. } = self;
+        let diverged = |what| FitError::Diverged { what, epoch: epoch_before(position), lr: settings.lr };
+        if let Some(score) = metrics.test.filter(|score| !score.loss.is_finite()) {
+            return Err(diverged(format!("the test loss is {}", score.loss)));
         }
-        if let Some(parameter) = model.valid().runaway().map_err(|source| compute(args, source))? {
-            let what = format!("parameter {parameter} is not finite");
-            return Err(FitError::Diverged { what, epoch: done.epoch, lr: args.lr });
+        if let Some(parameter) = model.valid().runaway().map_err(|source| compute(self.args, source))? {
+            return Err(diverged(format!("parameter {parameter} is not finite")));
         }
+        // First: what a ledger has too much of is cut off when the training goes on from the checkpoint.
+        self.ledger.as_mut().map_or(Ok(()), Ledger::flush)?;
         let input = stream.fields.iter().find(|field: &&FieldSpec| field.name == IMAGE);
         let about = About {
             format: FORMAT,
             stream: stream.name.clone(),
             spec_hash: stream.spec_hash.clone(),
+            identity: stream.identity.clone(),
             stream_seed: stream.seed,
-            seed: args.seed,
+            seed: settings.seed,
             position,
             classes: stream.classes.clone(),
             input: input.expect("`image_shape` found the field").clone(),
             transforms: stream.transforms.clone(),
-            optimizer: args.optimizer,
-            lr: args.lr,
-            metrics: Metrics { train_loss: done.loss, test: done.test },
+            optimizer: settings.optimizer,
+            lr: settings.lr,
+            metrics,
         };
-        Ok(self.target.save(model, &self.model_text, &about)?)
+        self.target.save(model, optimizer, &self.model_text, &about)?;
+        self.kept = Some(position);
+        Ok(())
+    }
+
+    /// What to do when no loader delivers any more.
+    fn remedy(&self) -> String {
+        match self.kept {
+            Some(position) => {
+                let dir = self.target.dir().display();
+                format!("start it again and go on with --resume from the checkpoint {dir}, which stands at {position}")
+            }
+            None => "start it again and train anew, there is no checkpoint yet".to_owned(),
+        }
     }
 }
 
 /// A training under way.
 struct Job<'a> {
     args: &'a FitArgs,
-    optimizer: ModuleOptimizer,
+    settings: Settings,
+    device: Device,
+    optimizer: Optimizer,
     normalizer: Normalizer,
     train: Feed,
     eval: Option<Feed>,
+    /// Of the epoch under way.
+    loss: MeanLoss,
+    /// Trained on in the epoch under way.
+    samples: u64,
 }
 
 impl<'a> Job<'a> {
-    /// Attaches to the streams and makes a model for them.
-    fn start(args: &'a FitArgs, spec: &ModelSpec, device: &Device) -> Result<(Self, Sequential), FitError> {
-        let attach = |stream: &str| {
-            let subscription = Subscription::new(stream).epochs(0, Some(args.epochs));
+    /// Attaches to the streams, and makes a model for them or takes the one trained so far.
+    fn start(
+        args: &'a FitArgs,
+        spec: &ModelSpec,
+        device: &Device,
+        beginning: Beginning,
+        report: &Report,
+    ) -> Result<(Self, Sequential), FitError> {
+        let Beginning { settings, position, trained } = beginning;
+        let attach = |stream: &str, from: Position, expected: Option<Identity>| {
+            let subscription = Subscription::new(stream).epochs(0, Some(args.epochs)).from(from).expecting(expected);
             Client::connect(args.socket.as_deref())?.attach(&subscription)
         };
-        let train = attach(&args.stream)?;
-        let eval = args.eval.as_deref().map(attach).transpose()?;
+        let expected = trained.as_ref().map(|trained| trained.identity.clone()).filter(|_| !args.allow_changed);
+        let train = attach(&args.stream, position, expected)?;
+        // The test of an epoch comes at its end.
+        let tested = Position { step: 0, ..position };
+        let eval = args.eval.as_deref().map(|stream| attach(stream, tested, None)).transpose()?;
         let input = image_shape(train.stream())?;
         for member in eval.iter().chain([&train]) {
             check_stream(train.stream(), input, member.stream())?;
         }
-        device.seed(args.seed);
         let fits = |source| FitError::Model { model: args.model.display().to_string(), source: Box::new(source) };
-        let model = Sequential::build(spec, input, &device.clone().autodiff()).map_err(fits)?;
+        let (mut loss, mut samples) = (MeanLoss::default(), 0);
+        let (model, optimizer) = if let Some(trained) = trained {
+            if let (Some(mean), 1..) = (trained.metrics.train_loss, position.step) {
+                samples = trained.metrics.samples;
+                loss = MeanLoss::resumed(mean, samples);
+            }
+            trained.for_images(&args.stream, input)?
+        } else {
+            device.seed(settings.seed);
+            let model = Sequential::build(spec, input, &device.clone().autodiff()).map_err(fits)?;
+            model.draw();
+            (model, settings.optimizer.init())
+        };
         for stream in [&train].into_iter().chain(&eval).map(Member::stream) {
             model.check_classes(&stream.name, stream.classes.len()).map_err(fits)?;
         }
         let normalizer = Normalizer::new(&spec.normalize, input, device)
             .map_err(|mistake| ConfigError::Mistake { path: args.model.clone(), mistake })?;
-        let outputs = model.outputs();
-        let job = Self {
-            args,
-            optimizer: args.optimizer.init(),
-            normalizer,
-            train: Feed::start(train, outputs, device)?,
-            eval: eval.map(|member| Feed::start(member, outputs, device)).transpose()?,
+        let feed = |member| {
+            let successor = args.reconnect.map(|Seconds(limit)| Successor { limit, report: report.clone() });
+            Feed::start(member, model.outputs(), device, successor)
         };
-        Ok((job, model))
+        let (train, eval) = (feed(train)?, eval.map(feed).transpose()?);
+        let device = device.clone();
+        Ok((Self { args, settings, device, optimizer, normalizer, train, eval, loss, samples }, model))
     }
 
-    /// Trains on every batch of an epoch once. Takes the model whole: the optimizer writes into parameters in place
-    /// when nobody else holds them.
+    /// Trains all epochs that are left, tests and saves the model after each.
+    fn train(&mut self, mut model: Sequential, keeper: &mut Keeper<'_>, report: &Report) -> Result<(), FitError> {
+        while self.train.cursor().epoch < self.args.epochs {
+            let (trained, mut done) = self.train_epoch(model, keeper, report)?;
+            model = trained;
+            let tested = self.test(&model.valid(), done.epoch);
+            done.test = tested.as_ref().ok().copied().flatten();
+            let metrics = Metrics { train_loss: Some(done.loss), samples: done.samples, test: done.test };
+            let position = self.train.cursor();
+            keeper.keep(&model, &self.optimizer, metrics, position)?;
+            report.end_epoch(&done);
+            report.checkpoint(keeper.target.dir(), position);
+            // Only now: an epoch that could not be tested was trained all the same.
+            tested?;
+        }
+        Ok(())
+    }
+
+    /// Trains on every batch that is left of an epoch once. Takes the model whole: the optimizer writes into parameters
+    /// in place when nobody else holds them.
     fn train_epoch(
         &mut self,
         mut model: Sequential,
-        epoch: u64,
+        keeper: &mut Keeper<'_>,
         report: &Report,
     ) -> Result<(Sequential, EpochReport), FitError> {
-        let extent = self.train.stream().extent;
-        let samples = extent.samples_delivered();
-        report.begin_epoch(epoch, samples);
-        let (start, waited_before) = (Instant::now(), self.train.waited());
-        let mut mean = MeanLoss::default();
-        let mut done = 0;
-        for step in 1..=extent.steps() {
+        let Position { epoch, .. } = self.train.cursor();
+        let expected = self.train.stream().extent.samples_delivered();
+        report.begin_epoch(epoch, self.samples, expected);
+        let (start, waited_before, samples_before) = (Instant::now(), self.train.waited(), self.samples);
+        let mut last = false;
+        while !last {
             let batch = self.train.next()?;
-            let rows = batch.rows;
-            let images = self.normalizer.apply(batch.pixels).autodiff();
-            let loss = cross_entropy(model.logits(images), batch.labels.autodiff());
-            mean.add(loss.clone(), rows);
-            let gradients = GradientsParams::from_grads(loss.backward(), &model);
-            model = self.optimizer.step(self.args.lr, model, gradients);
-            let rows = u64::try_from(rows).expect("rows fit 64 bits");
-            done += rows;
-            report.advance(rows);
-            if step % STEPS_PER_READING == 0 || step == extent.steps() {
-                let recent = mean.collect().map_err(|source| compute(self.args, source))?;
-                report.loss(finite(self.args, "the loss", recent, epoch)?, done, samples);
+            keeper.record(&batch.entry)?;
+            if let Some(samples) = batch.samples {
+                let rows = u64::try_from(samples.rows).expect("rows fit 64 bits");
+                model = self.learn(model, samples, batch.entry.position);
+                self.samples += rows;
+                report.advance(rows);
+            }
+            let next = self.train.cursor();
+            last = next.epoch > epoch;
+            let due = !last && keeper.is_due(next);
+            if last || due || next.step.is_multiple_of(STEPS_PER_READING) {
+                self.read_loss(expected, report)?;
+            }
+            if due {
+                let metrics = Metrics { train_loss: self.loss.mean(), samples: self.samples, test: None };
+                keeper.keep(&model, &self.optimizer, metrics, next)?;
+                report.checkpoint(keeper.target.dir(), next);
             }
         }
         let time = start.elapsed();
+        let (loss, samples) = (mem::take(&mut self.loss), mem::take(&mut self.samples));
+        let stream = || self.train.stream().name.clone();
         let report = EpochReport {
             epoch,
-            loss: mean.mean(),
-            samples: done,
+            loss: loss.mean().ok_or_else(|| FitError::Unreadable { stream: stream(), epoch })?,
+            samples,
             seconds: time.as_secs_f64(),
-            samples_per_s: rate(done, time),
+            samples_per_s: rate(samples - samples_before, time),
             waited_s: (self.train.waited() - waited_before).as_secs_f64(),
             test: None,
         };
         Ok((model, report))
     }
 
-    /// Measures a model on every batch of the test stream's next epoch.
-    fn test(&mut self, model: &Sequential) -> Result<Option<Score>, FitError> {
+    /// Trains on one batch.
+    fn learn(&mut self, model: Sequential, samples: Samples, position: Position) -> Sequential {
+        // So a training that goes on somewhere draws what it would have drawn there.
+        self.device.seed(step_seed(self.settings.seed, position));
+        let images = self.normalizer.apply(samples.pixels).autodiff();
+        let loss = cross_entropy(model.logits(images), samples.labels.autodiff());
+        self.loss.add(loss.clone(), samples.rows);
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        self.optimizer.step(self.settings.lr, model, gradients)
+    }
+
+    /// Shows the mean loss since the last time, and ends a training that diverges.
+    fn read_loss(&mut self, expected: u64, report: &Report) -> Result<(), FitError> {
+        let recent = self.loss.collect().map_err(|source| compute(self.args, source))?;
+        match recent {
+            Some(recent) if !recent.is_finite() => {
+                let (what, epoch) = (format!("the loss is {recent}"), epoch_before(self.train.cursor()));
+                Err(FitError::Diverged { what, epoch, lr: self.settings.lr })
+            }
+            Some(recent) => {
+                report.loss(recent, self.samples, expected);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Measures a model on every batch of the test stream's epoch.
+    fn test(&mut self, model: &Sequential, epoch: u64) -> Result<Option<Score>, FitError> {
         let Some(feed) = &mut self.eval else { return Ok(None) };
         let mut test = Test::default();
-        let steps = feed.stream().extent.steps();
-        for step in 1..=steps {
+        while feed.cursor().epoch <= epoch {
             let batch = feed.next()?;
-            let logits = model.logits(self.normalizer.apply(batch.pixels));
-            let loss = cross_entropy(logits.clone(), batch.labels.clone());
-            test.add(logits, batch.labels, loss);
-            if step % STEPS_PER_READING == 0 || step == steps {
+            if let Some(Samples { pixels, labels, .. }) = batch.samples {
+                let logits = model.logits(self.normalizer.apply(pixels));
+                let loss = cross_entropy(logits.clone(), labels.clone());
+                test.add(logits, labels, loss);
+            }
+            if feed.cursor().step.is_multiple_of(STEPS_PER_READING) {
                 test.collect().map_err(|source| compute(self.args, source))?;
             }
         }
-        Ok(Some(test.score()))
+        let unreadable = || FitError::Unreadable { stream: feed.stream().name.clone(), epoch };
+        test.score().map(Some).ok_or_else(unreadable)
     }
 }
 
-fn finite(args: &FitArgs, name: &str, loss: f64, epoch: u64) -> Result<f64, FitError> {
-    if !loss.is_finite() {
-        return Err(FitError::Diverged { what: format!("{name} is {loss}"), epoch, lr: args.lr });
-    }
-    Ok(loss)
+/// The epoch of the batch before `position`.
+fn epoch_before(position: Position) -> u64 {
+    if position.step > 0 { position.epoch } else { position.epoch.saturating_sub(1) }
+}
+
+/// The seed of what is drawn in one step, such as dropout: each number is mixed into it as SplitMix64 does.
+fn step_seed(seed: u64, Position { epoch, step }: Position) -> u64 {
+    [seed, epoch, step].into_iter().fold(0, |mixed: u64, number| {
+        let mixed = (mixed ^ number).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    })
 }
 
 fn compute(args: &FitArgs, source: TensorReadError) -> FitError {
@@ -377,34 +530,32 @@ mod tests {
         };
         let text = "[[layer]]\nkind = 'flatten'\n[[layer]]\nkind = 'linear'\nout_features = 2\n";
         let shape = ImageShape { height: 2, width: 2, channels: 1 };
-        let mut model = Sequential::build(&ModelSpec::parse(text).expect("a model"), shape, &device).expect("it fits");
-        let keeper = Keeper {
+        let spec = ModelSpec::parse(text).expect("a model");
+        let mut model = Sequential::build(&spec, shape, &device).expect("it fits");
+        let beginning = Beginning::of(&args, &spec, &device).expect("nothing is to be found");
+        let mut keeper = Keeper {
             args: &args,
+            settings: beginning.settings,
             target: Target::prepare(&dir).expect("nothing is there"),
             model_text: text.to_owned(),
             stream: stream("train", &["cat", "dog"], 2, 10),
+            ledger: None,
+            kept: None,
         };
-        let done = |epoch, test| EpochReport {
-            epoch,
-            loss: 0.5,
-            samples: 8,
-            seconds: 1.0,
-            samples_per_s: 8.0,
-            waited_s: 0.0,
-            test,
-        };
-        let good = done(0, Some(Score { accuracy: 0.75, loss: 0.25 }));
-        keeper.keep(&model, &good, Position { epoch: 1, step: 0 }).expect("all is finite");
+        let optimizer = keeper.settings.optimizer.init();
+        let metrics = |test| Metrics { train_loss: Some(0.5), samples: 8, test };
+        let good = metrics(Some(Score { accuracy: 0.75, loss: 0.25 }));
+        keeper.keep(&model, &optimizer, good.clone(), Position { epoch: 1, step: 0 }).expect("all is finite");
 
-        let refused = |model: &Sequential, done: &EpochReport, expected: Expect| {
-            let error = keeper.keep(model, done, Position { epoch: 2, step: 0 }).expect_err("it diverged");
-            expected.assert_eq(&error.to_string());
+        let mut refused = |model: &Sequential, metrics: Metrics, expected: Expect| {
+            let error = keeper.keep(model, &optimizer, metrics, Position { epoch: 2, step: 0 });
+            expected.assert_eq(&error.expect_err("it diverged").to_string());
             let about = checkpoint::load(&dir, &device).expect("the good one is still there").about;
-            assert_eq!(about.metrics.test, good.test);
+            assert_eq!((about.metrics, about.position.epoch), (good.clone(), 1));
         };
         refused(
             &model,
-            &done(1, Some(Score { accuracy: 0.5, loss: f64::INFINITY })),
+            metrics(Some(Score { accuracy: 0.5, loss: f64::INFINITY })),
             expect!["the test loss is inf in epoch 1: the training diverged, lower --lr (now 2)"],
         );
         if let Some(Layer::Linear(layer)) = model.layers.last_mut() {
@@ -412,8 +563,17 @@ mod tests {
         }
         refused(
             &model,
-            &done(1, None),
+            metrics(None),
             expect!["parameter layers.1.bias is not finite in epoch 1: the training diverged, lower --lr (now 2)"],
         );
+    }
+
+    #[test]
+    fn every_step_of_every_seed_draws_something_else() {
+        let seeds: std::collections::BTreeSet<u64> = (0..8_u64)
+            .flat_map(|seed| (0..8).flat_map(move |epoch| (0..8).map(move |step| (seed, Position { epoch, step }))))
+            .map(|(seed, position)| step_seed(seed, position))
+            .collect();
+        assert_eq!(seeds.len(), 512);
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! `trainer fit` attaches to a stream ([`fit`]), takes its batches as tensors ([`feed`]), normalizes them on the
 //! device ([`normalize`]) and trains the [`model::Sequential`] that a model file ([`config`]) describes. A
-//! [`checkpoint`] is what `trainer predict` ([`predict`]) reads, to look at images that it prepares ([`prepare`]) as the
-//! stream did.
+//! [`checkpoint`] is what `trainer fit` goes on from ([`resume`]), and what `trainer predict` ([`predict`]) reads, to look
+//! at images that it prepares ([`prepare`]) as the stream did.
 
 pub mod cli;
 pub mod config;
@@ -24,6 +24,7 @@ pub mod shape;
 
 pub mod checkpoint;
 pub mod report;
+pub mod resume;
 mod section;
 
 use std::error::Error;

@@ -31,6 +31,12 @@ pub struct MeanLoss {
 }
 
 impl MeanLoss {
+    /// A mean under way: `mean` of `rows` rows already.
+    pub fn resumed(mean: f64, rows: u64) -> Self {
+        let rows = exact(rows);
+        Self { loss: mean * rows, rows, ..Self::default() }
+    }
+
     /// Adds the mean loss of `rows` rows. *Shape* of `loss` `[1]`.
     pub fn add(&mut self, loss: Tensor<1>, rows: usize) {
         let rows = u32::try_from(rows).map(f64::from).expect("a batch has fewer than 2^32 rows");
@@ -38,22 +44,23 @@ impl MeanLoss {
         self.recent_rows += rows;
     }
 
-    /// Brings what was added since the last time to the host, and gives the mean of those rows; `NaN` when there are
+    /// Brings what was added since the last time to the host, and gives the mean of those rows; `None` when there are
     /// none. Waits for the device.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn collect(&mut self) -> Result<f64, TensorReadError> {
-        let loss = self.recent.take().map_or(Ok(0.0), Tensor::try_into_scalar::<f32>).map(f64::from)?;
+    pub fn collect(&mut self) -> Result<Option<f64>, TensorReadError> {
+        let Some(recent) = self.recent.take() else { return Ok(None) };
+        let loss = f64::from(recent.try_into_scalar::<f32>()?);
         let rows = mem::take(&mut self.recent_rows);
         self.loss += loss;
         self.rows += rows;
-        Ok(loss / rows)
+        Ok(Some(loss / rows))
     }
 
-    /// The mean of all rows collected; `NaN` when there are none.
-    pub fn mean(&self) -> f64 {
-        self.loss / self.rows
+    /// The mean of all rows collected; `None` when there are none.
+    pub fn mean(&self) -> Option<f64> {
+        (self.rows > 0.0).then(|| self.loss / self.rows)
     }
 }
 
@@ -86,10 +93,15 @@ impl Test {
         self.loss.collect().map(drop)
     }
 
-    /// The score of all batches collected.
-    pub fn score(&self) -> Score {
-        Score { accuracy: self.correct / self.loss.rows, loss: self.loss.mean() }
+    /// The score of all batches collected; `None` when there are none.
+    pub fn score(&self) -> Option<Score> {
+        self.loss.mean().map(|loss| Score { accuracy: self.correct / self.loss.rows, loss })
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
+fn exact(rows: u64) -> f64 {
+    rows as f64
 }
 
 fn sum<T: Add<Output = T>>(so_far: Option<T>, more: T) -> T {
@@ -111,12 +123,20 @@ mod tests {
         let device = Device::flex();
         let mut loss = MeanLoss::default();
         let collect = |loss: &mut MeanLoss| loss.collect().expect("the CPU does not fail");
-        assert!(collect(&mut loss).is_nan() && loss.mean().is_nan());
+        assert_eq!((collect(&mut loss), loss.mean()), (None, None));
         loss.add(Tensor::from_data([1.0], &device), 3);
         loss.add(Tensor::from_data([5.0], &device), 1);
-        assert_eq!((collect(&mut loss), loss.mean()), (2.0, 2.0));
+        assert_eq!((collect(&mut loss), loss.mean()), (Some(2.0), Some(2.0)));
         loss.add(Tensor::from_data([8.0], &device), 2);
-        assert_eq!((collect(&mut loss), loss.mean()), (8.0, 4.0));
+        assert_eq!((collect(&mut loss), loss.mean()), (Some(8.0), Some(4.0)));
+    }
+
+    #[test]
+    fn a_mean_goes_on_where_it_was_left() {
+        let mut loss = MeanLoss::resumed(2.0, 4);
+        loss.add(Tensor::from_data([8.0], &Device::flex()), 2);
+        loss.collect().expect("the CPU does not fail");
+        assert_eq!(loss.mean(), Some(4.0));
     }
 
     #[test]
@@ -141,6 +161,7 @@ mod tests {
             test.add(logits, labels, loss);
         }
         test.collect().expect("the CPU does not fail");
-        assert_eq!(test.score().accuracy, 0.75);
+        assert_eq!(test.score().map(|score| score.accuracy), Some(0.75));
+        assert_eq!(Test::default().score(), None);
     }
 }

@@ -93,6 +93,12 @@ impl Sequential {
         }
     }
 
+    /// Draws the parameters now, which burn would do as each is used first: they are to follow from the seed alone, not
+    /// from what else is drawn until then.
+    pub fn draw(&self) {
+        self.visit(&mut Draw);
+    }
+
     /// The numbers of the last layer.
     pub fn outputs(&self) -> usize {
         self.outputs
@@ -156,6 +162,15 @@ impl Sequential {
             }
         }
         Ok(None)
+    }
+}
+
+/// Walks a module and makes sure that each parameter is there.
+struct Draw;
+
+impl ModuleVisitor for Draw {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        param.val();
     }
 }
 

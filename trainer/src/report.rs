@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::time::Duration;
 
+use batchmill_protocol::position::Position;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 
@@ -18,9 +20,9 @@ pub struct EpochReport {
     pub loss: f64,
     /// Samples trained on.
     pub samples: u64,
-    /// The training's time, the test's not included.
+    /// The training's time, the test's not included; of a resumed epoch, since then.
     pub seconds: f64,
-    /// Samples trained on in a second.
+    /// Samples trained on in a second of that time.
     pub samples_per_s: f64,
     /// The part of that time spent waiting for batches.
     pub waited_s: f64,
@@ -43,6 +45,8 @@ pub struct Start<'a> {
     pub classes: &'a [String],
     /// The device.
     pub device: String,
+    /// The first batch to train on.
+    pub position: Position,
 }
 
 #[derive(Serialize)]
@@ -50,11 +54,11 @@ pub struct Start<'a> {
 enum Line<'a> {
     Start(&'a Start<'a>),
     Epoch(&'a EpochReport),
-    Checkpoint { path: String },
+    Checkpoint { path: String, position: Position },
 }
 
 /// Where it is shown.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Report {
     /// A person at a terminal.
     Bar(ProgressBar),
@@ -82,16 +86,32 @@ impl Report {
     pub fn start(&self, start: &Start<'_>) {
         match self {
             Self::Json => json(&Line::Start(start)),
-            _ => say(&start.model),
+            _ => {
+                say(&start.model);
+                if start.position != Position::default() {
+                    say(&format!("Going on at {}", start.position));
+                }
+            }
         }
     }
 
-    /// Before an epoch of `samples` samples.
-    pub fn begin_epoch(&self, epoch: u64, samples: u64) {
+    /// Something to know that is no result: a line on standard error.
+    pub fn note(&self, text: &str) {
+        // Where nobody reads it, it is lost.
+        let write = || drop(writeln!(io::stderr(), "{text}"));
+        match self {
+            Self::Bar(bar) => bar.suspend(write),
+            Self::Lines | Self::Json => write(),
+        }
+    }
+
+    /// Before an epoch of `samples` samples, of which `done` were trained on before.
+    pub fn begin_epoch(&self, epoch: u64, done: u64, samples: u64) {
         match self {
             Self::Bar(bar) => {
                 bar.reset();
                 bar.set_length(samples);
+                bar.set_position(done);
                 bar.set_prefix(format!("epoch {epoch}"));
             }
             Self::Lines => say(&format!("Epoch {epoch}\n-------------------------------")),
@@ -133,10 +153,12 @@ impl Report {
     }
 
     /// After a checkpoint.
-    pub fn checkpoint(&self, path: &std::path::Path) {
+    pub fn checkpoint(&self, path: &Path, position: Position) {
+        let path = path.display();
         match self {
-            Self::Json => json(&Line::Checkpoint { path: path.display().to_string() }),
-            _ => say(&format!("Saved the model to {}", path.display())),
+            Self::Json => json(&Line::Checkpoint { path: path.to_string(), position }),
+            Self::Bar(bar) => bar.suspend(|| say(&format!("Saved the model to {path}, trained up to {position}"))),
+            Self::Lines => say(&format!("Saved the model to {path}, trained up to {position}")),
         }
     }
 }

@@ -1,0 +1,306 @@
+//! Where a training begins: with what was typed, or with a checkpoint that fits it.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+
+use batchmill_protocol::identity::Identity;
+use batchmill_protocol::position::Position;
+use burn::tensor::Device;
+use thiserror::Error;
+
+use crate::checkpoint::{self, CheckpointError, Metrics};
+use crate::cli::FitArgs;
+use crate::config::ModelSpec;
+use crate::model::Sequential;
+use crate::optimizer::{Optimizer, OptimizerKind};
+use crate::shape::ImageShape;
+
+/// The learning rate when nobody says another.
+const LR: f64 = 1e-3;
+
+/// Why a training cannot go on from a checkpoint.
+#[derive(Debug, Error)]
+pub enum ResumeError {
+    /// There is none.
+    #[error(
+        "resume from {}: there is no checkpoint: leave --resume out to begin, or name its folder with --out",
+        dir.display()
+    )]
+    Absent {
+        /// Where.
+        dir: PathBuf,
+    },
+    /// It was trained in another way.
+    #[error(
+        "resume from {}: it was trained with {flag} {was}, not {is}: give that, or train anew with another --out",
+        dir.display()
+    )]
+    OtherFlag {
+        /// Where.
+        dir: PathBuf,
+        /// What differs.
+        flag: &'static str,
+        /// In the checkpoint.
+        was: String,
+        /// As typed now.
+        is: String,
+    },
+    /// It is of another model.
+    #[error(
+        "resume from {}: it is another model than {} says: give {}, or train anew with another --out",
+        dir.display(), given.display(), own.display()
+    )]
+    OtherModel {
+        /// Where.
+        dir: PathBuf,
+        /// The file of `--model`.
+        given: PathBuf,
+        /// The file in the checkpoint.
+        own: PathBuf,
+    },
+    /// The stream's images have changed.
+    #[error(
+        "resume from {}: it was trained on images of {was}, those of stream `{stream}` are {is}: give them the \
+         transforms that they had, or train anew with another --out",
+        dir.display()
+    )]
+    OtherImages {
+        /// Where.
+        dir: PathBuf,
+        /// In the checkpoint.
+        was: ImageShape,
+        /// The stream.
+        stream: String,
+        /// As it delivers them now.
+        is: ImageShape,
+    },
+    /// It cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}
+
+/// How a model learns.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// What it learns with.
+    pub optimizer: OptimizerKind,
+    /// The learning rate.
+    pub lr: f64,
+    /// The seed of the initial parameters and of dropout.
+    pub seed: u64,
+}
+
+/// Where a training begins.
+#[derive(Debug)]
+pub struct Beginning {
+    /// How it learns.
+    pub settings: Settings,
+    /// The first batch to train on.
+    pub position: Position,
+    /// What was trained before, if anything.
+    pub trained: Option<Trained>,
+}
+
+/// What a checkpoint holds to go on with.
+#[derive(Debug)]
+pub struct Trained {
+    /// What its stream was.
+    pub identity: Identity,
+    /// How well it did.
+    pub metrics: Metrics,
+    dir: PathBuf,
+    input: ImageShape,
+    model: Sequential,
+    optimizer: Optimizer,
+}
+
+impl Beginning {
+    /// At the stream's first batch, or where `args` say: with the checkpoint in `--out`, which must be one of the model
+    /// `spec`.
+    ///
+    /// # Errors
+    /// [`ResumeError`] when that is not there, or was trained in another way than `args` ask for.
+    pub fn of(args: &FitArgs, spec: &ModelSpec, device: &Device) -> Result<Self, ResumeError> {
+        if args.resume {
+            return Self::resumed(args, spec, device);
+        }
+        let settings = Settings {
+            optimizer: args.optimizer.unwrap_or(OptimizerKind::Adam),
+            lr: args.lr.unwrap_or(LR),
+            seed: args.seed.unwrap_or_default(),
+        };
+        Ok(Self { settings, position: Position::default(), trained: None })
+    }
+
+    fn resumed(args: &FitArgs, spec: &ModelSpec, device: &Device) -> Result<Self, ResumeError> {
+        let dir = || args.out.clone();
+        if !checkpoint::is_checkpoint(&args.out) {
+            return Err(ResumeError::Absent { dir: dir() });
+        }
+        let (restored, optimizer) = checkpoint::load_training(&args.out, device)?;
+        let about = restored.about;
+        agree(args, "--stream", &about.stream, Some(&args.stream))?;
+        agree(args, "--optimizer", &about.optimizer, args.optimizer.as_ref())?;
+        agree(args, "--seed", &about.seed, args.seed.as_ref())?;
+        if !spec.is_same(&restored.spec) {
+            return Err(ResumeError::OtherModel { dir: dir(), given: args.model.clone(), own: restored.model_file });
+        }
+        // Another learning rate is a wish, not a mistake.
+        let lr = args.lr.unwrap_or(about.lr);
+        let settings = Settings { optimizer: about.optimizer, lr, seed: about.seed };
+        let (identity, metrics) = (about.identity, about.metrics);
+        let trained =
+            Trained { identity, metrics, dir: dir(), input: restored.input, model: restored.model, optimizer };
+        Ok(Self { settings, position: about.position, trained: Some(trained) })
+    }
+}
+
+impl Trained {
+    /// The model and its optimizer, when the images of `stream` are still those that it takes.
+    ///
+    /// # Errors
+    /// [`ResumeError::OtherImages`].
+    pub fn for_images(self, stream: &str, input: ImageShape) -> Result<(Sequential, Optimizer), ResumeError> {
+        if input == self.input {
+            return Ok((self.model, self.optimizer));
+        }
+        Err(ResumeError::OtherImages { dir: self.dir, was: self.input, stream: stream.to_owned(), is: input })
+    }
+}
+
+/// Checks that what was typed, if anything, is what the checkpoint was trained with.
+fn agree<T: PartialEq + Display>(
+    args: &FitArgs,
+    flag: &'static str,
+    was: &T,
+    is: Option<&T>,
+) -> Result<(), ResumeError> {
+    match is.filter(|is| *is != was) {
+        Some(is) => {
+            Err(ResumeError::OtherFlag { dir: args.out.clone(), flag, was: was.to_string(), is: is.to_string() })
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use batchmill_protocol::tensor::{Dtype, FieldSpec};
+    use clap::Parser;
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::checkpoint::{About, FORMAT, Target};
+    use crate::cli::{Cli, Command};
+
+    const TEXT: &str = "[[layer]]\nkind = 'flatten'\n[[layer]]\nkind = 'linear'\nout_features = 3\n";
+    const INPUT: ImageShape = ImageShape { height: 2, width: 3, channels: 1 };
+
+    fn args(out: &Path, more: &[&str]) -> FitArgs {
+        let out = out.display().to_string();
+        let line = [&["trainer", "fit", "--model", "m.toml", "--out", &out], more].concat();
+        match Cli::try_parse_from(line).expect("a command line").command {
+            Command::Fit(args) => args,
+            _ => panic!("it says fit"),
+        }
+    }
+
+    fn save(out: &Path) {
+        let spec = ModelSpec::parse(TEXT).expect("a model");
+        let model = Sequential::build(&spec, INPUT, &Device::flex()).expect("it fits");
+        let about = About {
+            format: FORMAT,
+            stream: "train".to_owned(),
+            spec_hash: "abc".to_owned(),
+            identity: [("batch_size".to_owned(), "64".to_owned())].into_iter().collect(),
+            stream_seed: 1,
+            seed: 2,
+            position: Position { epoch: 1, step: 7 },
+            classes: Vec::new(),
+            input: FieldSpec::new("image", Dtype::U8, [2, 3, 1]),
+            transforms: Vec::new(),
+            optimizer: OptimizerKind::Sgd,
+            lr: 0.25,
+            metrics: Metrics { train_loss: Some(0.5), samples: 9, test: None },
+        };
+        let target = Target::prepare(out).expect("nothing is there");
+        target.save(&model, &OptimizerKind::Sgd.init(), TEXT, &about).expect("it can be written");
+    }
+
+    #[test]
+    fn what_was_not_typed_is_the_default_or_the_checkpoints() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let out = folder.path().join("checkpoint");
+        save(&out);
+        let spec = ModelSpec::parse(&format!("# The same.\n{TEXT}")).expect("a model");
+        let begin = |more: &[&str]| Beginning::of(&args(&out, more), &spec, &Device::flex()).expect("they agree");
+
+        let anew = begin(&[]);
+        assert_eq!(anew.settings, Settings { optimizer: OptimizerKind::Adam, lr: 1e-3, seed: 0 });
+        assert!(anew.position == Position::default() && anew.trained.is_none());
+
+        let resumed = begin(&["--resume"]);
+        assert_eq!(resumed.settings, Settings { optimizer: OptimizerKind::Sgd, lr: 0.25, seed: 2 });
+        assert_eq!(resumed.position, Position { epoch: 1, step: 7 });
+        let resumed = begin(&["--resume", "--lr", "0.5", "--optimizer", "sgd", "--seed", "2"]);
+        assert_eq!(resumed.settings, Settings { optimizer: OptimizerKind::Sgd, lr: 0.5, seed: 2 });
+
+        let trained = resumed.trained.expect("it was");
+        assert_eq!(trained.identity.0[0].name, "batch_size");
+        let other = ImageShape { channels: 3, ..INPUT };
+        let error = trained.for_images("train", other).expect_err("the images have changed").to_string();
+        expect!["resume from DIR/checkpoint: it was trained on images of 2x3x1, those of stream `train` are 2x3x3: give them the transforms that they had, or train anew with another --out"].assert_eq(&error.replace(&folder.path().display().to_string(), "DIR"));
+        let trained = begin(&["--resume"]).trained.expect("it was");
+        trained.for_images("train", INPUT).expect("the images are the same");
+    }
+
+    #[test]
+    fn a_checkpoint_that_does_not_fit_what_was_typed_is_refused() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let out = folder.path().join("checkpoint");
+        let check = |text: &str, more: &[&str], expected: Expect| {
+            let spec = ModelSpec::parse(text).expect("a model");
+            let args = args(&out, &[&["--resume"], more].concat());
+            let error = Beginning::of(&args, &spec, &Device::flex()).expect_err("it does not fit").to_string();
+            expected.assert_eq(&error.replace(&folder.path().display().to_string(), "DIR"));
+        };
+        check(
+            TEXT,
+            &[],
+            expect![
+                "resume from DIR/checkpoint: there is no checkpoint: leave --resume out to begin, or name its folder with --out"
+            ],
+        );
+        save(&out);
+        check(
+            TEXT,
+            &["--stream", "other"],
+            expect![
+                "resume from DIR/checkpoint: it was trained with --stream train, not other: give that, or train anew with another --out"
+            ],
+        );
+        check(
+            TEXT,
+            &["--optimizer", "adam"],
+            expect![
+                "resume from DIR/checkpoint: it was trained with --optimizer sgd, not adam: give that, or train anew with another --out"
+            ],
+        );
+        check(
+            TEXT,
+            &["--seed", "3"],
+            expect![
+                "resume from DIR/checkpoint: it was trained with --seed 2, not 3: give that, or train anew with another --out"
+            ],
+        );
+        check(
+            &TEXT.replace('3', "4"),
+            &[],
+            expect![
+                "resume from DIR/checkpoint: it is another model than m.toml says: give DIR/checkpoint/model.toml, or train anew with another --out"
+            ],
+        );
+    }
+}
