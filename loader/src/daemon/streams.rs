@@ -107,6 +107,16 @@ impl Served {
     /// One sentence fragment with the remedy when it asks for what there is not.
     pub(super) fn admit(&self, attach: &Attach) -> Result<(StreamDescription, u32, OwnedFd), String> {
         let opened = self.opened.as_ref().ok_or("the stream is not open yet: try again in a moment")?;
+        if let Some(expected) = &attach.expected {
+            let changes = opened.description.identity.changes_since(expected);
+            if !changes.is_empty() {
+                return Err(format!(
+                    "stream `{}` is no longer what it was: {}; undo that, or go on all the same with --allow-changed",
+                    self.name,
+                    changes.join(", ")
+                ));
+            }
+        }
         let steps = opened.description.extent.steps();
         if attach.from.step >= steps {
             return Err(format!(
@@ -121,16 +131,6 @@ impl Served {
         }
         if let Some(until) = attach.until_epoch.filter(|until| *until <= attach.from.epoch) {
             return Err(format!("there is nothing to read from {} to the start of epoch {until}", attach.from));
-        }
-        if let Some(expected) = &attach.expected {
-            let changes = opened.description.identity.changes_since(expected);
-            if !changes.is_empty() {
-                return Err(format!(
-                    "stream `{}` is no longer what it was: {}; undo that, or go on all the same with --allow-changed",
-                    self.name,
-                    changes.join(", ")
-                ));
-            }
         }
         let slab = opened.slab.read_only().try_clone_to_owned().map_err(|error| {
             format!("the loader cannot hand out its memory ({error}): raise its limit of open files, `ulimit -n`")
