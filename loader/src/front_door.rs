@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +34,9 @@ const CLIENTS_MAX: usize = 1024;
 
 /// How long a client may take to say what it wants, or to join its line.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Descriptors that a line takes: its two directions, and three for a moment.
+const LINE_DESCRIPTORS: usize = 5;
 
 /// The longest path that fits a Unix socket's address on Linux, and what ipc-channel appends for its own.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -328,6 +331,12 @@ async fn admit(
     Ok(())
 }
 
+/// Sees that the descriptors of a member's line could be received now: later nobody could be told that they cannot.
+fn has_room_for_line(any: BorrowedFd<'_>) -> io::Result<()> {
+    let descriptors: io::Result<Vec<OwnedFd>> = (0..LINE_DESCRIPTORS).map(|_| any.try_clone_to_owned()).collect();
+    descriptors.map(drop)
+}
+
 async fn hand_over(
     client: &mut UnixStream,
     Admission { member, stream, slots, slab }: Admission,
@@ -336,7 +345,14 @@ async fn hand_over(
     wanted: impl Fn() -> bool + Send + 'static,
     happenings: &Sender<Happening>,
 ) -> io::Result<String> {
-    let (server, line) = IpcOneShotServer::new()?;
+    let (server, line) = match has_room_for_line(client.as_fd()).and_then(|()| IpcOneShotServer::new()) {
+        Ok(made) => made,
+        Err(error) => {
+            let reason = format!("the loader cannot open a line ({error}): raise its limit of open files, `ulimit -n`");
+            refuse(client, &reason).await?;
+            return Err(error);
+        }
+    };
     let reply = Reply::Attached(Box::new(Attached { stream, slots, line: line.clone() }));
     let frame = frame::encode(&reply).map_err(io::Error::other)?;
     let listener = happenings.clone();

@@ -17,7 +17,7 @@ use crate::daemon::{Daemon, HAPPENINGS_MAX, Happening};
 use crate::error::Failure;
 use crate::front_door::{self, Door};
 use crate::output;
-use crate::supervisor;
+use crate::supervisor::{self, Room};
 
 /// Serves until asked to stop.
 pub(crate) fn serve(arguments: &Serve, registry: Registry) -> Result<(), Failure> {
@@ -28,6 +28,8 @@ pub(crate) fn serve(arguments: &Serve, registry: Registry) -> Result<(), Failure
     if config.memory_bytes > available_bytes {
         return Err(SlabError::NoMemory { needed_bytes: config.memory_bytes, available_bytes }.into());
     }
+    let room = Room::make(config.streams.len());
+    room.check(config.workers.into())?;
     let door = Door::open(&config.socket)?;
     // ipc-channel makes a socket for each new line in the temporary folder, and leaves it there when killed. In a
     // folder of ours the next daemon clears it.
@@ -38,7 +40,8 @@ pub(crate) fn serve(arguments: &Serve, registry: Registry) -> Result<(), Failure
     let (happenings, inbox) = channel::bounded(HAPPENINGS_MAX);
     let (requests, requested) = mpsc::unbounded_channel();
     let listener = door.listener()?;
-    let io = thread::Builder::new().name("io".to_owned()).spawn(move || run_io(listener, requested, &happenings))?;
+    let io =
+        thread::Builder::new().name("io".to_owned()).spawn(move || run_io(listener, requested, room, &happenings))?;
 
     let say_ready = ready_line(arguments, &config);
     let mut daemon = Daemon::new(&config, inbox, requests, say_ready)?;
@@ -58,11 +61,12 @@ pub(crate) fn serve(arguments: &Serve, registry: Registry) -> Result<(), Failure
 fn run_io(
     listener: std::os::unix::net::UnixListener,
     requests: mpsc::UnboundedReceiver<supervisor::Request>,
+    room: Room,
     happenings: &Sender<Happening>,
 ) -> std::io::Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let supervised = supervisor::supervise(requests, happenings.clone());
+        let supervised = supervisor::supervise(requests, room, happenings.clone());
         tokio::select! {
             () = supervised => Ok(()),
             ended = front_door::serve(listener, happenings.clone()) => ended,

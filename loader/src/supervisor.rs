@@ -16,7 +16,8 @@ use batchmill_protocol::message::{WorkerHello, WorkerId};
 use batchmill_protocol::slab::Telemetry;
 use crossbeam::channel::Sender;
 use ipc_channel::ipc::IpcOneShotServer;
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal};
+use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::{mpsc, oneshot};
@@ -25,6 +26,16 @@ use crate::daemon::Happening;
 use crate::error::report;
 use crate::output;
 use crate::peer;
+
+/// Descriptors that the daemon has beside those below: its sockets and pipes, what the start of a worker takes for a
+/// moment, and some trainers of four each.
+const DESCRIPTORS: u64 = 40;
+
+/// Descriptors of one stream: its memory, once for writing and once for reading, and its index.
+const DESCRIPTORS_OF_A_STREAM: u64 = 3;
+
+/// Descriptors of one worker: its life-line, both directions of its line, its standard error, its process.
+const DESCRIPTORS_OF_A_WORKER: u64 = 5;
 
 /// What the daemon asks of the supervisor.
 #[derive(Debug)]
@@ -56,14 +67,58 @@ pub(crate) struct Started {
     pub(crate) telemetry: Telemetry,
 }
 
+/// How many files this process may have open, and so how many workers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    limit: u64,
+    beside_workers: u64,
+}
+
+/// More workers than there is room for.
+#[derive(Debug, Error)]
+#[error(
+    "{workers} workers need {needed} open files and the limit is {limit}: raise it with `ulimit -n {needed}`, or lower \
+     --workers (or `workers`)"
+)]
+pub(crate) struct NoRoom {
+    workers: u64,
+    needed: u64,
+    limit: u64,
+}
+
+impl Room {
+    /// Raises the limit as far as it goes. There will be `streams` streams.
+    pub(crate) fn make(streams: usize) -> Self {
+        let limits = rustix::process::getrlimit(Resource::Nofile);
+        let raised = Rlimit { current: limits.maximum, maximum: limits.maximum };
+        let limit = match rustix::process::setrlimit(Resource::Nofile, raised) {
+            Ok(()) => limits.maximum,
+            Err(_) => limits.current,
+        };
+        let beside_workers = DESCRIPTORS + DESCRIPTORS_OF_A_STREAM * streams as u64;
+        Self { limit: limit.unwrap_or(u64::MAX), beside_workers }
+    }
+
+    /// Sees that so many workers can be there at once, and some trainers beside them.
+    pub(crate) fn check(self, workers: u64) -> Result<(), NoRoom> {
+        let needed = self.beside_workers + DESCRIPTORS_OF_A_WORKER * workers;
+        if needed <= self.limit { Ok(()) } else { Err(NoRoom { workers, needed, limit: self.limit }) }
+    }
+}
+
 /// Serves requests until the daemon drops its end.
-pub(crate) async fn supervise(mut requests: mpsc::UnboundedReceiver<Request>, happenings: Sender<Happening>) {
+pub(crate) async fn supervise(
+    mut requests: mpsc::UnboundedReceiver<Request>,
+    room: Room,
+    happenings: Sender<Happening>,
+) {
     let mut kills = std::collections::HashMap::new();
     while let Some(request) = requests.recv().await {
         match request {
             Request::Spawn(worker) => {
                 let (kill, killed) = oneshot::channel();
-                match start(worker, &happenings) {
+                let started = room.check(kills.len() as u64 + 1).map_err(io::Error::other);
+                match started.and_then(|()| start(worker, &happenings)) {
                     Ok(started) => {
                         kills.insert(worker, kill);
                         tokio::spawn(watch(worker, started, killed, happenings.clone()));
