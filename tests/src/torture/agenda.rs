@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 pub(super) struct Agenda<Thing> {
     entries: BTreeMap<(Instant, u64), Thing>,
     noted: u64,
+    /// By how much the latest thing came too late.
+    pub(super) late_max: Duration,
 }
 
 impl<Thing> Agenda<Thing> {
     pub(super) fn new() -> Self {
-        Self { entries: BTreeMap::new(), noted: 0 }
+        Self { entries: BTreeMap::new(), noted: 0, late_max: Duration::ZERO }
     }
 
     /// Notes a thing to be done in a while.
@@ -24,7 +26,9 @@ impl<Thing> Agenda<Thing> {
     /// Takes the next thing whose time has come.
     pub(super) fn due(&mut self, now: Instant) -> Option<Thing> {
         let entry = self.entries.first_entry()?;
-        (entry.key().0 <= now).then(|| entry.remove())
+        let late = now.checked_duration_since(entry.key().0)?;
+        self.late_max = self.late_max.max(late);
+        Some(entry.remove())
     }
 
     /// When there is something to do next.

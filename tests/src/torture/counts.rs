@@ -186,6 +186,8 @@ pub(super) struct Counts {
     refusals: BTreeMap<String, u64>,
     /// Open files of a daemon, and the memory it holds in RAM, at most.
     pub(super) daemon_files_max: u64,
+    /// By how much the torture itself was late, for want of processor time.
+    pub(super) late_max: Duration,
     /// The longest time that a dead daemon's workers lived on.
     pub(super) orphans_max: Duration,
 }
@@ -203,6 +205,7 @@ impl Counts {
             waits: Waits::default(),
             refusals: BTreeMap::new(),
             daemon_files_max: 0,
+            late_max: Duration::ZERO,
             orphans_max: Duration::ZERO,
         }
     }
@@ -308,10 +311,12 @@ impl Counts {
         let _ = writeln!(text, "{:>9}: {}", "worst wait", self.waits);
         let _ = writeln!(
             text,
-            "{:>9}: a loader had {} open files at most; the workers of a dead one were gone within {:.0} ms",
+            "{:>9}: a loader had {} open files at most; the workers of a dead one were gone within {:.0} ms; the \
+             torture itself was late by {:.0} ms at most",
             "besides",
             self.daemon_files_max,
-            self.orphans_max.as_secs_f64() * 1e3
+            self.orphans_max.as_secs_f64() * 1e3,
+            self.late_max.as_secs_f64() * 1e3
         );
         for (reason, times) in &self.refusals {
             let _ = writeln!(text, "{:>9}  {times} times a trainer had to ask again: {reason}", "");
@@ -343,6 +348,7 @@ impl Counts {
             "worst_wait_ms": self.waits.to_json(),
             "refusals": self.refusals,
             "daemon_files_max": self.daemon_files_max,
+            "late_max_ms": self.late_max.as_secs_f64() * 1e3,
             "orphans_max_ms": self.orphans_max.as_secs_f64() * 1e3,
         })
     }

@@ -82,7 +82,9 @@ impl Run {
             self.counts.find(Check::Corrupt, 1, &what);
         }
         if !trainer.was_stopped(told.came_us.saturating_sub(told.wait_us), told.came_us) {
-            self.counts.waits.waited(told.wait_us, told.came_us);
+            let after = self.counts.elapsed().as_secs_f64();
+            let what = || format!("trainer {number} for {position}, {after:.1} s after the start");
+            self.counts.waits.waited(told.wait_us, told.came_us, what);
         }
         Ok(())
     }

@@ -27,6 +27,10 @@ pub(super) fn memory(name: &str) -> Vec<String> {
     let wanted = format!("/memfd:batchmill-{name} ");
     let mut found = Vec::new();
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        // Not `self` and `thread-self`, which are one of the others.
+        if !process.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
+        }
         let path = process.path();
         let open = fs::read_dir(path.join("fd")).into_iter().flatten().flatten();
         let open = open.filter_map(|entry| fs::read_link(entry.path()).ok());

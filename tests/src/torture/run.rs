@@ -247,6 +247,7 @@ impl Run {
             while let Some(due) = self.agenda.due(Instant::now()) {
                 self.act(due)?;
             }
+            self.counts.late_max = self.agenda.late_max;
             let tick = Instant::now() + TICK;
             let until = self.agenda.next().map_or(tick, |next| next.min(tick));
             match self.notices.recv_timeout(until.saturating_duration_since(Instant::now())) {

@@ -41,6 +41,8 @@ impl Cause {
 #[derive(Debug, Default)]
 pub(super) struct Waits {
     worst_us: [u64; Cause::ALL.len()],
+    /// Who waited worst of all, and for what.
+    worst_what: String,
     /// Beginning, end and nature of what happened lately.
     happened: VecDeque<(u64, u64, Cause)>,
     /// The longest time between a daemon's end and the next one's being ready, which is in the waits of its cause.
@@ -56,11 +58,14 @@ impl Waits {
         self.happened.push_back((from_us, to_us + AFTERMATH_US, cause));
     }
 
-    /// Notes that a trainer waited `wait_us` for the batch that came at `came_us`.
-    pub(super) fn waited(&mut self, wait_us: u64, came_us: u64) {
+    /// Notes that a trainer waited `wait_us` for `what`, which came at `came_us`.
+    pub(super) fn waited(&mut self, wait_us: u64, came_us: u64, what: impl FnOnce() -> String) {
         let from_us = came_us.saturating_sub(wait_us);
         let causes = self.happened.iter().filter(|(from, to, _)| *from <= came_us && from_us <= *to);
         let cause = causes.map(|(.., cause)| *cause).max().unwrap_or(Cause::Calm);
+        if self.worst_us.iter().all(|worst_us| wait_us > *worst_us) {
+            self.worst_what = what();
+        }
         let worst_us = &mut self.worst_us[cause as usize];
         *worst_us = wait_us.max(*worst_us);
     }
@@ -71,7 +76,8 @@ impl Waits {
     }
 
     pub(super) fn to_json(&self) -> Value {
-        let mut waits = json!({ "overall": self.worst_ms(), "the_daemon_was_away": ms(self.away_us) });
+        let mut waits =
+            json!({ "overall": self.worst_ms(), "what": self.worst_what, "the_daemon_was_away": ms(self.away_us) });
         for cause in Cause::ALL {
             waits[cause.name()] = json!(ms(self.worst_us[cause as usize]));
         }
@@ -81,7 +87,7 @@ impl Waits {
 
 impl fmt::Display for Waits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.0} ms overall", self.worst_ms())?;
+        write!(f, "{:.0} ms overall ({})", self.worst_ms(), self.worst_what)?;
         for cause in Cause::ALL {
             write!(f, ", {:.0} ms {}", ms(self.worst_us[cause as usize]), cause.name().replace('_', " "))?;
         }
@@ -111,7 +117,7 @@ mod tests {
             (600_000, 20_550_000),
             (700_000, 22_000_000),
         ] {
-            waits.waited(wait_us, came_us);
+            waits.waited(wait_us, came_us, String::new);
         }
         assert_eq!(waits.worst_us, [4_000, 3_000, 0, 0, 700_000]);
     }
