@@ -42,5 +42,7 @@ fn harm_to_anyone_changes_no_batch_and_leaves_nothing() {
 fn a_loader_that_does_not_reap_is_found_out() {
     let (code, counts) = torture(another_seed(), "3000:100:30", &["--negative-control"]);
     assert_eq!(code, Some(1), "{counts:#}");
-    assert_eq!(counts["first"]["check"], "corrupt", "{counts:#}");
+    // The header of a batch is among what a late worker writes over; the client looks at that before it hands it out.
+    let check = counts["first"]["check"].as_str().expect("a name");
+    assert!(["corrupt", "protocol_broken"].contains(&check), "{counts:#}");
 }

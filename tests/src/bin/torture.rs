@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use batchmill_protocol::position::Position;
 use batchmill_tests::run_loader;
-use batchmill_tests::torture::{LOADER, Length, Options, Reading, become_loader, consume, report, torture};
+use batchmill_tests::torture::{LOADER, Length, Options, Outcome, Reading, become_loader, consume, report, torture};
 use clap::{Parser, Subcommand};
 
 /// Something was found.
@@ -128,18 +128,22 @@ fn run(arguments: &Torture) -> ExitCode {
     let length = events.unwrap_or(Length::Time(minutes));
     match torture(Options { seed, length, json, negative_control, photos, photo_side }) {
         Err(error) => broken(error.as_ref()),
-        Ok(outcome) => match (outcome.clean, negative_control) {
-            (true, false) => {
-                eprintln!("{}", outcome.verdict);
+        Ok(Outcome { clean, wrong_batch, verdict }) => match (negative_control, clean) {
+            (false, true) => {
+                eprintln!("{verdict}");
                 ExitCode::SUCCESS
             }
-            (false, _) => {
-                eprintln!("error: {}", outcome.verdict);
-                ExitCode::from(FOUND)
-            }
             (true, true) => {
-                eprintln!("error: the loader without reaping passed every check: {}", outcome.verdict);
+                eprintln!("error: the loader without reaping passed every check: {verdict}");
                 ExitCode::from(NOT_CAUGHT)
+            }
+            (true, false) if !wrong_batch => {
+                eprintln!("error: the loader without reaping came to no batch that could be wrong: {verdict}");
+                ExitCode::from(BROKEN)
+            }
+            (_, false) => {
+                eprintln!("error: {verdict}");
+                ExitCode::from(FOUND)
             }
         },
     }

@@ -256,6 +256,12 @@ impl Counts {
         self.first.is_none()
     }
 
+    /// Whether what was found first is a batch that is wrong, or came at a wrong place or not at all.
+    pub(super) fn is_wrong_batch(&self) -> bool {
+        let wrong = [Check::Lost, Check::Duplicated, Check::Reordered, Check::Corrupt, Check::Protocol];
+        self.first.as_ref().is_some_and(|first| wrong.contains(&first.check))
+    }
+
     /// The one sentence about what was found first.
     pub(super) fn verdict(&self) -> String {
         match &self.first {

@@ -78,6 +78,8 @@ pub struct Options {
 pub struct Outcome {
     /// Whether everything was as it must be.
     pub clean: bool,
+    /// Whether what was found first is a batch that is wrong, or came at a wrong place or not at all.
+    pub wrong_batch: bool,
     /// In a sentence.
     pub verdict: String,
 }
@@ -185,7 +187,11 @@ pub fn torture(options: Options) -> Result<Outcome, Box<dyn Error>> {
             eprintln!("what the loaders said is in {}", kept.display());
         }
     }
-    Ok(Outcome { clean: run.counts.is_clean(), verdict: run.counts.verdict() })
+    Ok(Outcome {
+        clean: run.counts.is_clean(),
+        wrong_batch: run.counts.is_wrong_batch(),
+        verdict: run.counts.verdict(),
+    })
 }
 
 impl Run {
