@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use batchmill_protocol::client::{Client, ClientError};
 use batchmill_protocol::message::{Reply, Request};
@@ -26,6 +26,9 @@ pub(super) const SELF: &str = "/proc/self/exe";
 
 /// The name under which this program is the loader.
 pub const LOADER: &str = "loader";
+
+/// How a loader ends that was asked to.
+pub(super) const SUCCESS: &str = "exit status: 0";
 
 /// Lines of the log that go with a finding.
 const LOG_LINES: usize = 4;
@@ -62,6 +65,11 @@ pub(super) enum State {
     Starting,
     Up,
     Stopped,
+    /// It was asked to end; the next one starts some time after, if there is to be one.
+    Ending {
+        since: Instant,
+        away: Option<Duration>,
+    },
 }
 
 /// Becomes `loader ARGUMENTS`, which ends with the thread that started this process and leaves no core file.
@@ -152,21 +160,12 @@ impl Place {
         }
     }
 
-    /// Ends a loader as `loader stop` does; says what was not in order.
-    pub(super) fn stop(&self, mut daemon: Daemon) -> Result<(), String> {
-        let stopped = Client::connect(Some(&self.socket())).and_then(|client| {
-            client.request(&Request::Stop)?;
-            client.wait_for_end(LIMIT)
-        });
-        if let Err(error) = stopped {
-            return Err(format!("asked to stop: {}: {}", report(&error), daemon.end()));
-        }
-        if !daemon.process.is_gone_within(LIMIT) {
-            return Err(format!("it said that it ends, but did not: {}", daemon.end()));
-        }
-        match daemon.child.wait() {
-            Ok(status) if status.success() => Ok(()),
-            other => Err(format!("asked to stop, it ended with {other:?}")),
+    /// Asks the loader to end, as `loader stop` does.
+    pub(super) fn ask_to_end(&self) -> Result<(), String> {
+        match self.ask(&Request::Stop) {
+            Ok(Reply::Stopping { .. }) => Ok(()),
+            Ok(other) => Err(format!("asked to stop, it said {other:?}")),
+            Err(error) => Err(format!("asked to stop: {}", report(&error))),
         }
     }
 
@@ -191,6 +190,11 @@ impl Daemon {
             self.state = State::Up;
         }
         ready
+    }
+
+    /// Whether it was asked to end long ago.
+    pub(super) fn is_overdue(&self) -> bool {
+        matches!(self.state, State::Ending { since, .. } if since.elapsed() > LIMIT)
     }
 
     /// Kills it if it still runs, and says how it ended.

@@ -8,11 +8,11 @@ use rustix::process::Signal;
 
 use super::consumer::order;
 use super::counts::{Check, Count};
-use super::daemon::{Daemon, State};
+use super::daemon::{Daemon, SUCCESS, State};
 use super::leftovers;
 use super::plan::{DaemonHarm, Harm, TrainerHarm, WorkerHarm};
 use super::process::{Process, now_us};
-use super::run::{Due, Run, Stopped, Victim};
+use super::run::{Due, Phase, Run, Stopped, Victim};
 use super::waits::Cause;
 use crate::marked;
 
@@ -244,12 +244,7 @@ impl Run {
                 self.agenda.after(time, Due::KillDaemon(daemon.life + 1));
                 self.kill_daemon(daemon, Duration::ZERO);
             }
-            DaemonHarm::End(away) => {
-                self.away_since_us = now_us();
-                self.stop_daemon(daemon);
-                self.counts.add(Count::DaemonEnd);
-                self.agenda.after(away, Due::StartDaemon);
-            }
+            DaemonHarm::End(away) => self.ask_to_end(daemon, Some(away)),
             DaemonHarm::Stop(time) => {
                 let process = Process::open(daemon.pid()).filter(|process| process.signal(Signal::STOP));
                 if let Some(process) = process {
@@ -271,7 +266,7 @@ impl Run {
     /// A loader was killed or has fallen: its workers must end, and another takes its place.
     fn bury_daemon(&mut self, daemon: &Daemon, away: Duration) {
         if daemon.state != State::Starting {
-            self.away_since_us = now_us();
+            (self.away_since_us, self.away_cause) = (now_us(), Cause::DaemonDied);
         }
         // Their deaths are the daemon's.
         self.victims.clear();
@@ -279,30 +274,55 @@ impl Run {
         self.agenda.after(away, Due::StartDaemon);
     }
 
-    /// Ends a loader in order, after which nothing of it is left.
-    pub(super) fn stop_daemon(&mut self, daemon: Daemon) {
-        self.victims.clear();
-        let mark = daemon.mark.clone();
-        if let Err(error) = self.place.stop(daemon) {
-            self.counts.find(Check::Daemon, 1, &error);
-            return self.orphans.push((mark, Instant::now()));
-        }
-        let left = leftovers::files(&self.place.door);
-        if !left.is_empty() {
-            self.counts.find(Check::LeakedFile, left.len() as u64, &format!("left at the address: {left:?}"));
-        }
-        let left = marked(&mark);
-        if !left.is_empty() {
-            self.counts.find(Check::LeakedProcess, left.len() as u64, &format!("left of a stopped loader: {left:?}"));
+    /// Has a loader end in order; the next one starts some time after, if there is to be one.
+    pub(super) fn ask_to_end(&mut self, mut daemon: Daemon, away: Option<Duration>) {
+        (self.away_since_us, self.away_cause) = (now_us(), Cause::DaemonEnded);
+        match self.place.ask_to_end() {
+            Ok(()) => {
+                daemon.state = State::Ending { since: Instant::now(), away };
+                self.daemon = Some(daemon);
+            }
+            Err(error) => {
+                self.counts.find(Check::Daemon, 1, &format!("{error}: {}", daemon.end()));
+                self.bury_daemon(&daemon, FALLEN_AWAY);
+            }
         }
     }
 
     /// Sees whether the loader still lives, and starts another if not.
     pub(super) fn look_at_daemon(&mut self) {
-        let Some(mut daemon) = self.daemon.take_if(|daemon| daemon.process.is_gone()) else { return };
-        let what = format!("the loader (pid {}) ended by itself: {}", daemon.pid(), daemon.end());
-        self.counts.find(Check::Daemon, 1, &format!("{what}: {}", self.place.last_words()));
-        self.bury_daemon(&daemon, FALLEN_AWAY);
+        let Some(mut daemon) = self.daemon.take_if(|daemon| daemon.process.is_gone() || daemon.is_overdue()) else {
+            return;
+        };
+        let State::Ending { away, .. } = daemon.state else {
+            let what = format!("the loader (pid {}) ended by itself: {}", daemon.pid(), daemon.end());
+            self.counts.find(Check::Daemon, 1, &format!("{what}: {}", self.place.last_words()));
+            return self.bury_daemon(&daemon, FALLEN_AWAY);
+        };
+        let how = daemon.end();
+        if how == SUCCESS {
+            self.counts.add(Count::DaemonEnd);
+            self.nothing_is_left(&daemon.mark);
+        } else {
+            self.counts.find(Check::Daemon, 1, &format!("asked to stop, the loader did not, or ended with {how}"));
+        }
+        self.victims.clear();
+        match away {
+            Some(away) => self.agenda.after(away, Due::StartDaemon),
+            None => self.phase = Phase::Over,
+        }
+    }
+
+    /// Sees that a loader that has ended in order left neither file nor process.
+    fn nothing_is_left(&mut self, mark: &str) {
+        let left = leftovers::files(&self.place.door);
+        if !left.is_empty() {
+            self.counts.find(Check::LeakedFile, left.len() as u64, &format!("left at the address: {left:?}"));
+        }
+        let left = marked(mark);
+        if !left.is_empty() {
+            self.counts.find(Check::LeakedProcess, left.len() as u64, &format!("left of a stopped loader: {left:?}"));
+        }
     }
 
     /// A stopped process goes on, unless it has died meanwhile.

@@ -137,6 +137,8 @@ pub(super) enum Phase {
     Calm([u64; TRAINERS]),
     /// The trainers have been told to leave.
     Leaving,
+    /// The loader was told to end.
+    Stopping,
     /// There is nothing more to wait for.
     Over,
 }
@@ -151,6 +153,7 @@ pub(super) struct Run {
     pub(super) daemon: Option<Daemon>,
     /// Since when there is no loader that is ready.
     pub(super) away_since_us: u64,
+    pub(super) away_cause: Cause,
     pub(super) lives: u32,
     pub(super) trainers: Vec<Trainer>,
     pub(super) victims: Vec<Victim>,
@@ -223,6 +226,7 @@ impl Run {
             place,
             daemon: None,
             away_since_us: now_us(),
+            away_cause: Cause::DaemonDied,
             lives: 0,
             trainers: trainers.collect(),
             victims: Vec::new(),
@@ -261,6 +265,7 @@ impl Run {
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
             self.look_for_ready();
+            self.look_at_daemon();
             self.look_at_victims();
             if slow_tick.elapsed() > SLOW_TICK {
                 slow_tick = Instant::now();
@@ -301,13 +306,12 @@ impl Run {
             if self.lives > 1 {
                 self.counts.waits.away_us = self.counts.waits.away_us.max(now - self.away_since_us);
             }
-            self.counts.waits.happened(Cause::DaemonDied, self.away_since_us, now);
+            self.counts.waits.happened(self.away_cause, self.away_since_us, now);
         }
     }
 
     /// What takes some time to look at, and so is looked at seldom.
     fn look_around(&mut self) {
-        self.look_at_daemon();
         let counts = &mut self.counts;
         self.orphans.retain(|(mark, since)| {
             let left = marked(mark);
@@ -386,15 +390,19 @@ impl Run {
                 }
             }
             Phase::Leaving if self.trainers.iter().all(|trainer| trainer.running.is_none()) => {
-                self.phase = Phase::Over;
+                self.phase = Phase::Stopping;
+                if let Some(daemon) = self.daemon.take() {
+                    self.ask_to_end(daemon, None);
+                }
             }
-            Phase::Leaving | Phase::Over => {}
+            // A loader that has fallen this late was found, and nothing more is to come.
+            Phase::Stopping if self.daemon.is_none() => self.phase = Phase::Over,
+            Phase::Leaving | Phase::Stopping | Phase::Over => {}
         }
     }
 
     /// Ends everything, in order if it was in order, and looks at what is left.
     fn end(&mut self, shared_before: &std::collections::BTreeMap<std::ffi::OsString, u64>) {
-        let in_order = self.trainers.iter().all(|trainer| trainer.running.is_none());
         self.agenda.retain(|due| {
             if let Due::EndChild(process) = due {
                 process.signal(Signal::KILL);
@@ -402,12 +410,10 @@ impl Run {
             false
         });
         self.trainers.iter_mut().for_each(|trainer| drop(trainer.running.take()));
-        let Some(mut daemon) = self.daemon.take() else { return };
-        if !in_order || daemon.state != State::Up {
-            daemon.end();
+        if self.daemon.take().is_some() {
+            // It did not come so far as to end in order.
             return;
         }
-        self.stop_daemon(daemon);
         let left = leftovers::after_a_moment(|| marked(&self.mark));
         if !left.is_empty() {
             self.counts.find(Check::LeakedProcess, left.len() as u64, &format!("left of trainers: {left:?}"));

@@ -20,11 +20,14 @@ pub(super) enum Cause {
     /// A worker was stopped, and perhaps killed then: nobody else may make what it has.
     WorkerStopped,
     DaemonStopped,
+    /// It ended in order, for which it waits for stopped workers a while.
+    DaemonEnded,
     DaemonDied,
 }
 
 impl Cause {
-    const ALL: [Self; 5] = [Self::Calm, Self::WorkerDied, Self::WorkerStopped, Self::DaemonStopped, Self::DaemonDied];
+    const ALL: [Self; 6] =
+        [Self::Calm, Self::WorkerDied, Self::WorkerStopped, Self::DaemonStopped, Self::DaemonEnded, Self::DaemonDied];
 
     fn name(self) -> &'static str {
         match self {
@@ -32,6 +35,7 @@ impl Cause {
             Self::WorkerStopped => "after_a_workers_stop",
             Self::WorkerDied => "after_a_workers_death",
             Self::DaemonStopped => "after_the_daemons_stop",
+            Self::DaemonEnded => "after_the_daemons_orderly_end",
             Self::DaemonDied => "after_the_daemons_death",
         }
     }
@@ -119,6 +123,6 @@ mod tests {
         ] {
             waits.waited(wait_us, came_us, String::new);
         }
-        assert_eq!(waits.worst_us, [4_000, 3_000, 0, 0, 700_000]);
+        assert_eq!(waits.worst_us, [4_000, 3_000, 0, 0, 0, 700_000]);
     }
 }
