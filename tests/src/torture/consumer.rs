@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// How long between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// Seconds after which a forked child ends if nobody has ended it before: its parent may have died before it could tell.
+const CHILD_S: &str = "4";
+
 /// What a trainer is told on its standard input; the end of it ends the trainer too.
 pub(super) mod order {
     /// Give everything back and end.
@@ -266,6 +269,6 @@ fn fork() -> io::Result<u32> {
         }
     }
     let mut child = Command::new("sleep");
-    let child = child.arg("60").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let child = child.arg(CHILD_S).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     Ok(child.id())
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long what was killed a moment ago may take to go.
-const MOMENT: Duration = Duration::from_secs(5);
+/// How long what was killed a moment ago, or ends by itself, may take to go.
+const MOMENT: Duration = Duration::from_secs(10);
 
 /// What is `left`, unless it goes in a moment.
 pub(super) fn after_a_moment<Left: IntoIterator<Item = String>>(left: impl Fn() -> Left) -> Vec<String> {
