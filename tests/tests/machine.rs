@@ -67,6 +67,15 @@ fn more_workers_than_files_may_be_open_are_refused_with_both_numbers() {
 }
 
 #[test]
+fn a_limit_of_open_files_that_may_be_raised_is_raised() {
+    let data = folder();
+    let programs = PROGRAMS.through(data.path(), "ulimit -S -n 32; exec \"$LOADER\" \"$@\"");
+    let loader = programs.serve(data.path(), &numbers(4, 4));
+    assert_eq!(all(&loader), healthy(4));
+    loader.stop();
+}
+
+#[test]
 fn with_few_open_files_there_are_fewer_workers_and_the_same_stream() {
     let data = folder();
     let log = data.path().join("log");
