@@ -80,7 +80,8 @@ pub enum SampleError {
     ///
     /// Never a bad sample: substituting it would change what the stream delivers from here on.
     #[error(
-        "{sample} has changed since the loader read its index: {found}; put it back as it was, or restart the loader"
+        "{sample} has changed since the loader read its index: {found}; put it back as it was, or have the loader take it \
+         as it is with `loader quarantine --retry`"
     )]
     Changed {
         /// What a person calls the sample.

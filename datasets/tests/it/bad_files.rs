@@ -202,20 +202,20 @@ fn files_that_changed_are_never_substituted() {
             images.broken.report(&filled.unwrap_err()).replace(&format!("{good}.png"), "GOOD")
         };
         touch(&file, UNIX_EPOCH + Duration::from_secs(1));
-        expect!["~/images/GOOD has changed since the loader read its index: it was written to; put it back as it was, or restart the loader"]
+        expect!["~/images/GOOD has changed since the loader read its index: it was written to; put it back as it was, or have the loader take it as it is with `loader quarantine --retry`"]
         .assert_eq(&failure());
         fs::write(&file, "cut").unwrap();
         assert!(failure().contains("has changed since the loader read its index: it has 3 bytes and had"));
         fs::write(&file, [&image[..], b"and more"].concat()).unwrap();
         assert!(failure().contains("has changed since the loader read its index: it has"));
         fs::remove_file(&file).unwrap();
-        expect!["~/images/GOOD has changed since the loader read its index: it is gone; put it back as it was, or restart the loader"]
+        expect!["~/images/GOOD has changed since the loader read its index: it is gone; put it back as it was, or have the loader take it as it is with `loader quarantine --retry`"]
         .assert_eq(&failure());
         let (folder, away) = (images.broken.path("images"), images.broken.path("away"));
         fs::rename(&folder, &away).unwrap();
         assert!(failure().contains("it is gone"));
         fs::write(&folder, "a file where the folder was").unwrap();
-        expect!["~/images/GOOD has changed since the loader read its index: it cannot be looked at: Not a directory (os error 20); put it back as it was, or restart the loader"]
+        expect!["~/images/GOOD has changed since the loader read its index: it cannot be looked at: Not a directory (os error 20); put it back as it was, or have the loader take it as it is with `loader quarantine --retry`"]
         .assert_eq(&failure());
         fs::remove_file(&folder).unwrap();
         fs::rename(&away, &folder).unwrap();
@@ -253,7 +253,7 @@ fn what_cannot_be_opened_and_is_another_file_has_changed() {
         failure,
         format!(
             "~/images/a.png has changed since the loader read its index: it has 0 bytes and had {bytes}; put it back as \
-             it was, or restart the loader"
+             it was, or have the loader take it as it is with `loader quarantine --retry`"
         )
     );
 }

@@ -158,13 +158,13 @@ fn a_changed_file_fails_by_name() {
     assert!(survey(&pipeline).is_ok());
 
     crate::support::touch(&file, UNIX_EPOCH + Duration::from_secs(1));
-    expect!["~/images/a.png has changed since the loader read its index: it was written to; put it back as it was, or restart the loader"]
+    expect!["~/images/a.png has changed since the loader read its index: it was written to; put it back as it was, or have the loader take it as it is with `loader quarantine --retry`"]
     .assert_eq(&refused());
     fs::write(&file, b"short").unwrap();
-    expect!["~/images/a.png has changed since the loader read its index: it has 5 bytes and had 88; put it back as it was, or restart the loader"]
+    expect!["~/images/a.png has changed since the loader read its index: it has 5 bytes and had 88; put it back as it was, or have the loader take it as it is with `loader quarantine --retry`"]
     .assert_eq(&refused());
     fs::remove_file(&file).unwrap();
-    expect!["~/images/a.png has changed since the loader read its index: it is gone; put it back as it was, or restart the loader"]
+    expect!["~/images/a.png has changed since the loader read its index: it is gone; put it back as it was, or have the loader take it as it is with `loader quarantine --retry`"]
     .assert_eq(&refused());
     fs::write(&file, png(3, 2)).unwrap();
     crate::support::touch(&file, first);
