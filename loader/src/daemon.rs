@@ -182,6 +182,12 @@ impl Daemon {
         })
     }
 
+    /// Has it do what it must not, so that a test can be seen to notice.
+    #[cfg(feature = "negative-control")]
+    pub(crate) fn give_out_without_reaping(&mut self) {
+        self.scheduler.without_reaping = true;
+    }
+
     /// Serves until asked to stop or until it cannot, and leaves no process behind.
     pub(crate) fn run(&mut self) -> Result<(), DaemonError> {
         let streams: Vec<StreamId> = self.streams.keys().copied().collect();

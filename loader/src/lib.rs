@@ -38,8 +38,22 @@ mod worker;
 /// wrong is one paragraph on standard error.
 #[must_use]
 pub fn run(registry: Registry) -> ExitCode {
+    run_prepared(registry, |_| {})
+}
+
+/// Runs the same program, but its daemon gives rows out again while their worker lives, and so delivers wrong batches.
+///
+/// For tests alone: whoever compares what is delivered must notice.
+#[cfg(feature = "negative-control")]
+#[must_use]
+pub fn run_without_reaping(registry: Registry) -> ExitCode {
+    run_prepared(registry, daemon::Daemon::give_out_without_reaping)
+}
+
+/// Runs the program with a daemon that is prepared so.
+fn run_prepared(registry: Registry, prepare: fn(&mut daemon::Daemon)) -> ExitCode {
     let done = match cli::Cli::parse().command {
-        cli::Command::Serve(arguments) => serve::serve(&arguments, registry),
+        cli::Command::Serve(arguments) => serve::serve(&arguments, registry, prepare),
         cli::Command::Worker => worker::work(&registry),
         cli::Command::Drain(arguments) => drain::drain(&arguments),
         cli::Command::Status(arguments) => control::status(&arguments),

@@ -2,7 +2,7 @@
 //!
 //! Everything that happens outside becomes one [`Event`]; the answer is a list of [`Action`]s, which the daemon carries
 //! out. There is no clock, no thread and no process in here, so every order of events can be tried in a test. After each
-//! event of a debug build the invariants of the design are checked (`invariants`).
+//! event of a debug or test build the invariants of the design are checked (`invariants`).
 
 use std::collections::BTreeMap;
 use std::hash::RandomState;
@@ -26,11 +26,15 @@ pub(crate) use quarantine::SAMPLES_MAX as BAD_SAMPLES_MAX;
 mod assign;
 mod cost;
 mod deliver;
-#[cfg(debug_assertions)]
+#[cfg(any(test, debug_assertions))]
 mod invariants;
 mod lanes;
+#[cfg(any(test, feature = "negative-control"))]
+mod negative_control;
 mod quarantine;
 mod report;
+#[cfg(test)]
+mod simulator;
 mod slots;
 mod survey;
 #[cfg(test)]
@@ -141,6 +145,9 @@ pub(crate) struct Scheduler {
     /// Counts assignments, so that lanes of equal need take turns.
     turns: u64,
     actions: Vec<Action>,
+    /// Whether it does what it must not, so that a test can be seen to notice (`negative_control`).
+    #[cfg(any(test, feature = "negative-control"))]
+    pub(crate) without_reaping: bool,
 }
 
 #[derive(Debug)]
@@ -209,6 +216,8 @@ impl Scheduler {
             next_lane: 0,
             turns: 0,
             actions: Vec::new(),
+            #[cfg(any(test, feature = "negative-control"))]
+            without_reaping: false,
         }
     }
 
@@ -239,10 +248,12 @@ impl Scheduler {
             Event::MemberGone(member) => self.member_gone(member),
             Event::Tick => {}
         }
+        #[cfg(any(test, feature = "negative-control"))]
+        self.forget_slow_workers(now);
         self.workers.keep_up(now, &mut self.actions);
         self.ask_for_surveys(now);
         self.assign(now);
-        #[cfg(debug_assertions)]
+        #[cfg(any(test, debug_assertions))]
         self.check_invariants();
         std::mem::take(&mut self.actions)
     }

@@ -19,8 +19,8 @@ use crate::front_door::{self, Door};
 use crate::output;
 use crate::supervisor::{self, Room};
 
-/// Serves until asked to stop.
-pub(crate) fn serve(arguments: &Serve, registry: Registry) -> Result<(), Failure> {
+/// Serves until asked to stop, with a daemon that is prepared so.
+pub(crate) fn serve(arguments: &Serve, registry: Registry, prepare: fn(&mut Daemon)) -> Result<(), Failure> {
     let config = Config::read(arguments, &registry)?;
     // From here on only workers need to know datasets.
     drop(registry);
@@ -45,6 +45,7 @@ pub(crate) fn serve(arguments: &Serve, registry: Registry) -> Result<(), Failure
 
     let say_ready = ready_line(arguments, &config);
     let mut daemon = Daemon::new(&config, inbox, requests, say_ready)?;
+    prepare(&mut daemon);
     let ended = daemon.run();
     // The files go before the connections, which end with the daemon: a client that sees us gone sees nothing of us.
     drop(door);

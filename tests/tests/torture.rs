@@ -37,7 +37,6 @@ fn harm_to_anyone_changes_no_batch_and_leaves_nothing() {
     assert!(done("stream", &["batches"]) >= 90, "{counts:#}");
 }
 
-#[cfg(feature = "negative-control")]
 #[test]
 fn a_loader_that_does_not_reap_is_found_out() {
     let (code, counts) = torture(another_seed(), "400:30:10", &["--negative-control"]);

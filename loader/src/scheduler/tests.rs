@@ -1,9 +1,8 @@
-//! The scheduler against a small world in virtual time: random orders of events, kills between any two of them.
+//! Single claims about the scheduler, in a small world that is driven by hand; `simulator` tries all the rest.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use batchmill_protocol::position::Tail;
-use proptest::prelude::*;
 
 use super::workers::Phase;
 use super::*;
@@ -184,15 +183,6 @@ impl World {
         Event::WorkerGone { worker, death: death("was killed", None) }
     }
 
-    fn kill_a_worker(&mut self, choice: usize) {
-        let all: Vec<_> = self.workers.keys().copied().collect();
-        let Some(worker) = Self::pick(all.into_iter(), choice) else { return };
-        self.gone(worker);
-        // Another sample each time: no sample is poison here.
-        let death = death("was killed", Some(u64::from(worker.0)));
-        self.tell(Event::WorkerGone { worker, death });
-    }
-
     fn release(&mut self, choice: usize) {
         let holding: Vec<_> =
             self.members.iter().flat_map(|(id, (leases, ..))| leases.iter().map(move |lease| (*id, *lease))).collect();
@@ -345,54 +335,22 @@ fn workers_that_never_start_are_given_up_on() {
     panic!("it tries for ever");
 }
 
-/// The negative control: a daemon that says a worker is gone while it still runs is found out by this world.
 #[test]
-fn rows_given_out_while_their_worker_lives_are_noticed() {
-    let mut world = World::new(4, 2, extent(64, 16));
-    world.attach(1, 1);
-    let (&worker, _) = world.workers.iter().find(|(_, tasks)| !tasks.is_empty()).expect("a worker at work");
-    let gone = Event::WorkerGone { worker, death: death("was not reaped", None) };
-    let noticed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        world.tell(gone);
-        world.run_out();
-    }));
-    let message = noticed.expect_err("it goes unnoticed");
-    let message = message.downcast_ref::<&str>().expect("a plain assertion");
-    assert!(message.starts_with("rows that a living worker may still write"), "{message}");
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// Whatever happens in whatever order, the invariants hold, every batch that is delivered is whole and in order,
-    /// and once nothing goes wrong any more every member gets all it asked for.
-    #[test]
-    fn any_order_of_events_delivers_every_batch(
-        slots in 2_u32..12,
-        workers in 1_u32..5,
-        samples in 1_u64..60,
-        batch_size in 1_u32..9,
-        events in proptest::collection::vec((0_u8..15, 0_usize..64), 0..250),
-    ) {
-        let mut world = World::new(slots, workers, extent(samples, batch_size));
-        world.attach(2, 3);
-        for (kind, choice) in events {
-            world.now += Duration::from_millis(choice as u64 * 7);
-            match kind {
-                0..=4 => world.finish_a_task(choice),
-                5..=7 => world.release(choice),
-                8 => world.kill_a_worker(choice),
-                9 => drop(world.tell(Event::Scaled(1 + u32::try_from(choice % 5).expect("small")))),
-                10 => world.attach(1 + choice as u64 % 3, 1 + u32::try_from(choice % 4).expect("small")),
-                11 => world.member_leaves(choice),
-                _ => world.come_to_pass(choice),
-            }
+fn a_worker_that_joins_too_late_to_be_wanted_shows_that_workers_can_start() {
+    let mut scheduler = Scheduler::new(2, HANG_LIMIT);
+    scheduler.handle(Duration::ZERO, Event::StreamAdded(STREAM));
+    let actions = scheduler.handle(Duration::ZERO, Event::Scaled(1));
+    assert!(matches!(actions[..], [Action::Kill { worker: WorkerId(1), .. }]), "{actions:?}");
+    scheduler.handle(Duration::ZERO, Event::WorkerJoined(WorkerId(1)));
+    let mut gone = vec![WorkerId(1), WorkerId(0)];
+    for second in 1..10 {
+        for worker in std::mem::take(&mut gone) {
+            let event = Event::WorkerGone { worker, death: death("was killed", None) };
+            let actions = scheduler.handle(Duration::from_secs(6 * second), event);
+            assert!(!actions.iter().any(|action| matches!(action, Action::GiveUp { .. })), "{actions:?}");
         }
-        for ended in world.run_out() {
-            prop_assert!(
-                matches!(&ended, Ended::Whole) || matches!(&ended, Ended::Failed(reason) if reason.contains("raise --memory")),
-                "{ended:?}"
-            );
-        }
+        let actions = scheduler.handle(Duration::from_secs(6 * second + 5), Event::Tick);
+        let [Action::Spawn(worker)] = actions[..] else { panic!("one worker is started: {actions:?}") };
+        gone.push(worker);
     }
 }

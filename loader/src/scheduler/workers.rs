@@ -26,7 +26,7 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 
 /// Workers that may die before any has ever joined.
-const FALSE_STARTS_MAX: u32 = 3;
+pub(super) const FALSE_STARTS_MAX: u32 = 3;
 
 /// Where a worker is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(super) struct Worker {
     /// Since when it is in this phase.
     since: Duration,
     /// Streams it was told to open and has not said that it did.
-    opening: Vec<StreamId>,
+    pub(super) opening: Vec<StreamId>,
     /// Streams it is ready for.
     pub(super) open: BTreeSet<StreamId>,
     /// Surveys and openings it is busy with, and since when it has made no progress on them. It gets no tasks
@@ -120,14 +120,14 @@ impl Workers {
 
     /// Notes that a worker takes tasks; `false` when it is not one that was starting.
     pub(super) fn join(&mut self, now: Duration, id: WorkerId) -> bool {
-        match self.all.get_mut(&id) {
-            Some(worker) if worker.phase == Phase::Starting => {
-                worker.enter(now, Phase::Joined);
-                self.ever_joined = true;
-                true
-            }
-            _ => false,
+        let Some(worker) = self.all.get_mut(&id) else { return false };
+        // Workers can start, also when this one is no longer wanted.
+        self.ever_joined = true;
+        let starts = worker.phase == Phase::Starting;
+        if starts {
+            worker.enter(now, Phase::Joined);
         }
+        starts
     }
 
     /// Workers that take work and are not busy with surveys and openings.
@@ -193,6 +193,18 @@ impl Workers {
         worker.deadline = (!worker.tasks.is_empty()).then_some(now + worker.limit);
         self.false_starts = 0;
         true
+    }
+
+    /// Sends away the workers that have had the first of their tasks in hand for longer than `limit`.
+    #[cfg(any(test, feature = "negative-control"))]
+    pub(super) fn dismiss_slower_than(&mut self, now: Duration, limit: Duration) -> Vec<WorkerId> {
+        let is_slow = |worker: &Worker| worker.deadline.is_some_and(|deadline| now + worker.limit > deadline + limit);
+        let slow = self.all.iter_mut().filter(|(_, worker)| is_slow(worker));
+        slow.map(|(&id, worker)| {
+            worker.enter(now, Phase::Leaving);
+            id
+        })
+        .collect()
     }
 
     /// Takes a reaped worker out of the table.

@@ -1,0 +1,245 @@
+//! What the daemon does between the scheduler and all others: passes on what they say, does what it says. What it says is
+//! checked here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use batchmill_protocol::digest::Digest;
+use batchmill_protocol::message::{Filled, Quarantined, StreamId, Task, TaskId, WorkerId};
+use batchmill_protocol::position::Position;
+
+use super::events;
+use super::processes::{ATTEMPTS_MAX, Order};
+use super::scenario::{Fate, Setup};
+use super::slab::Slab;
+use super::world::{Control, Happening, REAP, World};
+use crate::scheduler::slots;
+use crate::scheduler::workers::FALSE_STARTS_MAX;
+use crate::scheduler::{Action, CRASHES_MAX, Event, LANE_SLOTS_MIN, UNNAMED_DEATHS_MAX};
+
+/// What the daemon has heard, and so what it may be told.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// Tasks that a worker was told about and that neither it nor its end has taken back: it may write their rows.
+    pub(super) tasks_out: BTreeMap<TaskId, (WorkerId, Task)>,
+    next_task: u64,
+    ever_joined: bool,
+    /// Who was asked what a stream delivers and has not said so.
+    pub(super) surveys_out: BTreeMap<StreamId, WorkerId>,
+    survey_deaths: u32,
+    /// Deaths, by the sample that was being made.
+    deaths: BTreeMap<Option<u64>, u32>,
+    /// Samples that must not be read, and the first task that was given out when that was known.
+    pub(super) quarantined: BTreeMap<(StreamId, u64), TaskId>,
+    /// Samples that were said to be bad.
+    bad: BTreeSet<(StreamId, u64)>,
+    /// What each batch amounted to when it was first delivered.
+    digests: BTreeMap<(StreamId, Position), Digest>,
+    /// Whether it may amount to something else by now: a bad sample was mended, or a good one taken for bad.
+    differs: bool,
+}
+
+impl World {
+    /// Takes note of what the scheduler is about to hear, as far as the world must know it, and has it hear it.
+    pub(super) fn hear(&mut self, event: Event) {
+        match &event {
+            Event::TaskDone { task, outcome, .. } => {
+                if let Some((_, task)) = self.heard.tasks_out.remove(task) {
+                    self.slab(task.stream).accept(&task);
+                    self.past.tasks.push(task.id);
+                    if let Ok(Filled { bad, .. }) = outcome {
+                        self.heard.bad.extend(bad.iter().map(|bad| (task.stream, bad.index)));
+                    }
+                }
+            }
+            Event::WorkerGone { worker, death } => {
+                self.processes.remove(worker).expect("a worker is reaped once");
+                self.heard.tasks_out.retain(|_, (told, _)| told != worker);
+                let making = death.making.as_ref().and_then(|making| making.index);
+                *self.heard.deaths.entry(making).or_default() += 1;
+                let asked = self.heard.surveys_out.extract_if(.., |_, asked| asked == worker).count();
+                self.heard.survey_deaths += u32::try_from(asked).expect("few");
+            }
+            Event::WorkerJoined(_) => self.heard.ever_joined = true,
+            Event::Released { member, lease } => self.lease_ends(*member, *lease),
+            Event::MemberGone(member) => self.seat_empties(*member),
+            _ => {}
+        }
+        self.tell(event);
+    }
+
+    /// A worker has looked at a stream's data: what the daemon makes of it.
+    pub(super) fn surveyed(&mut self, worker: WorkerId, stream: StreamId, found: bool) {
+        self.heard.surveys_out.retain(|of, asked| (*of, *asked) != (stream, worker));
+        if self.slabs.contains_key(&stream) {
+            // Data that are of another shape are not used.
+            let anew = found && !self.luck.once_in(4);
+            if anew {
+                self.heard.differs = true;
+                self.heard.quarantined.retain(|(of, _), _| *of != stream);
+            }
+            return self.tell(events::retried(worker, stream, anew));
+        }
+        if !found {
+            self.tally.count("daemon ended", "no sample can be read");
+            self.over = true;
+            return;
+        }
+        let Setup { extent, slots, bad_limit, .. } = self.setup;
+        self.tell(events::stream_surveyed(worker, stream));
+        self.slabs.insert(stream, Slab::new(extent, slots));
+        self.tell(events::stream_opened(stream, extent, slots, bad_limit));
+        for trainer in std::mem::take(&mut self.early) {
+            self.knock(trainer);
+        }
+    }
+
+    /// Somebody has the bad samples of a stream tried again.
+    pub(super) fn retry(&mut self, choice: usize, mended: bool) {
+        if mended {
+            self.fates.clear();
+            self.heard.differs = true;
+        }
+        if let Some(stream) = choice.checked_rem(self.slabs.len()).and_then(|place| self.slabs.keys().nth(place)) {
+            self.tell(Event::Retry(*stream));
+        }
+    }
+
+    /// Takes note of samples that are not read any more.
+    fn note_quarantined(&mut self, stream: StreamId, samples: &[Quarantined]) {
+        for Quarantined { index, .. } in samples {
+            self.heard.bad.insert((stream, *index));
+            // Who was only unlucky, or slow, was read before, and may be in batches.
+            if !matches!(self.setup.fates.get(index), Some(Fate::Crash | Fate::Hang)) {
+                self.heard.differs = true;
+            }
+        }
+    }
+
+    /// Has the scheduler hear something and does what it says.
+    pub(super) fn tell(&mut self, event: Event) {
+        self.tally.count("heard", events::kind(&event));
+        if !matches!(event, Event::Tick) {
+            self.trace(format_args!("{event:?}"));
+        }
+        for action in self.scheduler.handle(self.now, event) {
+            self.trace(format_args!("    {action:?}"));
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Spawn(worker) => self.spawned(worker),
+            Action::Survey { worker, stream, quarantined } => {
+                self.heard.surveys_out.insert(stream, worker);
+                self.order(worker, Order::Survey(stream, quarantined));
+            }
+            Action::Open { worker, stream } => {
+                let quarantined = self.scheduler.poisonous(stream);
+                self.note_quarantined(stream, &quarantined);
+                self.order(worker, Order::Open(stream, quarantined));
+            }
+            Action::Quarantine { worker, stream, sample } => {
+                self.note_quarantined(stream, std::slice::from_ref(&sample));
+                self.heard.quarantined.entry((stream, sample.index)).or_insert(TaskId(self.heard.next_task));
+                self.order(worker, Order::Quarantine(stream, sample));
+            }
+            Action::Assign { worker, task } => self.assigned(worker, task),
+            Action::Leave(worker) => self.order(worker, Order::Leave),
+            Action::Kill { worker, .. } => {
+                let at = self.now + self.luck.span(REAP);
+                self.enqueue(at, Happening::Dies(worker));
+            }
+            Action::Deliver { member, lease, slot, position, digest } => {
+                let stream = self.seats.get(&member).expect("a batch goes to a member").stream;
+                assert_eq!(self.slab(stream).check(slot, position), digest, "a digest is that of what is read");
+                let first = *self.heard.digests.entry((stream, position)).or_insert(digest);
+                assert!(first == digest || self.heard.differs, "a batch follows from its position: {position}");
+                self.tally.count("actions", "Deliver");
+                self.deliver(member, lease, slot, position);
+            }
+            Action::Fail { member, position, reason } => {
+                let stream = self.seats.get(&member).expect("a member is told").stream;
+                assert!(self.is_excused(stream, position, &reason), "batches fail for a reason: {reason}");
+                self.tally.count("actions", "Fail");
+                self.fail(member, position, reason);
+            }
+            Action::End(member) => self.end(member),
+            Action::StreamFailed { stream, reason } => {
+                assert!(self.heard.survey_deaths >= CRASHES_MAX, "a stream fails for a reason: {reason}");
+                // One that is open stays as it is.
+                if !self.slabs.contains_key(&stream) {
+                    self.tally.count("daemon ended", "a stream failed");
+                    self.over = true;
+                }
+            }
+            Action::GiveUp { reason } => {
+                let deaths: u32 = self.heard.deaths.values().sum();
+                assert!(
+                    !self.heard.ever_joined && deaths >= FALSE_STARTS_MAX,
+                    "the daemon gives up for a reason: {reason}"
+                );
+                self.tally.count("daemon ended", "no worker starts");
+                self.over = true;
+            }
+        }
+    }
+
+    fn assigned(&mut self, worker: WorkerId, task: Task) {
+        let batch = self.setup.extent.rows(task.position.step);
+        assert!(task.rows.lo < task.rows.hi && task.rows.hi <= batch, "rows of the batch: {task:?}");
+        let same_rows = |other: &Task| {
+            other.position != task.position || (other.rows.lo < task.rows.hi && task.rows.lo < other.rows.hi)
+        };
+        let other = self
+            .heard
+            .tasks_out
+            .values()
+            .find(|(_, other)| (other.stream, other.slot) == (task.stream, task.slot) && same_rows(other));
+        if self.control != Control::WithoutReapingUnwatched {
+            assert!(
+                other.is_none(),
+                "rows that a living worker may still write are not given out: {task:?}, {other:?}"
+            );
+        }
+        assert!(task.id.0 >= self.heard.next_task, "a task's id is never used again");
+        self.heard.next_task = task.id.0 + 1;
+        assert!(self.heard.tasks_out.insert(task.id, (worker, task)).is_none(), "a task is given out once");
+        self.order(worker, Order::Task(task));
+    }
+
+    fn order(&mut self, worker: WorkerId, order: Order) {
+        let now = self.now;
+        let process = self.processes.get_mut(&worker).expect("actions go to workers that are not reaped");
+        let at = process.down.arrival(now, &mut process.luck);
+        self.enqueue(at, Happening::Ordered(worker, order));
+    }
+
+    /// Whether what happened so far is reason enough for a batch to fail.
+    fn is_excused(&self, stream: StreamId, position: Position, reason: &str) -> bool {
+        if reason.contains("raise --memory") {
+            let others = self.seats.values().filter(|seat| seat.stream == stream).count() - 1;
+            return self.is_full(stream, others);
+        }
+        if reason.contains("on_bad_limit") {
+            let bad = self.heard.bad.iter().filter(|(of, _)| *of == stream).count();
+            return u64::try_from(bad).is_ok_and(|bad| bad > self.setup.bad_limit);
+        }
+        if reason.contains("samples that cannot be named") {
+            return self.heard.deaths.get(&None).is_some_and(|deaths| *deaths >= UNNAMED_DEATHS_MAX);
+        }
+        let rows = 0..self.setup.extent.rows(position.step);
+        let samples = rows.flat_map(|row| (0..=ATTEMPTS_MAX).map(move |attempt| (row, attempt)));
+        samples.map(|(row, attempt)| self.sample(position, row, attempt)).any(|sample| {
+            let named = reason.starts_with(&format!("{}: ", events::sample_name(sample)));
+            let unreadable = self.setup.fates.get(&sample) == Some(&Fate::Unreadable);
+            named && (unreadable || self.heard.deaths.get(&Some(sample)).is_some_and(|deaths| *deaths >= CRASHES_MAX))
+        })
+    }
+
+    /// Whether there may be no room for one more member beside `others`.
+    pub(super) fn is_full(&self, stream: StreamId, others: usize) -> bool {
+        let read = self.slabs.get(&stream).map_or(0, Slab::lent);
+        read + (others + 1) * LANE_SLOTS_MIN > slots::count(self.setup.slots)
+    }
+}
