@@ -345,7 +345,8 @@ fn a_member_that_asks_for_everything_gets_its_part() {
     let (releases, from_member) = ipc::channel::<FromMember>().expect("a line");
     IpcSender::connect(line).expect("it is awaited").send(MemberLine { to_member, from_member }).expect("it takes it");
     // It reads what it gets and gives nothing back, until nothing more comes.
-    let mut held = 0;
+    assert!(matches!(from_daemon.recv(), Ok(ToMember::Batch { .. })), "it is a member now");
+    let mut held = 1;
     while let Ok(ToMember::Batch { .. }) = from_daemon.try_recv_timeout(std::time::Duration::from_millis(300)) {
         held += 1;
     }
