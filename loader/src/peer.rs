@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use batchmill_protocol::message::{MemberId, MemberLine, WorkerId, WorkerLine};
 use crossbeam::channel::Sender;
-use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, OpaqueIpcReceiver};
+use ipc_channel::ipc::{self, IpcOneShotServer, IpcReceiver, OpaqueIpcReceiver};
 use ipc_channel::{IpcError, TryRecvError};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::de::value::{Error as ValueError, UsizeDeserializer};
@@ -68,7 +68,9 @@ pub(crate) fn hear_member(
 ) -> Result<(), Unheard> {
     let heard = join(server).and_then(|line| {
         let Some(MemberLine { to_member, from_member }) = line else { return Ok(()) };
-        if joins.send(()).is_err() || happenings.send(Happening::MemberJoined { member, line: to_member }).is_err() {
+        // What holds this up holds up this thread and no other.
+        let (Ok((line, theirs)), true) = (ipc::channel(), joins.send(()).is_ok()) else { return Ok(()) };
+        if to_member.send(theirs).is_err() || happenings.send(Happening::MemberJoined { member, line }).is_err() {
             return Ok(());
         }
         hear(&from_member, wanted, |message| happenings.send(Happening::MemberSays { member, message }).is_ok())

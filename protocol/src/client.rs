@@ -265,10 +265,14 @@ impl Client {
 
     /// Makes the member's line and hands the daemon its ends.
     fn join(&self, line: &str) -> Result<(IpcReceiver<ToMember>, IpcSender<FromMember>), WireError> {
-        let (to_member, from_daemon) = ipc::channel()?;
+        let (to_member, handed_over) = ipc::channel()?;
         let (releases, from_member) = ipc::channel()?;
         let door = IpcSender::connect(line.to_owned())?;
         door.send(MemberLine { to_member, from_member }).map_err(io::Error::other)?;
+        let from_daemon = handed_over.try_recv_timeout(ANSWER_TIMEOUT).map_err(|error| match error {
+            TryRecvError::Empty => io::Error::from(io::ErrorKind::TimedOut),
+            TryRecvError::IpcError(error) => io::Error::other(error),
+        })?;
         Ok((from_daemon, releases))
     }
 

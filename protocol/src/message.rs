@@ -166,8 +166,9 @@ pub struct StreamDescription {
 /// The two ends of a member's line that it hands to the daemon.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct MemberLine {
-    /// Where the daemon sends.
-    pub to_member: IpcSender<ToMember>,
+    /// Where the daemon sends, once, the end at which the member is to listen: of a line that the daemon made itself, so
+    /// that no stranger can have filled it and hold the daemon up.
+    pub to_member: IpcSender<IpcReceiver<ToMember>>,
     /// Where the daemon listens.
     pub from_member: IpcReceiver<FromMember>,
 }

@@ -267,11 +267,16 @@ fn knock(line: &str) -> OwnedFd {
 /// Becomes a member, and returns its life-line and the ends of its line.
 fn join(scene: &Scene) -> (UnixStream, IpcReceiver<ToMember>, IpcSender<FromMember>) {
     let (life_line, _slab, line) = scene.ask_in(4);
-    let (to_member, from_daemon) = ipc::channel().expect("a line");
+    let (from_daemon, releases) = join_at(line);
+    (life_line, from_daemon, releases)
+}
+
+fn join_at(line: String) -> (IpcReceiver<ToMember>, IpcSender<FromMember>) {
+    let (to_member, handed_over) = ipc::channel().expect("a line");
     let (releases, from_member) = ipc::channel().expect("a line");
     let door = IpcSender::connect(line).expect("it is awaited");
     door.send(MemberLine { to_member, from_member }).expect("it takes it");
-    (life_line, from_daemon, releases)
+    (handed_over.recv().expect("the end to listen at"), releases)
 }
 
 #[test]
@@ -341,9 +346,7 @@ fn a_crowd_at_the_door_keeps_nobody_from_reading() {
 fn a_member_that_asks_for_everything_gets_its_part() {
     let scene = Scene::new();
     let (life_line, _slab, line) = scene.ask_in(u32::MAX);
-    let (to_member, from_daemon) = ipc::channel().expect("a line");
-    let (releases, from_member) = ipc::channel::<FromMember>().expect("a line");
-    IpcSender::connect(line).expect("it is awaited").send(MemberLine { to_member, from_member }).expect("it takes it");
+    let (from_daemon, releases) = join_at(line);
     // It reads what it gets and gives nothing back, until nothing more comes.
     assert!(matches!(from_daemon.recv(), Ok(ToMember::Batch { .. })), "it is a member now");
     let mut held = 1;
