@@ -121,7 +121,15 @@ impl World {
         if !matches!(event, Event::Tick) {
             self.trace(format_args!("{event:?}"));
         }
-        for action in self.scheduler.handle(self.now, event) {
+        let (dies, next_task) = (matches!(event, Event::WorkerGone { .. }), TaskId(self.heard.next_task));
+        let actions = self.scheduler.handle(self.now, event);
+        for stream in self.slabs.keys().filter(|_| dies) {
+            // Whoever is given its rows from now on has been told.
+            for Quarantined { index, .. } in self.scheduler.poisonous(*stream) {
+                self.heard.quarantined.entry((*stream, index)).or_insert(next_task);
+            }
+        }
+        for action in actions {
             self.trace(format_args!("    {action:?}"));
             self.act(action);
         }
@@ -141,7 +149,6 @@ impl World {
             }
             Action::Quarantine { worker, stream, sample } => {
                 self.note_quarantined(stream, std::slice::from_ref(&sample));
-                self.heard.quarantined.entry((stream, sample.index)).or_insert(TaskId(self.heard.next_task));
                 self.order(worker, Order::Quarantine(stream, sample));
             }
             Action::Assign { worker, task } => self.assigned(worker, task),
