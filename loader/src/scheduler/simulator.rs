@@ -29,14 +29,14 @@ mod tally;
 mod trainers;
 mod world;
 
-/// Worlds that the test suite tries.
-const SUITE_SEQUENCES: u64 = 2_000;
+/// Worlds that are drawn from one seed. The test suite tries those of one, the long run goes on with the next.
+const CHUNK: u64 = 2_000;
 
 /// Worlds that the long run tries, unless told otherwise.
 const LONG_SEQUENCES: u64 = 1_000_000;
 
-/// Worlds that are drawn from one seed; the next ones are drawn from the next.
-const CHUNK: u64 = 5_000;
+/// After so many of them the long run says how far it is.
+const CHUNKS_SAID: u64 = 25;
 
 /// Worlds in which the negative control must be noticed.
 const CONTROL_SEQUENCES: u64 = 1_000;
@@ -102,7 +102,8 @@ fn try_many(
 
 /// Tells all there is to know of what was found, then fails the test.
 fn fail(seed: u64, found: &Found) -> ! {
-    eprintln!("{:#?}", found.scenario);
+    eprintln!("{:?}", found.scenario.setup);
+    found.scenario.moves.iter().for_each(|made| eprintln!("{made:?}"));
     let told = panic::catch_unwind(AssertUnwindSafe(|| World::live(&found.scenario, Control::None, true)));
     assert!(told.is_err(), "it does not happen again: chance is at work that no seed decides");
     panic!("{}\nfound with BATCHMILL_SEED={seed}; the smallest such world is above", found.what);
@@ -123,12 +124,12 @@ fn seed() -> u64 {
 #[test]
 fn any_order_of_events_delivers_every_batch() {
     let (seed, tally) = (seed(), RefCell::default());
-    if let Err(found) = try_many(seed, SUITE_SEQUENCES, Control::None, SHRINKS_MAX, &tally) {
+    if let Err(found) = try_many(seed, CHUNK, Control::None, SHRINKS_MAX, &tally) {
         fail(seed, &found);
     }
     let tally = tally.into_inner();
     println!("seed {seed}\n{tally}");
-    assert!(tally.of("actions", "Deliver") > SUITE_SEQUENCES, "the worlds are not idle: {tally}");
+    assert!(tally.of("actions", "Deliver") > CHUNK, "the worlds are not idle: {tally}");
 }
 
 /// The negative control: were rows given out again while their worker lives, any of these checks would notice.
@@ -174,9 +175,11 @@ fn simulator_long() {
                         next.store(chunks, Ordering::Relaxed);
                         *found.lock().unwrap_or_else(PoisonError::into_inner) = Some((seed, wrong));
                     }
-                    let (done, seconds) = (sum.sequences, begun.elapsed().as_secs_f64());
-                    let [events, deliveries] = [sum.all("heard"), sum.of("actions", "Deliver")];
-                    println!("{done:>10} sequences, {events} events, {deliveries} deliveries in {seconds:.0} s");
+                    if (chunk + 1).is_multiple_of(CHUNKS_SAID) {
+                        let (done, seconds) = (sum.sequences, begun.elapsed().as_secs_f64());
+                        let [events, deliveries] = [sum.all("heard"), sum.of("actions", "Deliver")];
+                        println!("{done:>10} sequences, {events} events, {deliveries} deliveries in {seconds:.0} s");
+                    }
                 }
             });
         }

@@ -53,7 +53,8 @@ impl World {
             }
             Event::WorkerGone { worker, death } => {
                 self.processes.remove(worker).expect("a worker is reaped once");
-                self.heard.tasks_out.retain(|_, (told, _)| told != worker);
+                let lost = self.heard.tasks_out.extract_if(.., |_, (told, _)| told == worker);
+                self.past.tasks.extend(lost.map(|(task, _)| task));
                 let making = death.making.as_ref().and_then(|making| making.index);
                 *self.heard.deaths.entry(making).or_default() += 1;
                 let asked = self.heard.surveys_out.extract_if(.., |_, asked| asked == worker).count();

@@ -14,7 +14,7 @@ use crate::scheduler::Event;
 pub(super) struct Past {
     /// Members there ever were.
     pub(super) members: u32,
-    /// Tasks that are done.
+    /// Tasks that are done, or were lost with their worker.
     pub(super) tasks: Vec<TaskId>,
     /// Leases that have ended, with those who held them.
     pub(super) leases: Vec<(MemberId, LeaseId)>,
