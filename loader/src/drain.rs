@@ -67,9 +67,10 @@ pub(crate) fn drain(arguments: &Drain) -> Result<(), Failure> {
 /// Where a ledger's run is to go on, and what its stream was.
 fn resumed(path: &Path) -> Result<(Position, Option<Identity>), Failure> {
     let mut reading = Reading::open(path)?;
-    // Its last line may have been cut short by a kill.
-    let last = reading.by_ref().map_while(Result::ok).last();
-    let next = last.map_or_else(Position::default, |last| reading.head.extent.next(last.entry.position));
+    let mut next = Position::default();
+    while let Some(recorded) = reading.next_whole()? {
+        next = reading.head.extent.next(recorded.entry.position);
+    }
     Ok((next, Some(reading.head.identity)))
 }
 

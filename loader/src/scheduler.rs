@@ -172,6 +172,8 @@ struct OpenStream {
     quarantine: Quarantine,
     /// Its index is being read anew.
     retry: Option<Survey>,
+    /// Tasks before this one were given out before that.
+    since_retry: TaskId,
 }
 
 impl OpenStream {
@@ -182,6 +184,15 @@ impl OpenStream {
 
     fn slot(&mut self, slot: SlotIndex) -> &mut Slot {
         &mut self.slots[slots::place(slot)]
+    }
+
+    /// Makes no more of a batch, because of what its row `row` met.
+    fn give_up(&mut self, slot: SlotIndex, row: u32, reason: String) {
+        if let Slot::Filling(filling) = self.slot(slot) {
+            filling.todo.clear();
+            filling.given_up = true;
+            filling.fault = Some((row, reason));
+        }
     }
 
     /// The workers that died on a sample, over all batches that are being made.
@@ -302,6 +313,7 @@ impl Scheduler {
             samples_made: 0,
             quarantine: quarantine.within(bad_limit),
             retry: None,
+            since_retry: TaskId(0),
         });
         self.open_everywhere(now, stream);
     }
@@ -333,12 +345,14 @@ impl Scheduler {
         if let Some(why) = &gone.killed_for {
             (death.crashed, death.how) = (true, format!("was killed: {why}"));
         }
+        // With a task in hand it did not get to the survey.
+        let on_survey = (gone.tasks.is_empty() && !expected).then_some(&death);
+        self.survey_lost(worker, on_survey);
         for (place, task) in gone.tasks.into_iter().enumerate() {
             let task = self.tasks.remove(&task).expect("a worker's tasks are in the table");
             // Only the first was being worked on; the others waited in its line.
             self.task_lost(&task, (place == 0 && !expected).then_some(&death));
         }
-        self.survey_lost(worker, &death, expected);
     }
 
     /// Puts the rows of a dead worker's task back, to be given out again under another id.
@@ -349,26 +363,30 @@ impl Scheduler {
         if !filling.given_up {
             filling.put_back(task.rows);
         }
-        if let Some(Death { how, crashed, making }) = death {
+        if let Some(Death { how, making, .. }) = death
+            && task.id >= open.since_retry
+        {
             let index = making.as_ref().and_then(|making| making.index);
+            let Slot::Filling(filling) = open.slot(task.slot) else { unreachable!("looked at above") };
             let deaths = filling.deaths.entry(index).or_default();
-            *if *crashed { &mut deaths.crashes } else { &mut deaths.kills } += 1;
+            deaths.count(death);
+            let deaths = *deaths;
             if let Some(Making { index: Some(index), name }) = making {
                 // The sample may be wanted for several batches at once.
                 let deaths = open.deaths_on(*index);
-                if (deaths.crashes >= CRASHES_MAX || deaths.kills >= KILLS_MAX)
-                    && let count = deaths.crashes + deaths.kills
-                    && let Some(sample) = open.quarantine.poison(*index, name, count, how, Some(task.position))
-                {
-                    self.quarantine_everywhere(task.stream, &sample);
+                if deaths.are_too_many() {
+                    let count = deaths.crashes + deaths.kills;
+                    match open.quarantine.poison(*index, name, count, how, Some(task.position)) {
+                        Ok(Some(sample)) => self.quarantine_everywhere(task.stream, &sample),
+                        Ok(None) => {}
+                        Err(reason) => open.give_up(task.slot, task.rows.lo, reason),
+                    }
                 }
             } else if deaths.crashes + deaths.kills >= UNNAMED_DEATHS_MAX {
-                filling.todo.clear();
-                filling.given_up = true;
                 let reason = format!(
                     "{UNNAMED_DEATHS_MAX} worker processes died on reading samples that cannot be named; the last {how}"
                 );
-                filling.fault = Some((task.rows.lo, reason));
+                open.give_up(task.slot, task.rows.lo, reason);
             }
         }
         self.settle(task.stream, task.slot);
@@ -408,6 +426,7 @@ impl Scheduler {
                 Vec::new()
             }
         };
+        let bad = if task.id >= open.since_retry { bad } else { Vec::new() };
         for sample in bad {
             if let Err(reason) = open.quarantine.note(sample, task.position)
                 && let Slot::Filling(filling) = open.slot(task.slot)

@@ -9,6 +9,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use batchmill_protocol::fd;
@@ -114,6 +116,7 @@ pub(crate) async fn supervise(
 ) {
     let mut kills = std::collections::HashMap::new();
     while let Some(request) = requests.recv().await {
+        kills.retain(|_, kill: &mut oneshot::Sender<()>| !kill.is_closed());
         match request {
             Request::Spawn(worker) => {
                 let (kill, killed) = oneshot::channel();
@@ -139,7 +142,6 @@ pub(crate) async fn supervise(
                 }
             }
         }
-        kills.retain(|_, kill: &mut oneshot::Sender<()>| !kill.is_closed());
     }
 }
 
@@ -147,6 +149,8 @@ struct Running {
     child: Child,
     stderr: ChildStderr,
     line: String,
+    /// Set when it is reaped: a child that it forked may hold its line open.
+    ended: Arc<AtomicBool>,
 }
 
 fn start(worker: WorkerId, happenings: &Sender<Happening>) -> io::Result<Running> {
@@ -170,18 +174,19 @@ fn start(worker: WorkerId, happenings: &Sender<Happening>) -> io::Result<Running
     fd::send(&life_line, &WorkerHello { line: line.clone() }, Some(page.as_fd())).map_err(io::Error::other)?;
     let started = Started { pid, life_line, telemetry };
     let _ = happenings.send(Happening::WorkerStarted { worker, started });
-    let listener = happenings.clone();
+    let (listener, ended) = (happenings.clone(), Arc::new(AtomicBool::new(false)));
+    let flag = Arc::clone(&ended);
     thread::Builder::new().name(format!("line of worker {worker}")).spawn(move || {
-        if let Err(error) = peer::hear_worker(worker, server, &listener) {
+        if let Err(error) = peer::hear_worker(worker, server, &flag, &listener) {
             output::log(&format!("worker {worker} {error}"));
         }
     })?;
-    Ok(Running { child, stderr, line })
+    Ok(Running { child, stderr, line, ended })
 }
 
 /// Forwards a worker's words and, when it has ended, says how.
 async fn watch(worker: WorkerId, running: Running, killed: oneshot::Receiver<()>, happenings: Sender<Happening>) {
-    let Running { mut child, stderr, line } = running;
+    let Running { mut child, stderr, line, ended } = running;
     let log = tokio::spawn(forward(worker, stderr));
     let status = tokio::select! {
         status = child.wait() => status,
@@ -199,6 +204,7 @@ async fn watch(worker: WorkerId, running: Running, killed: oneshot::Receiver<()>
         }
         Err(error) => End { how: format!("was lost: {error}"), clean: false, crashed: false },
     };
+    ended.store(true, Ordering::Relaxed);
     // What it said last is on its way; a grandchild that holds the pipe must not keep us.
     let _ = tokio::time::timeout(peer::LAST_WORDS, log).await;
     // If it died before it joined its line, the thread that awaits it there must be let go.

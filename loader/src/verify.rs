@@ -8,7 +8,8 @@ use batchmill_datasets::pipeline::{Pipeline, RowLabel, RowSink};
 use batchmill_datasets::registry::Registry;
 use batchmill_datasets::spec::StreamSpec;
 use batchmill_protocol::digest::{Digest, RowDigest};
-use batchmill_protocol::ledger::{Entry, LedgerError, Reading, Recorded};
+use batchmill_protocol::identity::Identity;
+use batchmill_protocol::ledger::{Entry, Head, LedgerError, Reading, Recorded};
 use batchmill_protocol::position::{Extent, Position, Rows};
 use batchmill_protocol::slab::RowRecord;
 use batchmill_protocol::tensor::FieldSpec;
@@ -101,12 +102,14 @@ fn check(path: &Path) -> Result<Verified, Failure> {
     let mut ahead = Ahead::open(path)?;
     let (mut first, mut last) = (None, None::<Recorded>);
     let mut batches = 0;
-    while let Some(recorded) = ahead.next()? {
+    // The extent changes where the stream did; what follows a batch is told by the extent that it came under.
+    let mut extent = ahead.reading.head.extent;
+    while let Some((recorded, now)) = ahead.next()? {
         let Recorded { line, entry, chained, .. } = recorded;
-        let extent = ahead.reading.head.extent;
         if let Some(before) = last {
-            ahead.check_order(&name, before.entry.position, &recorded)?;
+            ahead.check_order(&name, before.entry.position, extent, &recorded)?;
         }
+        extent = now;
         let Entry { position, rows: found, padding, .. } = entry;
         let (rows, expected_padding) = (extent.rows(position.step), extent.padding(position.step));
         if (found, padding) != (rows, expected_padding) {
@@ -134,10 +137,10 @@ fn check(path: &Path) -> Result<Verified, Failure> {
     })
 }
 
-/// A ledger, read some batches ahead.
+/// A ledger, read some batches ahead, each with the extent that it came under.
 struct Ahead {
     reading: Reading,
-    waiting: VecDeque<Recorded>,
+    waiting: VecDeque<(Recorded, Extent)>,
 }
 
 impl Ahead {
@@ -145,17 +148,23 @@ impl Ahead {
         Ok(Self { reading: Reading::open(path)?, waiting: VecDeque::new() })
     }
 
-    fn next(&mut self) -> Result<Option<Recorded>, LedgerError> {
+    fn next(&mut self) -> Result<Option<(Recorded, Extent)>, LedgerError> {
         match self.waiting.pop_front() {
-            Some(recorded) => Ok(Some(recorded)),
-            None => self.reading.next().transpose(),
+            Some(waiting) => Ok(Some(waiting)),
+            None => Ok(self.reading.next().transpose()?.map(|recorded| (recorded, self.reading.head.extent))),
         }
     }
 
-    /// Sees that a batch follows `before`; if not, says how it went wrong.
-    fn check_order(&mut self, path: &str, before: Position, recorded: &Recorded) -> Result<(), Failure> {
+    /// Sees that a batch follows `before`, which came under `extent`; if not, says how it went wrong.
+    fn check_order(
+        &mut self,
+        path: &str,
+        before: Position,
+        extent: Extent,
+        recorded: &Recorded,
+    ) -> Result<(), Failure> {
         let Recorded { line, entry: Entry { position, .. }, .. } = *recorded;
-        let expected = self.reading.head.extent.next(before);
+        let expected = extent.next(before);
         if position == expected {
             return Ok(());
         }
@@ -166,11 +175,11 @@ impl Ahead {
         while self.waiting.len() < LOOK_AHEAD
             && let Some(Ok(next)) = self.reading.next()
         {
-            self.waiting.push_back(next);
+            self.waiting.push_back((next, self.reading.head.extent));
         }
-        let late = self.waiting.iter().find(|later| later.entry.position == expected);
+        let late = self.waiting.iter().find(|(later, _)| later.entry.position == expected);
         Err(match late {
-            Some(late) => Fault::Reordered { path, line, position, late: expected, late_line: late.line },
+            Some((late, _)) => Fault::Reordered { path, line, position, late: expected, late_line: late.line },
             None => Fault::Missing { path, line, missing: expected, position, before },
         }
         .into())
@@ -224,30 +233,27 @@ fn compare(path: &Path, ours: &Verified, other: &Path, theirs: &Verified) -> Res
 
 /// Makes batches of a checked ledger again from the data, compares them, and counts them.
 fn make_again(path: &Path, verified: &Verified, remake: Remake, registry: &Registry) -> Result<u64, Failure> {
-    if let Remake::One(position) = remake
-        && !(verified.first..=verified.last).contains(&position)
-    {
-        let (first, last) = (verified.first, verified.last);
-        return Err(Fault::NotThere { path: path.display().to_string(), position, first, last }.into());
-    }
     let mut reading = Reading::open(path)?;
-    let spec: StreamSpec = serde_json::from_value(reading.head.spec.clone())?;
-    let pipeline = registry.open(&spec, registry.index(&spec)?.into())?;
-    let identity = pipeline.identity().parts.into_iter().collect::<batchmill_protocol::identity::Identity>();
-    let changes = identity.changes_since(&reading.head.identity);
+    let mut remaker = Remaker::open(&reading.head, registry)?;
+    let mut heads = 0;
     let wanted = match remake {
         Remake::All => verified.batches,
         Remake::One(_) => 1,
     };
     let bar = ProgressBar::with_draw_target(Some(wanted), ProgressDrawTarget::stderr())
         .with_style(output::bar_style("{bar:40} {pos}/{len} batches, {eta} left"));
-    let mut batch = Batch::new(&reading.head.fields);
     let mut remade = 0;
-    while let Some(Recorded { line, entry, .. }) = reading.next().transpose()? {
+    while remade < wanted
+        && let Some(Recorded { line, entry, .. }) = reading.next().transpose()?
+    {
         if matches!(remake, Remake::One(position) if position != entry.position) {
             continue;
         }
-        let digest = batch.make(&pipeline, &reading.head.fields, reading.head.extent, entry.position)?;
+        if reading.changes.len() > heads {
+            heads = reading.changes.len();
+            remaker = Remaker::open(&reading.head, registry)?;
+        }
+        let digest = remaker.make(entry.position, entry.rows)?;
         if digest != entry.digest {
             bar.finish_and_clear();
             return Err(Fault::Remade {
@@ -256,47 +262,55 @@ fn make_again(path: &Path, verified: &Verified, remake: Remake, registry: &Regis
                 path: path.display().to_string(),
                 line,
                 recorded: entry.digest,
-                changes: after(&changes),
+                changes: after(&remaker.changes),
             }
             .into());
         }
         remade += 1;
         bar.inc(1);
-        if remade == wanted {
-            break;
-        }
     }
     bar.finish_and_clear();
-    Ok(remade)
+    match remake {
+        Remake::One(position) if remade == 0 => {
+            let (first, last) = (verified.first, verified.last);
+            Err(Fault::NotThere { path: path.display().to_string(), position, first, last }.into())
+        }
+        _ => Ok(remade),
+    }
 }
 
 fn after(changes: &[String]) -> String {
     if changes.is_empty() { String::new() } else { format!("; {}", changes.join(", ")) }
 }
 
+/// What makes batches of a ledger's stream again, to be digested.
+struct Remaker {
+    pipeline: Pipeline,
+    fields: Vec<FieldSpec>,
+    /// What has changed since the ledger was written.
+    changes: Vec<String>,
+}
+
+impl Remaker {
+    fn open(head: &Head, registry: &Registry) -> Result<Self, Failure> {
+        let spec: StreamSpec = serde_json::from_value(head.spec.clone())?;
+        let pipeline = registry.open(&spec, registry.index(&spec)?.into())?;
+        let identity: Identity = pipeline.identity().parts.into_iter().collect();
+        Ok(Self { changes: identity.changes_since(&head.identity), fields: head.fields.clone(), pipeline })
+    }
+
+    fn make(&self, position: Position, rows: u32) -> Result<Digest, Failure> {
+        let row = self.fields.iter().map(|field| vec![0; field.row_bytes().unwrap_or(0)]);
+        let mut batch = Batch { row: row.collect(), digest: Digest::default() };
+        self.pipeline.fill(&self.fields, position, Rows { lo: 0, hi: rows }, &mut batch)?;
+        Ok(batch.digest)
+    }
+}
+
 /// Room for one row after the other of a batch that is only digested.
 struct Batch {
     row: Vec<Vec<u8>>,
     digest: Digest,
-}
-
-impl Batch {
-    fn new(fields: &[FieldSpec]) -> Self {
-        let row = fields.iter().map(|field| vec![0; field.row_bytes().unwrap_or(0)]);
-        Self { row: row.collect(), digest: Digest::default() }
-    }
-
-    fn make(
-        &mut self,
-        pipeline: &Pipeline,
-        fields: &[FieldSpec],
-        extent: Extent,
-        position: Position,
-    ) -> Result<Digest, Failure> {
-        self.digest = Digest::default();
-        pipeline.fill(fields, position, Rows { lo: 0, hi: extent.rows(position.step) }, self)?;
-        Ok(self.digest)
-    }
 }
 
 impl RowSink for Batch {

@@ -47,6 +47,22 @@ pub enum LedgerError {
         /// What the system said.
         source: io::Error,
     },
+    /// The last line is not whole.
+    #[error("{}:{line}: the line is cut short: the run was killed as it was written", path.display())]
+    CutShort {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: u64,
+    },
+    /// It is not the ledger of what goes on.
+    #[error("go on in the ledger {}: {reason}; name another file with --ledger", path.display())]
+    Another {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A line is not what it should be.
     #[error("{}:{line}: {reason}", path.display())]
     Line {
@@ -186,22 +202,32 @@ impl Ledger {
     }
 
     /// Goes on in a ledger, or begins one where there is none. Batches that it has from `from` on are cut off: they will
-    /// come again. When it is of another stream than `stream`, a head says so.
+    /// come again. When the stream has changed since, a head says so.
     ///
     /// # Errors
-    /// [`LedgerError`] when it is damaged or cannot be written.
+    /// [`LedgerError::Another`] when it is of a stream of another name or ends before `from`, and all others when it is
+    /// damaged, but for a last line that a kill cut short, or cannot be written. It then stays as it is.
     pub fn resume(path: &Path, stream: &StreamDescription, from: Position) -> Result<Self, LedgerError> {
         if !path.exists() {
             return Self::create(path, stream);
         }
+        let another = |reason| LedgerError::Another { path: path.to_path_buf(), reason };
         let mut reading = Reading::open(path)?;
+        if reading.head.stream != stream.name {
+            return Err(another(format!("it is of stream `{}` and not of `{}`", reading.head.stream, stream.name)));
+        }
         let mut kept = (reading.bytes, reading.chain.clone(), reading.head.spec_hash.clone());
-        // The last line may have been cut short by a kill; it is cut off, as are those that come again.
-        while let Some(Ok(recorded)) = reading.next() {
-            if recorded.entry.position >= from {
-                break;
+        let mut next = None;
+        while let Some(recorded) = reading.next_whole()? {
+            if recorded.entry.position < from {
+                kept = (reading.bytes, reading.chain.clone(), reading.head.spec_hash.clone());
+                next = Some(reading.head.extent.next(recorded.entry.position));
             }
-            kept = (reading.bytes, reading.chain.clone(), reading.head.spec_hash.clone());
+        }
+        // The extent may be another now, but an epoch's end remains one.
+        let follows = |next: Position| next == from || (next.epoch == from.epoch && from.step == 0);
+        if let Some(next) = next.filter(|next| !follows(*next)) {
+            return Err(another(format!("it has no batch from {next} to {from}")));
         }
         let (bytes, chain, spec_hash) = kept;
         let mut file = File::options().write(true).open(path).map_err(failed("write", path))?;
@@ -288,9 +314,19 @@ impl Reading {
         Ok(Self { head, changes: Vec::new(), path: path.to_path_buf(), file, chain, line: 1, bytes })
     }
 
+    /// The next batch; `None` at the end, which a line that a kill cut short is too.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger is damaged.
+    pub fn next_whole(&mut self) -> Result<Option<Recorded>, LedgerError> {
+        match self.next().transpose() {
+            Err(LedgerError::CutShort { .. }) => Ok(None),
+            other => other,
+        }
+    }
+
     /// Reads a line; `None` when it was another head.
     fn parse(&mut self, text: &str) -> Result<Option<Recorded>, String> {
-        let text = text.strip_suffix('\n').ok_or("the line is cut short: the run was killed as it was written")?;
         let Ok(Line::Batch(line)) = serde_json::from_str(text) else {
             let head = parse_head(text).map_err(|_| "the line is not that of a batch: the ledger was damaged")?;
             self.chain = Chain::new(&head.spec_hash);
@@ -337,7 +373,10 @@ impl Iterator for Reading {
 
 fn parse_head(text: &str) -> Result<Head, String> {
     match serde_json::from_str(text) {
-        Ok(Line::Head(head)) if head.format == FORMAT => Ok(*head),
+        Ok(Line::Head(head)) if head.format == FORMAT && head.extent.batch_size > 0 && head.extent.steps() > 0 => {
+            Ok(*head)
+        }
+        Ok(Line::Head(head)) if head.format == FORMAT => Err("an epoch of it has no batch".to_owned()),
         Ok(Line::Head(head)) => Err(format!("the ledger has format {}, this program reads {FORMAT}", head.format)),
         _ => Err("this is no ledger: it does not begin with the head of one".to_owned()),
     }
@@ -448,6 +487,34 @@ mod tests {
         );
         write(Ledger::resume(&path, &stream(0), entries()[2].position), &entries()[2..]);
         assert_eq!(std::fs::read(&path).ok(), std::fs::read(&whole).ok());
+    }
+
+    #[test]
+    fn a_ledger_that_is_damaged_or_of_something_else_stays_as_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.ledger");
+        write(Ledger::create(&path, &stream(0)), &entries());
+        let refused = |stream: &StreamDescription, from: usize| {
+            let before = std::fs::read(&path).expect("written");
+            let refused = Ledger::resume(&path, stream, entries()[from].position).expect_err("it is not taken");
+            assert_eq!(std::fs::read(&path).ok(), Some(before));
+            refused.to_string().replace(&folder.path().display().to_string(), "DIR")
+        };
+        let other = StreamDescription { name: "test".to_owned(), ..stream(0) };
+        assert_eq!(
+            refused(&other, 3),
+            "go on in the ledger DIR/a.ledger: it is of stream `train` and not of `test`; name another file with --ledger"
+        );
+        let text = std::fs::read_to_string(&path).expect("written");
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        std::fs::write(&path, lines[..3].concat()).expect("written");
+        assert_eq!(
+            refused(&stream(0), 4),
+            "go on in the ledger DIR/a.ledger: it has no batch from epoch 0 step 2 to epoch 1 step 1; name another file \
+             with --ledger"
+        );
+        std::fs::write(&path, text.replacen("\"step\":2", "\"step\":", 1)).expect("written");
+        assert_eq!(refused(&stream(0), 6), "DIR/a.ledger:4: the line is not that of a batch: the ledger was damaged");
     }
 
     #[test]

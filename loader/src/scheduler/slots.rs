@@ -7,6 +7,7 @@ use batchmill_protocol::message::SlotIndex;
 use batchmill_protocol::position::Rows;
 
 use super::lanes::LaneId;
+use super::{CRASHES_MAX, Death, KILLS_MAX};
 
 /// One slot's state.
 #[derive(Debug)]
@@ -35,6 +36,22 @@ pub(super) struct Deaths {
     pub(super) crashes: u32,
     /// By what was done to them.
     pub(super) kills: u32,
+}
+
+impl Deaths {
+    /// Counts one more, if there was one.
+    pub(super) fn count(&mut self, death: Option<&Death>) {
+        match death {
+            Some(Death { crashed: true, .. }) => self.crashes += 1,
+            Some(_) => self.kills += 1,
+            None => {}
+        }
+    }
+
+    /// Whether what they died on is not to be tried any more.
+    pub(super) fn are_too_many(self) -> bool {
+        self.crashes >= CRASHES_MAX || self.kills >= KILLS_MAX
+    }
 }
 
 /// A batch that is being made.

@@ -4,13 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use batchmill_protocol::message::{StreamId, WorkerId};
-use batchmill_protocol::slab::Making;
 
 use super::quarantine::Quarantine;
-use super::{Action, CRASHES_MAX, Death, Scheduler, Stream};
-
-/// Workers that may die on surveying one stream before it is given up.
-const DEATHS_MAX: u32 = 2;
+use super::slots::Deaths;
+use super::{Action, Death, Scheduler, Stream, TaskId};
 
 /// Samples that may end workers before one is found that does not.
 const POISONOUS_MAX: usize = 16;
@@ -20,10 +17,8 @@ const POISONOUS_MAX: usize = 16;
 pub(super) struct Survey {
     /// Who makes it; nobody yet, or any more.
     asked: Option<WorkerId>,
-    /// Workers that died, while making no sample.
-    deaths: u32,
-    /// Workers that died on a sample, by its index.
-    deaths_on: BTreeMap<u64, u32>,
+    /// Workers that died on it, by the index of the sample that they tried, if they were that far.
+    deaths: BTreeMap<Option<u64>, Deaths>,
     /// What was learned on the way.
     quarantine: Quarantine,
 }
@@ -33,38 +28,29 @@ impl Survey {
         self.asked == Some(worker)
     }
 
-    /// Has somebody else try, who is not to read what ended too many.
+    /// Has somebody else try, who is not to read what ended too many. `death` is that of the last one, if it was on the
+    /// survey and not wished for.
     ///
     /// # Errors
     /// One sentence fragment when there is no sense in it.
-    fn lost(&mut self, death: &Death, expected: bool) -> Result<(), String> {
+    fn lost(&mut self, death: Option<&Death>) -> Result<(), String> {
         self.asked = None;
-        if expected {
+        let Some(Death { how, making, .. }) = death else { return Ok(()) };
+        let index = making.as_ref().and_then(|making| making.index);
+        let deaths = self.deaths.entry(index).or_default();
+        deaths.count(death);
+        if !deaths.are_too_many() {
             return Ok(());
         }
-        let (deaths, name) = match &death.making {
-            Some(Making { index: Some(index), name }) => {
-                let deaths = self.deaths_on.entry(*index).or_default();
-                *deaths += 1;
-                let deaths = *deaths;
-                if deaths < CRASHES_MAX {
-                    return Ok(());
-                }
-                self.quarantine.poison(*index, name, deaths, &death.how, None);
-                if self.quarantine.poisonous().len() <= POISONOUS_MAX {
-                    return Ok(());
-                }
-                (deaths, name.as_str())
+        let count = deaths.crashes + deaths.kills;
+        let name = making.as_ref().map_or("the dataset's index", |making| making.name.as_str());
+        if let Some(index) = index {
+            self.quarantine.poison(index, name, count, how, None)?;
+            if self.quarantine.poisonous().len() <= POISONOUS_MAX {
+                return Ok(());
             }
-            making => {
-                self.deaths += 1;
-                if self.deaths < DEATHS_MAX {
-                    return Ok(());
-                }
-                (self.deaths, making.as_ref().map_or("the dataset's index", |making| making.name.as_str()))
-            }
-        };
-        Err(format!("{deaths} worker processes died on reading {name}; the last {}", death.how))
+        }
+        Err(format!("{count} worker processes died on reading {name}; the last {how}"))
     }
 }
 
@@ -121,15 +107,17 @@ impl Scheduler {
         self.workers.relieve(worker);
         if anew {
             open.quarantine = survey.quarantine.within(open.quarantine.limit());
+            // What was given out before was of the data as they were.
+            open.since_retry = TaskId(self.next_task);
             self.open_everywhere(now, stream);
         }
     }
 
     /// Has somebody else make the survey that a dead worker was to make.
-    pub(super) fn survey_lost(&mut self, worker: WorkerId, death: &Death, expected: bool) {
+    pub(super) fn survey_lost(&mut self, worker: WorkerId, death: Option<&Death>) {
         for (&stream, state) in &mut self.streams {
             let Some(survey) = state.survey().filter(|survey| survey.is_by(worker)) else { continue };
-            if let Err(reason) = survey.lost(death, expected) {
+            if let Err(reason) = survey.lost(death) {
                 match state {
                     Stream::Open(open) => open.retry = None,
                     _ => *state = Stream::Failed,
