@@ -26,6 +26,8 @@ pub(super) struct Heard {
     /// Who was asked what a stream delivers and has not said so.
     pub(super) surveys_out: BTreeMap<StreamId, WorkerId>,
     survey_deaths: u32,
+    /// How often the data of an open stream were read anew.
+    editions: BTreeMap<StreamId, u32>,
     /// Deaths, by the sample that was being made.
     deaths: BTreeMap<Option<u64>, u32>,
     /// Samples that must not be read, and the first task that was given out when that was known.
@@ -75,6 +77,7 @@ impl World {
             // Data that are of another shape are not used.
             let anew = found && !self.luck.once_in(4);
             if anew {
+                *self.heard.editions.entry(stream).or_default() += 1;
                 self.heard.differs = true;
                 self.heard.quarantined.retain(|(of, _), _| *of != stream);
             }
@@ -146,7 +149,8 @@ impl World {
             Action::Open { worker, stream } => {
                 let quarantined = self.scheduler.poisonous(stream);
                 self.note_quarantined(stream, &quarantined);
-                self.order(worker, Order::Open(stream, quarantined));
+                let edition = self.heard.editions.get(&stream).copied().unwrap_or_default();
+                self.order(worker, Order::Open(stream, edition, quarantined));
             }
             Action::Quarantine { worker, stream, sample } => {
                 self.note_quarantined(stream, std::slice::from_ref(&sample));
@@ -154,7 +158,8 @@ impl World {
             }
             Action::Assign { worker, task } => self.assigned(worker, task),
             Action::Leave(worker) => self.order(worker, Order::Leave),
-            Action::Kill { worker, .. } => {
+            Action::Kill { worker, why } => {
+                assert!(!self.processes[&worker].is_idle(self.now), "who does what it is told is not killed: {why}");
                 let at = self.now + self.luck.span(REAP);
                 self.enqueue(at, Happening::Dies(worker));
             }
@@ -210,6 +215,9 @@ impl World {
                 "rows that a living worker may still write are not given out: {task:?}, {other:?}"
             );
         }
+        let ready = self.processes[&worker].edition(task.stream);
+        let edition = self.heard.editions.get(&task.stream).copied().unwrap_or_default();
+        assert_eq!(ready, Some(edition), "a worker gets tasks of a stream that it has opened as it is: {task:?}");
         assert!(task.id.0 >= self.heard.next_task, "a task's id is never used again");
         self.heard.next_task = task.id.0 + 1;
         assert!(self.heard.tasks_out.insert(task.id, (worker, task)).is_none(), "a task is given out once");

@@ -36,7 +36,7 @@ type Shunned = BTreeMap<u64, String>;
 #[derive(Clone, Debug)]
 pub(super) enum Order {
     Survey(StreamId, Vec<Quarantined>),
-    Open(StreamId, Vec<Quarantined>),
+    Open(StreamId, u32, Vec<Quarantined>),
     Quarantine(StreamId, Quarantined),
     Task(Task),
     Leave,
@@ -51,7 +51,7 @@ enum Work {
     Indexing(StreamId, Shunned),
     /// It tries a sample.
     Surveying(StreamId, Shunned, u64),
-    Opening(StreamId, Shunned),
+    Opening(StreamId, u32, Shunned),
     Filling(Job),
     /// It has nothing left to do but to say so.
     Filled(Job),
@@ -100,8 +100,8 @@ pub(super) struct Process {
     /// Whether it would have got on with its work while it was stopped.
     held: bool,
     pub(super) trap: Option<(Point, Mishap)>,
-    /// Streams it is ready for.
-    open: BTreeMap<StreamId, Shunned>,
+    /// Streams it is ready for, as they were when they were read so many times.
+    open: BTreeMap<StreamId, (u32, Shunned)>,
     /// What its telemetry page says.
     making: Option<Making>,
 }
@@ -110,6 +110,17 @@ impl Process {
     /// Whether it has not joined its line.
     pub(super) fn is_new(&self) -> bool {
         matches!(self.work, Work::Starting)
+    }
+
+    /// How often a stream's data had been read when it made itself ready for it.
+    pub(super) fn edition(&self, stream: StreamId) -> Option<u32> {
+        self.open.get(&stream).map(|(edition, _)| *edition)
+    }
+
+    /// Whether it has done all it was told, and that was heard.
+    pub(super) fn is_idle(&self, now: Duration) -> bool {
+        let quiet = self.down.last < now && self.up.last < now && self.inbox.is_empty();
+        self.alive && self.stops == 0 && quiet && matches!(self.work, Work::Waiting)
     }
 }
 
@@ -157,7 +168,7 @@ impl World {
         {
             match order {
                 Order::Quarantine(stream, Quarantined { index, reason }) => {
-                    if let Some(shunned) = process.open.get_mut(&stream) {
+                    if let Some((_, shunned)) = process.open.get_mut(&stream) {
                         shunned.insert(index, reason);
                     }
                 }
@@ -165,13 +176,11 @@ impl World {
                     process.making = Some(events::making(None));
                     self.begin(worker, Work::Indexing(stream, shunned_of(shunned)), OPEN);
                 }
-                Order::Open(stream, shunned) => {
-                    self.begin(worker, Work::Opening(stream, shunned_of(shunned)), OPEN);
+                Order::Open(stream, edition, shunned) => {
+                    self.begin(worker, Work::Opening(stream, edition, shunned_of(shunned)), OPEN);
                 }
                 Order::Leave => self.begin(worker, Work::Leaving, TURN),
                 Order::Task(task) => {
-                    let ready = process.open.contains_key(&task.stream);
-                    assert!(ready, "a worker gets tasks of streams it is ready for: {task:?}");
                     let digest = Digest::default();
                     let job = Job {
                         task,
@@ -206,7 +215,7 @@ impl World {
     fn attempt(&mut self, worker: WorkerId, job: Job) {
         let Job { task, row, attempt, .. } = job;
         let sample = self.sample(task.position, row, attempt);
-        if let Some(reason) = self.process(worker).open[&task.stream].get(&sample).cloned() {
+        if let Some(reason) = self.process(worker).open[&task.stream].1.get(&sample).cloned() {
             return self.is_bad(worker, job, sample, &reason);
         }
         let fate = self.fates.get(&sample).copied();
@@ -282,8 +291,8 @@ impl World {
                 Some(Fate::Unreadable) => self.survey(worker, stream, shunned, sample + 1),
                 Some(Fate::Hang) | None => self.say_surveyed(worker, stream, true),
             },
-            Work::Opening(stream, shunned) => {
-                self.process(worker).open.insert(stream, shunned);
+            Work::Opening(stream, edition, shunned) => {
+                self.process(worker).open.insert(stream, (edition, shunned));
                 self.say(worker, Said::Event(events::worker_opened(worker, stream)));
             }
             Work::Filling(job) => {

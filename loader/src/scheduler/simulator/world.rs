@@ -70,7 +70,7 @@ pub(super) enum Said {
 /// One way of a peer's line: what is said first comes first.
 #[derive(Debug, Default)]
 pub(super) struct Line {
-    last: Duration,
+    pub(super) last: Duration,
 }
 
 impl Line {
