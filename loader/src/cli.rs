@@ -25,7 +25,7 @@ pub(crate) enum Command {
     Status(Status),
     /// Change the number of worker processes, while everything goes on.
     Scale(Scale),
-    /// List the samples that cannot be read, or have them tried again.
+    /// List the samples that were substituted or masked, or ended their readers; or have them tried again.
     Quarantine(Quarantine),
     /// Say whether a run received its stream whole, and whether two runs received the same.
     Verify(Verify),
@@ -195,7 +195,8 @@ pub(crate) struct Scale {
   loader quarantine
   loader quarantine --retry")]
 pub(crate) struct Quarantine {
-    /// Forget them and read the data's index anew, so that what was mended meanwhile is read again
+    /// Forget them and read the data's index anew, so that what was mended meanwhile is read again. Where the data have
+    /// changed the stream is another from then on: trainers that read it go on, and what they resume from says so
     #[arg(long)]
     pub(crate) retry: bool,
     /// Print one JSON object per stream

@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::front_door::Asked;
 use crate::output;
 use crate::scheduler::{Action, Death, Event, Scheduler};
-use crate::supervisor::{self, End, Started};
+use crate::supervisor::{self, End, Room, Started};
 use answers::decline;
 use clock::Clock;
 use streams::Served;
@@ -100,6 +100,7 @@ pub(crate) struct Daemon {
     clock: Clock,
     streams: BTreeMap<StreamId, Served>,
     memory_bytes: u64,
+    room: Room,
     workers: BTreeMap<WorkerId, Worker>,
     /// Workers asked for and not yet reaped.
     alive: BTreeSet<WorkerId>,
@@ -156,6 +157,7 @@ impl Daemon {
     /// `on_ready` is called once, when every stream can be read.
     pub(crate) fn new(
         config: &Config,
+        room: Room,
         happenings: Receiver<Happening>,
         supervisor: mpsc::UnboundedSender<supervisor::Request>,
         on_ready: impl FnOnce(&[StreamDescription]) + 'static,
@@ -167,6 +169,7 @@ impl Daemon {
             clock: Clock::new(),
             streams: (0..).zip(&config.streams).map(served).collect::<Result<_, serde_json::Error>>()?,
             memory_bytes: config.memory_bytes,
+            room,
             workers: BTreeMap::new(),
             alive: BTreeSet::new(),
             members: BTreeMap::new(),

@@ -44,7 +44,7 @@ pub(crate) fn serve(arguments: &Serve, registry: Registry, prepare: fn(&mut Daem
         thread::Builder::new().name("io".to_owned()).spawn(move || run_io(listener, requested, room, &happenings))?;
 
     let say_ready = ready_line(arguments, &config);
-    let mut daemon = Daemon::new(&config, inbox, requests, say_ready)?;
+    let mut daemon = Daemon::new(&config, room, inbox, requests, say_ready)?;
     prepare(&mut daemon);
     let ended = daemon.run();
     // The files go before the connections, which end with the daemon: a client that sees us gone sees nothing of us.

@@ -173,6 +173,8 @@ impl Subscription {
 pub struct Client {
     socket: PathBuf,
     connection: UnixStream,
+    /// How long an answer may take.
+    limit: Duration,
 }
 
 impl Client {
@@ -181,15 +183,19 @@ impl Client {
     /// # Errors
     /// [`ClientError::NoLoader`] when nobody listens there.
     pub fn connect(socket: Option<&Path>) -> Result<Self, ClientError> {
-        let socket = socket.map_or_else(address::default_socket, Path::to_path_buf);
+        Self::connect_within(socket.map_or_else(address::default_socket, Path::to_path_buf), ANSWER_TIMEOUT)
+    }
+
+    /// The same, with a loader that may take `limit` for each answer.
+    fn connect_within(socket: PathBuf, limit: Duration) -> Result<Self, ClientError> {
         let connection = UnixStream::connect(&socket)
             .and_then(|connection| {
-                connection.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-                connection.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+                connection.set_read_timeout(Some(limit))?;
+                connection.set_write_timeout(Some(limit))?;
                 Ok(connection)
             })
             .map_err(|source| ClientError::NoLoader { socket: socket.clone(), source })?;
-        Ok(Self { socket, connection })
+        Ok(Self { socket, connection, limit })
     }
 
     /// Asks one thing and waits for the answer.
@@ -269,7 +275,7 @@ impl Client {
         let (releases, from_member) = ipc::channel()?;
         let door = IpcSender::connect(line.to_owned())?;
         door.send(MemberLine { to_member, from_member }).map_err(io::Error::other)?;
-        let from_daemon = handed_over.try_recv_timeout(ANSWER_TIMEOUT).map_err(|error| match error {
+        let from_daemon = handed_over.try_recv_timeout(self.limit).map_err(|error| match error {
             TryRecvError::Empty => io::Error::from(io::ErrorKind::TimedOut),
             TryRecvError::IpcError(error) => io::Error::other(error),
         })?;
@@ -328,7 +334,10 @@ impl Member {
         let subscription = self.subscription.clone().from(self.cursor).expecting(Some(self.stream.identity.clone()));
         let [mut pause, longest] = RETRY_PAUSES;
         loop {
-            match Client::connect(Some(&self.socket)).and_then(|client| client.attach(&subscription)) {
+            // A timeout of 0 would be none.
+            let left = limit.saturating_sub(start.elapsed()).clamp(RETRY_PAUSES[0], ANSWER_TIMEOUT);
+            let client = Client::connect_within(self.socket.clone(), left);
+            match client.and_then(|client| client.attach(&subscription)) {
                 Ok(member) => {
                     let waited = self.waited + start.elapsed();
                     *self = Self { waited, ..member };

@@ -21,11 +21,14 @@ impl Daemon {
         let answer = match asked.request {
             Request::Attach(attach) => self.attach(attach, asked.pid),
             Request::Status => Answer::Reply(Reply::Status(Box::new(self.status()))),
-            Request::Scale { workers: now } => {
-                let before = self.scheduler.workers_wanted();
-                self.tell(Event::Scaled(now.clamp(1, WORKERS_MAX)));
-                Answer::Reply(Reply::Scaled { before, now: self.scheduler.workers_wanted() })
-            }
+            Request::Scale { workers: now } => match self.room.check(now.into()) {
+                Ok(()) => {
+                    let before = self.scheduler.workers_wanted();
+                    self.tell(Event::Scaled(now.clamp(1, WORKERS_MAX)));
+                    Answer::Reply(Reply::Scaled { before, now: self.scheduler.workers_wanted() })
+                }
+                Err(error) => Answer::Reply(Reply::Refused { reason: error.to_string() }),
+            },
             Request::Quarantine { retry } => {
                 let listed = Answer::Reply(Reply::Quarantine(self.quarantine()));
                 if retry {

@@ -33,7 +33,7 @@ mod world;
 const CHUNK: u64 = 2_000;
 
 /// Worlds that the long run tries, unless told otherwise.
-const LONG_SEQUENCES: u64 = 1_000_000;
+const LONG_SEQUENCES: u64 = 200;
 
 /// After so many of them the long run says how far it is.
 const CHUNKS_SAID: u64 = 25;
@@ -148,9 +148,9 @@ fn rows_given_out_while_their_worker_lives_are_noticed() {
     noticed(Control::WithoutReapingUnwatched, &by_content);
 }
 
-/// The same for as long as one likes.
+/// The same for as long as one likes: `BATCHMILL_SEQUENCES=1000000 cargo test --release -p batchmill-loader --lib
+/// simulator_long -- --nocapture`.
 #[test]
-#[ignore = "it takes as long as it is told to"]
 fn simulator_long() {
     let (first, sequences) = (seed(), number("BATCHMILL_SEQUENCES").unwrap_or(LONG_SEQUENCES));
     let threads = thread::available_parallelism().map_or(1, usize::from);

@@ -183,7 +183,11 @@ fn read(reading: &Reading, hands: &Hands) -> Option<Position> {
                 Ok(None) => return Some(member.cursor()),
                 Err(ClientError::LoaderLost { resume }) => {
                     say(&Line::Lost(resume)).ok()?;
-                    break resume;
+                    if let Err(error) = member.reconnect(PATIENCE) {
+                        say(&Line::Broken(format!("no loader to go on with: {}", report(&error)))).ok()?;
+                        thread::sleep(LOOK_AGAIN * 10);
+                        break resume;
+                    }
                 }
                 Err(ClientError::BatchFailed { position, reason }) => {
                     say(&Line::Failed { position, reason }).ok()?;
