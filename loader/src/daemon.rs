@@ -10,10 +10,8 @@ use std::time::{Duration, Instant};
 use batchmill_datasets::spec::StreamSpec;
 use batchmill_protocol::fd;
 use batchmill_protocol::message::{
-    Attach, FromMember, FromWorker, MemberId, SlabHandOver, StreamDescription, StreamId, Survey, ToMember, ToWorker,
-    WorkerId,
+    FromMember, FromWorker, MemberId, SlabHandOver, StreamDescription, StreamId, Survey, ToMember, ToWorker, WorkerId,
 };
-use batchmill_protocol::position::Position;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use ipc_channel::ipc::IpcSender;
 use thiserror::Error;
@@ -26,10 +24,12 @@ use crate::scheduler::{Action, Death, Event, Scheduler};
 use crate::supervisor::{self, End, Room, Started};
 use answers::decline;
 use clock::Clock;
+use members::{Gone, Member};
 use streams::Served;
 
 mod answers;
 mod clock;
+mod members;
 mod rate;
 mod streams;
 
@@ -50,9 +50,6 @@ const REAP_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a worker whose line has ended may take to end itself, before it is killed: it may have last words.
 const SILENCE_GRACE: Duration = Duration::from_secs(2);
-
-/// Members that are remembered when they have gone.
-const GONE_MAX: usize = 16;
 
 /// What happened outside.
 #[derive(Debug)]
@@ -133,22 +130,6 @@ struct Worker {
     /// Whether its end was asked for already.
     killed: bool,
     opened: BTreeSet<StreamId>,
-}
-
-/// A member that went away.
-struct Gone {
-    stream: StreamId,
-    since: Instant,
-    member: MemberId,
-    pid: u32,
-    cursor: Position,
-}
-
-struct Member {
-    stream: StreamId,
-    attach: Attach,
-    pid: u32,
-    line: Option<IpcSender<ToMember>>,
 }
 
 impl Daemon {
@@ -443,29 +424,6 @@ impl Daemon {
         for asked in std::mem::take(&mut self.early) {
             self.answer(asked);
         }
-    }
-
-    fn member_joined(&mut self, id: MemberId, line: IpcSender<ToMember>) {
-        let Some(member) = self.members.get_mut(&id) else { return };
-        member.line = Some(line);
-        let (stream, attach) = (member.stream, member.attach.clone());
-        self.tell(Event::MemberJoined {
-            member: id,
-            stream,
-            from: attach.from,
-            until_epoch: attach.until_epoch,
-            leases: attach.leases,
-        });
-    }
-
-    fn member_gone(&mut self, id: MemberId) {
-        let Some(member) = self.members.remove(&id) else { return };
-        if let Some(cursor) = self.scheduler.cursor(id) {
-            let gone = Gone { stream: member.stream, since: Instant::now(), member: id, pid: member.pid, cursor };
-            self.gone.push_front(gone);
-            self.gone.truncate(GONE_MAX);
-        }
-        self.tell(Event::MemberGone(id));
     }
 
     fn measure(&mut self) {

@@ -361,6 +361,9 @@ impl Iterator for Reading {
             };
             self.line += 1;
             let line = self.line;
+            if !text.ends_with('\n') {
+                return Some(Err(LedgerError::CutShort { path: self.path.clone(), line }));
+            }
             let parsed =
                 self.parse(&text).map_err(|reason| LedgerError::Line { path: self.path.clone(), line, reason });
             self.bytes += text.len() as u64;

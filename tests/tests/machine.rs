@@ -76,7 +76,7 @@ fn a_limit_of_open_files_that_may_be_raised_is_raised() {
 }
 
 #[test]
-fn with_few_open_files_there_are_fewer_workers_and_the_same_stream() {
+fn with_few_open_files_there_is_the_same_stream_and_who_is_too_many_is_refused() {
     let data = folder();
     let log = data.path().join("log");
     let line = format!("ulimit -n 64; exec \"$LOADER\" \"$@\" 2>>'{}'", log.display());
@@ -84,7 +84,11 @@ fn with_few_open_files_there_are_fewer_workers_and_the_same_stream() {
     let mut member = loader.attach(&two_epochs());
     let mut seen = take(&mut member, 100);
     // More workers, and more trainers, than it can have.
-    assert!(loader.command(&["scale", "30"]).status.success());
+    let refused = told(&loader.command(&["scale", "30"]));
+    assert!(
+        refused.starts_with("30 workers need ") && refused.contains("and the limit is 64: raise it with"),
+        "{refused}"
+    );
     let mut others: Vec<Member> = Vec::new();
     let refused = loop {
         match Client::connect(Some(&loader.socket())).and_then(|client| client.attach(&two_epochs())) {
@@ -108,8 +112,8 @@ fn with_few_open_files_there_are_fewer_workers_and_the_same_stream() {
     assert_eq!(all(&loader), seen, "there is room again");
     loader.stop();
     let log = fs::read_to_string(log).expect("a log");
-    assert!(log.contains("could not be started: 5 workers need "), "{log}");
-    assert!(!log.contains("panicked"), "{log}");
+    let expected = "error: 30 workers need 193 open files and the limit is 64: raise it with `ulimit -n 193`, or lower";
+    assert!(log.contains(expected) && !log.contains("panicked"), "{log}");
 }
 
 #[test]
