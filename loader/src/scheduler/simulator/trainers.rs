@@ -9,7 +9,7 @@ use batchmill_protocol::position::Position;
 use super::events;
 use super::luck::Luck;
 use super::scenario::{Attach, Spell};
-use super::world::{Happening, Line, Said, World};
+use super::world::{Control, Happening, Line, Said, World};
 use crate::scheduler::slots;
 
 /// How long it usually takes to be let in.
@@ -122,7 +122,8 @@ impl World {
         }
         if let Err(reason) = self.scheduler.room_for_member(stream) {
             let others = self.seats.values().filter(|seat| seat.stream == stream).count();
-            assert!(self.is_full(stream, others), "trainers are refused for a reason: {reason}");
+            let excused = self.is_full(stream, others) || self.control == Control::WithoutReapingUnwatched;
+            assert!(excused, "trainers are refused for a reason: {reason}");
             self.trainers[id].outcome = Some(Outcome::Refused(reason));
             return;
         }
