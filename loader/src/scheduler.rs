@@ -363,26 +363,25 @@ impl Scheduler {
         if !filling.given_up {
             filling.put_back(task.rows);
         }
-        if let Some(Death { how, making, .. }) = death
+        if let Some(death @ Death { how, making, .. }) = death
             && task.id >= open.since_retry
         {
             let index = making.as_ref().and_then(|making| making.index);
             let Slot::Filling(filling) = open.slot(task.slot) else { unreachable!("looked at above") };
             let deaths = filling.deaths.entry(index).or_default();
-            deaths.count(death);
+            deaths.add(death);
             let deaths = *deaths;
             if let Some(Making { index: Some(index), name }) = making {
                 // The sample may be wanted for several batches at once.
                 let deaths = open.deaths_on(*index);
                 if deaths.are_too_many() {
-                    let count = deaths.crashes + deaths.kills;
-                    match open.quarantine.poison(*index, name, count, how, Some(task.position)) {
+                    match open.quarantine.poison(*index, name, deaths.count(), how, Some(task.position)) {
                         Ok(Some(sample)) => self.quarantine_everywhere(task.stream, &sample),
                         Ok(None) => {}
                         Err(reason) => open.give_up(task.slot, task.rows.lo, reason),
                     }
                 }
-            } else if deaths.crashes + deaths.kills >= UNNAMED_DEATHS_MAX {
+            } else if deaths.count() >= UNNAMED_DEATHS_MAX {
                 let reason = format!(
                     "{UNNAMED_DEATHS_MAX} worker processes died on reading samples that cannot be named; the last {how}"
                 );

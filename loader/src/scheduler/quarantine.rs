@@ -73,7 +73,7 @@ impl Quarantine {
         how: &str,
         position: Option<Position>,
     ) -> Result<Option<Quarantined>, String> {
-        let poisonous = self.samples.values().filter(|sample| sample.poison).count();
+        let poisonous = self.poisonous().count();
         let sample = self.samples.entry(index).or_default();
         if sample.poison {
             return Ok(None);
@@ -96,9 +96,9 @@ impl Quarantine {
     }
 
     /// Those that must not be read.
-    pub(super) fn poisonous(&self) -> Vec<Quarantined> {
+    pub(super) fn poisonous(&self) -> impl Iterator<Item = Quarantined> + '_ {
         let poisonous = self.samples.values().filter(|sample| sample.poison);
-        poisonous.map(|sample| Quarantined { index: sample.index, reason: sample.reason.clone() }).collect()
+        poisonous.map(|sample| Quarantined { index: sample.index, reason: sample.reason.clone() })
     }
 
     /// How many there are.

@@ -64,7 +64,11 @@ impl Scheduler {
 
     /// The samples of a stream that must not be read.
     pub(crate) fn poisonous(&self, id: StreamId) -> Vec<Quarantined> {
-        if let Some(Stream::Open(open)) = self.streams.get(&id) { open.quarantine.poisonous() } else { Vec::new() }
+        if let Some(Stream::Open(open)) = self.streams.get(&id) {
+            open.quarantine.poisonous().collect()
+        } else {
+            Vec::new()
+        }
     }
 
     /// The position that a member will receive next.

@@ -39,13 +39,14 @@ pub(super) struct Deaths {
 }
 
 impl Deaths {
-    /// Counts one more, if there was one.
-    pub(super) fn count(&mut self, death: Option<&Death>) {
-        match death {
-            Some(Death { crashed: true, .. }) => self.crashes += 1,
-            Some(_) => self.kills += 1,
-            None => {}
-        }
+    /// Counts one more.
+    pub(super) fn add(&mut self, death: &Death) {
+        *if death.crashed { &mut self.crashes } else { &mut self.kills } += 1;
+    }
+
+    /// How many there were.
+    pub(super) fn count(self) -> u32 {
+        self.crashes + self.kills
     }
 
     /// Whether what they died on is not to be tried any more.

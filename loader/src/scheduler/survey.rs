@@ -35,18 +35,18 @@ impl Survey {
     /// One sentence fragment when there is no sense in it.
     fn lost(&mut self, death: Option<&Death>) -> Result<(), String> {
         self.asked = None;
-        let Some(Death { how, making, .. }) = death else { return Ok(()) };
+        let Some(death @ Death { how, making, .. }) = death else { return Ok(()) };
         let index = making.as_ref().and_then(|making| making.index);
         let deaths = self.deaths.entry(index).or_default();
-        deaths.count(death);
+        deaths.add(death);
         if !deaths.are_too_many() {
             return Ok(());
         }
-        let count = deaths.crashes + deaths.kills;
+        let count = deaths.count();
         let name = making.as_ref().map_or("the dataset's index", |making| making.name.as_str());
         if let Some(index) = index {
             self.quarantine.poison(index, name, count, how, None)?;
-            if self.quarantine.poisonous().len() <= POISONOUS_MAX {
+            if self.quarantine.poisonous().count() <= POISONOUS_MAX {
                 return Ok(());
             }
         }
@@ -73,7 +73,7 @@ impl Scheduler {
             {
                 survey.asked = Some(worker);
                 self.workers.occupy(now, worker);
-                let quarantined = survey.quarantine.poisonous();
+                let quarantined = survey.quarantine.poisonous().collect();
                 self.actions.push(Action::Survey { worker, stream, quarantined });
             }
         }
