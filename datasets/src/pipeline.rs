@@ -257,7 +257,7 @@ impl Pipeline {
             room.copy_from_slice(value.bytes());
         }
         for value in sample.into_values() {
-            if let Value::Image(image) = value {
+            if let Value::Image(image) | Value::Mask(image) = value {
                 scratch::give(image.into_pixels());
             }
         }

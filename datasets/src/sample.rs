@@ -68,6 +68,11 @@ impl Sample {
 pub enum Value {
     /// Pixels, 8 bits a channel.
     Image(Image),
+    /// The class of every pixel of the sample's image, for segmentation: one channel, and no such extent in its shape.
+    ///
+    /// What moves the image's pixels moves the mask's to the same places and never mixes two; what changes colours
+    /// leaves it alone. Source: torchvision's `tv_tensors.Mask`.
+    Mask(Image),
     /// Anything else.
     Array(Array),
 }
@@ -76,7 +81,7 @@ impl Value {
     /// The type of its elements.
     pub fn dtype(&self) -> Dtype {
         match self {
-            Self::Image(_) => Dtype::U8,
+            Self::Image(_) | Self::Mask(_) => Dtype::U8,
             Self::Array(array) => array.dtype,
         }
     }
@@ -85,6 +90,7 @@ impl Value {
     pub fn shape(&self) -> Shape {
         match self {
             Self::Image(image) => image.shape().into(),
+            Self::Mask(mask) => [mask.height, mask.width].into(),
             Self::Array(array) => array.shape.clone(),
         }
     }
@@ -92,7 +98,7 @@ impl Value {
     /// Its elements, row-major, little-endian.
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Self::Image(image) => &image.pixels,
+            Self::Image(image) | Self::Mask(image) => &image.pixels,
             Self::Array(array) => &array.bytes,
         }
     }
@@ -106,6 +112,7 @@ impl Value {
     pub fn fits(&self, field: &FieldSpec) -> bool {
         let same_shape = match self {
             Self::Image(image) => image.shape() == *field.shape.0,
+            Self::Mask(mask) => [mask.height, mask.width] == *field.shape.0,
             Self::Array(array) => array.shape == field.shape,
         };
         same_shape && self.dtype() == field.dtype
