@@ -42,6 +42,23 @@ pub trait MapDataset: Send + Sync + fmt::Debug {
         &[]
     }
 
+    /// The number in `field` of sample `index`, where it is known without reading the sample: a label, a weight, a length.
+    ///
+    /// Samplers that weigh, balance or sort samples ask for every index once, when the stream is opened. `None` where the
+    /// dataset cannot tell, and for a field that is no single number.
+    fn number(&self, field: &str, index: u64) -> Option<f64> {
+        let _ = (field, index);
+        None
+    }
+
+    /// How the samples lie in storage, where that matters: the lengths of the runs, in the order of their indexes, that
+    /// are read fastest in order. Together they are [`len`](Self::len). Without an implementation any order is as fast.
+    ///
+    /// The sampler `shuffled` keeps to them.
+    fn shards(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
     /// What data this is, for a person who compares two streams: how much, and from when.
     ///
     /// Part of the stream's [`Identity`](crate::identity::Identity) and asked for only for it; it may look at the whole

@@ -74,6 +74,7 @@ pub mod transform;
 pub mod transforms;
 
 use crate::registry::Registry;
+use crate::sampler::Population;
 use crate::samplers::{Sequential, Shuffled};
 use crate::sources::{Idx, ImageFolderCsv, Synthetic};
 use crate::transforms::{CenterCrop, Color, Resize};
@@ -84,8 +85,8 @@ pub fn builtin() -> Registry {
         .dataset("image-folder-csv", ImageFolderCsv::from_options)
         .dataset("idx", Idx::from_options)
         .dataset("synthetic", Synthetic::from_options)
-        .sampler("sequential", |_| Ok(|population| Ok(Sequential::new(population))))
-        .sampler("shuffled", |_| Ok(|population| Ok(Shuffled::new(population))))
+        .sampler("sequential", |_| Ok(|population: &Population| Ok(Sequential::new(population))))
+        .sampler("shuffled", |_| Ok(|population: &Population| Ok(Shuffled::new(population))))
         .transform("resize", Resize::from_options)
         .transform("center-crop", CenterCrop::from_options)
         .transform("color", Color::from_options)

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use toml::Value;
 
 use crate::nearest::{nearest, suggestion};
+use crate::registry::Registry;
+use crate::source::Source;
 use crate::spec::{Component, SpecError};
 
 /// What a component is to its stream.
@@ -57,24 +59,104 @@ impl Role {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct Options {
+pub struct Options<'a> {
     owner: String,
     key: Vec<String>,
     table: toml::Table,
     folder: PathBuf,
     asked: Vec<String>,
+    registry: Option<&'a Registry>,
 }
 
-impl Options {
+impl<'a> Options<'a> {
     /// Reads the options of `component`; relative paths start at `folder`.
     pub fn new(role: Role, component: &Component, folder: &Path) -> Self {
-        let owner = format!("{} `{}`", role.noun(), component.kind);
-        Self::of(owner, role.key(), component.options.clone(), folder)
+        Self::at(role.key(), role.noun(), component, folder)
+    }
+
+    /// Reads the options of the `component` that stands under `key`, a `noun`.
+    pub(crate) fn at(key: Vec<String>, noun: &str, component: &Component, folder: &Path) -> Self {
+        let owner = format!("{noun} `{}`", component.kind);
+        Self::of(owner, key, component.options.clone(), folder)
     }
 
     /// Reads any table; `owner` is what messages call it, `key` where it stands.
     pub(crate) fn of(owner: String, key: Vec<String>, table: toml::Table, folder: &Path) -> Self {
-        Self { owner, key, table, folder: folder.to_owned(), asked: Vec::new() }
+        Self { owner, key, table, folder: folder.to_owned(), asked: Vec::new(), registry: None }
+    }
+
+    /// The same, knowing what the kinds of datasets within a dataset stand for.
+    #[must_use]
+    pub(crate) fn with_registry(self, registry: &'a Registry) -> Self {
+        Self { registry: Some(registry), ..self }
+    }
+
+    /// A dataset of its own, for one that is made of another.
+    ///
+    /// # Errors
+    /// The key is missing or its value describes no dataset that can be made.
+    pub fn dataset(&mut self, key: &str) -> Result<Box<dyn Source>, SpecError> {
+        let value = self.value(key);
+        let value = self.required(key, value)?;
+        self.make(self.key_of(key), value)
+    }
+
+    /// A list of datasets, not empty, for one that is made of several.
+    ///
+    /// # Errors
+    /// The key is missing, its value no list, or one of the list no dataset that can be made.
+    pub fn datasets(&mut self, key: &str) -> Result<Vec<Box<dyn Source>>, SpecError> {
+        let value = self.value(key);
+        let items = match self.required(key, value)? {
+            Value::Array(items) if !items.is_empty() => items,
+            other => return Err(self.not_a(key, &other, "a list of datasets")),
+        };
+        let key = self.key_of(key);
+        let place = |place: usize| key.iter().cloned().chain([place.to_string()]).collect();
+        items.into_iter().enumerate().map(|(item, value)| self.make(place(item), value)).collect()
+    }
+
+    fn make(&self, key: Vec<String>, value: Value) -> Result<Box<dyn Source>, SpecError> {
+        let component = Component::from_value(value, &key, Role::Dataset.noun())?;
+        let registry = self.registry.ok_or_else(|| {
+            SpecError::new(key.clone(), format!("{} is not read by a registry, which knows datasets", self.owner))
+        })?;
+        registry.source(key, &component, &self.folder)
+    }
+
+    /// A table of options of their own, if it is there.
+    ///
+    /// # Errors
+    /// The value is no table.
+    pub fn optional_table(&mut self, key: &str) -> Result<Option<Options<'a>>, SpecError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::Table(table)) => Ok(Some(self.below(vec![key.to_owned()], key, table))),
+            Some(other) => Err(self.not_a(key, &other, "a table")),
+        }
+    }
+
+    /// A list of tables, if it is there; each is read as options of its own, and to be [finished](Self::finish).
+    ///
+    /// # Errors
+    /// The value is no list of tables.
+    pub fn optional_tables(&mut self, key: &str) -> Result<Option<Vec<Options<'a>>>, SpecError> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        let Value::Array(items) = &value else { return Err(self.not_a(key, &value, "a list of tables")) };
+        let tables = items.iter().enumerate().map(|(place, item)| match item {
+            Value::Table(table) => {
+                let name = format!("{key}[{place}]");
+                Ok(self.below(vec![key.to_owned(), place.to_string()], &name, table.clone()))
+            }
+            _ => Err(self.not_a(key, &value, "a list of tables")),
+        });
+        tables.collect::<Result<_, _>>().map(Some)
+    }
+
+    fn below(&self, key: Vec<String>, name: &str, table: toml::Table) -> Options<'a> {
+        let key = self.key.iter().cloned().chain(key).collect();
+        let owner = format!("`{name}` of {}", self.owner);
+        Options { registry: self.registry, ..Options::of(owner, key, table, &self.folder) }
     }
 
     /// A file or folder; a relative one starts at the configuration's folder.

@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::dataset::MapDataset;
 use crate::nearest::suggestion;
 use crate::options::{Options, Role};
 use crate::pipeline::Pipeline;
-use crate::sampler::{Population, Sampler};
+use crate::sampler::{Population, SamplerSource};
 use crate::source::{Index, OpenError, Source};
 use crate::spec::{Component, SpecError, StreamSpec};
 use crate::transform::Transform;
 
 type Constructor<T> = Box<dyn Fn(&mut Options) -> Result<T, SpecError> + Send + Sync>;
-type OpenSampler = Box<dyn FnOnce(Population) -> Result<Box<dyn Sampler>, OpenError>>;
 
 /// Constructors by name.
 ///
@@ -22,7 +23,7 @@ type OpenSampler = Box<dyn FnOnce(Population) -> Result<Box<dyn Sampler>, OpenEr
 #[derive(Default)]
 pub struct Registry {
     datasets: BTreeMap<&'static str, Constructor<Box<dyn Source>>>,
-    samplers: BTreeMap<&'static str, Constructor<OpenSampler>>,
+    samplers: BTreeMap<&'static str, Constructor<Box<dyn SamplerSource>>>,
     transforms: BTreeMap<&'static str, Constructor<Box<dyn Transform>>>,
 }
 
@@ -45,17 +46,12 @@ impl Registry {
 
     /// Adds a sampler, in two steps: the options are read first, the sampler is made when the dataset is open.
     #[must_use]
-    pub fn sampler<New, Open, Made>(mut self, kind: &'static str, new: New) -> Self
+    pub fn sampler<New, Made>(mut self, kind: &'static str, new: New) -> Self
     where
-        New: Fn(&mut Options) -> Result<Open, SpecError> + Send + Sync + 'static,
-        Open: FnOnce(Population) -> Result<Made, OpenError> + 'static,
-        Made: Sampler + 'static,
+        New: Fn(&mut Options) -> Result<Made, SpecError> + Send + Sync + 'static,
+        Made: SamplerSource + 'static,
     {
-        let constructor: Constructor<OpenSampler> = Box::new(move |options| {
-            let open = new(options)?;
-            Ok(Box::new(move |population| Ok(Box::new(open(population)?))))
-        });
-        self.samplers.insert(kind, constructor);
+        self.samplers.insert(kind, Box::new(move |options| Ok(Box::new(new(options)?))));
         self
     }
 
@@ -83,7 +79,13 @@ impl Registry {
     /// # Errors
     /// [`OpenError`], with file and line.
     pub fn index(&self, spec: &StreamSpec) -> Result<Vec<u8>, OpenError> {
-        self.construct(spec)?.source.index()
+        let Constructed { source, sampler, .. } = self.construct(spec)?;
+        let data = Arc::new(source.index()?);
+        let dataset = source.open(Index::new(Shared(data.clone())))?;
+        let order = sampler.index(&population(spec, &*dataset))?;
+        drop(dataset);
+        // Taken back without a copy, which for millions of samples would be felt.
+        Ok(Index::join([Arc::unwrap_or_clone(data), order]))
     }
 
     /// Opens a stream over its index.
@@ -91,10 +93,24 @@ impl Registry {
     /// # Errors
     /// [`OpenError`]: the dataset cannot be opened, or an epoch of it would have no batch.
     pub fn open(&self, spec: &StreamSpec, index: Index) -> Result<Pipeline, OpenError> {
-        let Constructed { source, open_sampler, transforms } = self.construct(spec)?;
-        let dataset: Box<dyn MapDataset> = source.open(index.clone())?;
-        let sampler = open_sampler(Population { samples: dataset.len(), seed: spec.seed })?;
+        let Constructed { source, sampler, transforms } = self.construct(spec)?;
+        let damaged = || OpenError::other("the stream's index is damaged or of another version", None);
+        let Ok([data, order]) = <[Index; 2]>::try_from(index.split(2).ok_or_else(damaged)?) else {
+            return Err(damaged());
+        };
+        let dataset = source.open(data)?;
+        let sampler = sampler.open(&population(spec, &*dataset), order)?;
         Pipeline::new(spec, index, dataset, sampler, transforms)
+    }
+
+    /// The dataset that `component`, which stands under `key`, describes.
+    pub(crate) fn source(
+        &self,
+        key: Vec<String>,
+        component: &Component,
+        folder: &Path,
+    ) -> Result<Box<dyn Source>, SpecError> {
+        self.make(&self.datasets, key, Role::Dataset.noun(), component, folder)
     }
 
     fn construct(&self, spec: &StreamSpec) -> Result<Constructed, SpecError> {
@@ -102,13 +118,46 @@ impl Registry {
             .transforms
             .iter()
             .enumerate()
-            .map(|(place, component)| make(&self.transforms, Role::Transform(place), component, spec));
+            .map(|(place, component)| self.component(&self.transforms, Role::Transform(place), component, spec));
         Ok(Constructed {
-            source: make(&self.datasets, Role::Dataset, &spec.dataset, spec)?,
-            open_sampler: make(&self.samplers, Role::Sampler, &spec.sampler, spec)?,
+            source: self.component(&self.datasets, Role::Dataset, &spec.dataset, spec)?,
+            sampler: self.component(&self.samplers, Role::Sampler, &spec.sampler, spec)?,
             transforms: transforms.collect::<Result<_, _>>()?,
         })
     }
+
+    fn component<T>(
+        &self,
+        constructors: &BTreeMap<&'static str, Constructor<T>>,
+        role: Role,
+        component: &Component,
+        spec: &StreamSpec,
+    ) -> Result<T, SpecError> {
+        self.make(constructors, role.key(), role.noun(), component, &spec.folder)
+    }
+
+    fn make<T>(
+        &self,
+        constructors: &BTreeMap<&'static str, Constructor<T>>,
+        mut key: Vec<String>,
+        noun: &str,
+        component: &Component,
+        folder: &Path,
+    ) -> Result<T, SpecError> {
+        let Some(constructor) = constructors.get(component.kind.as_str()) else {
+            let right = suggestion(&component.kind, constructors.keys().copied());
+            key.push("kind".to_owned());
+            return Err(SpecError::new(key, format!("unknown {noun} `{}`{right}", component.kind)));
+        };
+        let mut options = Options::at(key, noun, component, folder).with_registry(self);
+        let made = constructor(&mut options)?;
+        options.finish()?;
+        Ok(made)
+    }
+}
+
+fn population<'a>(spec: &StreamSpec, dataset: &'a dyn MapDataset) -> Population<'a> {
+    Population { samples: dataset.len(), seed: spec.seed, batch_size: spec.batch_size, dataset }
 }
 
 impl fmt::Debug for Registry {
@@ -121,26 +170,18 @@ impl fmt::Debug for Registry {
     }
 }
 
+/// An index that is still wanted as it was made.
+struct Shared(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// A spec whose options have been read.
 struct Constructed {
     source: Box<dyn Source>,
-    open_sampler: OpenSampler,
+    sampler: Box<dyn SamplerSource>,
     transforms: Vec<Box<dyn Transform>>,
-}
-
-fn make<T>(
-    constructors: &BTreeMap<&'static str, Constructor<T>>,
-    role: Role,
-    component: &Component,
-    spec: &StreamSpec,
-) -> Result<T, SpecError> {
-    let Some(constructor) = constructors.get(component.kind.as_str()) else {
-        let right = suggestion(&component.kind, constructors.keys().copied());
-        let key = role.key().into_iter().chain(["kind".to_owned()]).collect();
-        return Err(SpecError::new(key, format!("unknown {} `{}`{right}", role.noun(), component.kind)));
-    };
-    let mut options = Options::new(role, component, &spec.folder);
-    let made = constructor(&mut options)?;
-    options.finish()?;
-    Ok(made)
 }

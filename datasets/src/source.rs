@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -91,12 +91,49 @@ impl<Dataset: MapDataset + 'static> Source for Dataset {
 
 /// The bytes of an index, shared: in memory of our own, or mapped by the one who opens the dataset.
 #[derive(Clone)]
-pub struct Index(Arc<dyn AsRef<[u8]> + Send + Sync>);
+pub struct Index {
+    bytes: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    part: Range<usize>,
+}
 
 impl Index {
     /// Wraps bytes that something else owns, a mapping for instance.
     pub fn new(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(bytes))
+        let part = 0..bytes.as_ref().len();
+        Self { bytes: Arc::new(bytes), part }
+    }
+
+    /// Makes one index of several, for a source that is made of others: their bytes, and behind them the length of each.
+    ///
+    /// Where all are empty, so is the whole.
+    pub fn join(parts: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
+        let (mut joined, mut lengths) = (Vec::new(), Vec::new());
+        for part in parts {
+            lengths.extend((part.len() as u64).to_le_bytes());
+            // The first is taken as it is: it may be large.
+            if joined.is_empty() { joined = part } else { joined.extend(part) }
+        }
+        if !joined.is_empty() {
+            joined.extend(lengths);
+        }
+        joined
+    }
+
+    /// The `parts` indexes that were [joined](Self::join), without a copy; `None` where these are not their bytes.
+    pub fn split(&self, parts: usize) -> Option<Vec<Self>> {
+        if self.is_empty() {
+            return Some(vec![self.clone(); parts]);
+        }
+        let (bytes, lengths) = self.split_at_checked(self.len().checked_sub(parts.checked_mul(8)?)?)?;
+        let mut place = 0_usize;
+        let mut split = Vec::with_capacity(parts);
+        for length in lengths.as_chunks().0 {
+            let end = place.checked_add(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+            bytes.get(place..end)?;
+            split.push(Self { bytes: self.bytes.clone(), part: self.part.start + place..self.part.start + end });
+            place = end;
+        }
+        (place == bytes.len()).then_some(split)
     }
 }
 
@@ -104,7 +141,7 @@ impl Deref for Index {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        (*self.0).as_ref()
+        &(*self.bytes).as_ref()[self.part.clone()]
     }
 }
 
@@ -183,5 +220,34 @@ impl OpenError {
     /// Says anything else, with the error it came from.
     pub fn other(reason: impl Into<String>, source: Option<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Other { reason: reason.into(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indexes_that_were_joined_are_split_again() {
+        for parts in
+            [vec![], vec![vec![]], vec![vec![], vec![]], vec![vec![1, 2]], vec![vec![], vec![3], vec![], vec![4, 5]]]
+        {
+            let joined = Index::from(Index::join(parts.clone()));
+            let split = joined.split(parts.len()).unwrap();
+            assert_eq!(split.iter().map(|part| part.to_vec()).collect::<Vec<_>>(), parts);
+            // A part may itself be joined.
+            let nested = Index::from(Index::join([joined.to_vec(), vec![9]]));
+            let again = nested.split(2).unwrap()[0].split(parts.len()).unwrap();
+            assert_eq!(again.iter().map(|part| part.to_vec()).collect::<Vec<_>>(), parts);
+        }
+    }
+
+    #[test]
+    fn bytes_that_were_not_joined_are_not_split() {
+        let joined = Index::join([vec![1, 2, 3], vec![4]]);
+        assert!(Index::from(joined.clone()).split(3).is_none());
+        assert!(Index::from(joined[1..].to_vec()).split(2).is_none());
+        assert!(Index::from(vec![7]).split(1).is_none());
+        assert!(Index::from([&[0xff; 8][..], &[0xff; 8]].concat()).split(2).is_none());
     }
 }

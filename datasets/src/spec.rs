@@ -70,6 +70,23 @@ impl Component {
         self.options.insert(key.into(), value.into());
         self
     }
+
+    /// Reads the value under `key`, which is to describe a `noun`.
+    pub(crate) fn from_value(value: Value, key: &[String], noun: &str) -> Result<Self, SpecError> {
+        let refuse = |found: &str| {
+            let message = format!("a {noun} is a name or a table with the key `kind`, not {found}");
+            SpecError::new(key.to_vec(), message)
+        };
+        match value {
+            Value::String(kind) => Ok(Self::new(kind)),
+            Value::Table(mut options) => match options.remove("kind") {
+                Some(Value::String(kind)) => Ok(Self { kind, options }),
+                Some(other) => Err(refuse(&format!("a table whose `kind` is {other}"))),
+                None => Err(refuse(&Value::Table(options).to_string())),
+            },
+            other => Err(refuse(&other.to_string())),
+        }
+    }
 }
 
 /// What becomes of a sample that cannot be read.
@@ -162,18 +179,5 @@ impl StreamSpec {
 }
 
 fn component(value: Value, role: Role) -> Result<Component, SpecError> {
-    let refuse = |found: &str| {
-        let noun = role.noun();
-        let message = format!("a {noun} is a name or a table with the key `kind`, not {found}");
-        SpecError::new(role.key(), message)
-    };
-    match value {
-        Value::String(kind) => Ok(Component::new(kind)),
-        Value::Table(mut options) => match options.remove("kind") {
-            Some(Value::String(kind)) => Ok(Component { kind, options }),
-            Some(other) => Err(refuse(&format!("a table whose `kind` is {other}"))),
-            None => Err(refuse(&Value::Table(options).to_string())),
-        },
-        other => Err(refuse(&other.to_string())),
-    }
+    Component::from_value(value, &role.key(), role.noun())
 }

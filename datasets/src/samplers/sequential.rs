@@ -10,7 +10,7 @@ pub struct Sequential {
 
 impl Sequential {
     /// The order of all samples of `population`.
-    pub fn new(population: Population) -> Self {
+    pub fn new(population: &Population) -> Self {
         Self { samples: population.samples }
     }
 }

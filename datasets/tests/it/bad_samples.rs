@@ -68,7 +68,7 @@ impl Numbers {
         let numbers = self.clone();
         let registry = builtin()
             .dataset("numbers", move |_| Ok(numbers.clone()))
-            .sampler("even", |_| Ok(|population: Population| Ok(Even { samples: population.samples })));
+            .sampler("even", |_| Ok(|population: &Population| Ok(Even { samples: population.samples })));
         Folder::new().open_by(&registry, &format!("dataset = 'numbers'\n{rest}")).unwrap()
     }
 }

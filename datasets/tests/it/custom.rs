@@ -98,7 +98,7 @@ fn registry() -> Registry {
         .dataset("letters", |options| Ok(Letters { text: options.string("text")? }))
         .sampler("strided", |options| {
             let stride = options.integer("stride", 0..=100)?;
-            Ok(move |population: Population| Ok(Strided { samples: population.samples, stride }))
+            Ok(move |population: &Population| Ok(Strided { samples: population.samples, stride }))
         })
         .transform("noise", |_| Ok(Noise))
 }

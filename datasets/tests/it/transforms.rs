@@ -9,11 +9,11 @@ use batchmill_datasets::transforms::{CenterCrop, Color, Resize};
 use expect_test::expect;
 use toml::Value::Integer;
 
-fn options(options: Component) -> Options {
+fn options(options: Component) -> Options<'static> {
     Options::new(Role::Transform(0), &options, "/".as_ref())
 }
 
-fn size(size: impl Into<toml::Value>) -> Options {
+fn size(size: impl Into<toml::Value>) -> Options<'static> {
     options(Component::new("any").with("size", size))
 }
 
