@@ -15,7 +15,7 @@ const CONTENT_VERSION: u32 = 2;
 /// What the content of a stream follows from: two streams of one identity deliver the same bytes at every position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Names and values, always in this order: `dataset`, `sampler`, `transforms`, `batch_size`, `tail`, `seed`,
+    /// Names and values, always in this order: `dataset`, `sampler`, `transforms`, `collate`, `fields`, `batch_size`, `tail`, `seed`,
     /// `on_bad`, `decoder`, `data`.
     ///
     /// The name of the stream and the folder of its configuration are none of them.
@@ -26,10 +26,14 @@ impl Identity {
     /// The identity of a stream over an index; `summary` says for a person what data it is.
     pub(crate) fn new(spec: &StreamSpec, index: &[u8], summary: &str) -> Self {
         let transforms = spec.transforms.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let collate = spec.collate.iter().map(|(field, rule)| format!("{field:?}: {rule}")).collect::<Vec<_>>();
+        let fields = spec.fields.as_ref().map_or_else(|| "all".to_owned(), |fields| format!("{fields:?}"));
         let parts = [
             ("dataset", spec.dataset.to_string()),
             ("sampler", spec.sampler.to_string()),
             ("transforms", format!("[{}]", transforms.join(", "))),
+            ("collate", format!("[{}]", collate.join(", "))),
+            ("fields", fields),
             ("batch_size", spec.batch_size.to_string()),
             ("tail", tail_name(spec.tail).to_owned()),
             ("seed", spec.seed.to_string()),

@@ -53,10 +53,13 @@
 //!
 //! A dataset that first has to read a file (a CSV, a list) implements [`source::Source`] as well.
 
+pub mod batches;
+pub mod collate;
 pub mod dataset;
 pub mod decode;
 pub mod identity;
 pub mod nearest;
+mod number;
 pub mod options;
 pub mod permutation;
 pub mod pipeline;

@@ -4,6 +4,7 @@ use batchmill_protocol::position::{Extent, Position, Rows};
 use batchmill_protocol::tensor::FieldSpec;
 
 pub use self::error::FillError;
+use crate::collate::Collate;
 use crate::dataset::{MapDataset, SampleError};
 use crate::identity::Identity;
 pub use crate::quarantine::{ATTEMPTS_MAX, BadSample};
@@ -27,6 +28,7 @@ pub struct Pipeline {
     dataset: Box<dyn MapDataset>,
     sampler: Box<dyn Sampler>,
     transforms: Vec<Named>,
+    collate: Collate,
     extent: Extent,
     spec: StreamSpec,
     index: Index,
@@ -77,6 +79,7 @@ impl Pipeline {
         dataset: Box<dyn MapDataset>,
         sampler: Box<dyn Sampler>,
         transforms: Vec<Box<dyn Transform>>,
+        collate: Collate,
     ) -> Result<Self, OpenError> {
         let refuse = |key: &str, message: String| Err(SpecError::new(vec![key.to_owned()], message).into());
         let extent = Extent { samples: sampler.len(), batch_size: spec.batch_size, tail: spec.tail };
@@ -95,7 +98,7 @@ impl Pipeline {
         let kinds = spec.transforms.iter().map(|component| component.kind.clone());
         let transforms = kinds.zip(transforms).map(|(kind, transform)| Named { kind, transform }).collect();
         let quarantine = Quarantine::default();
-        Ok(Self { dataset, sampler, transforms, extent, spec: spec.clone(), index, quarantine })
+        Ok(Self { dataset, sampler, transforms, collate, extent, spec: spec.clone(), index, quarantine })
     }
 
     /// How far one epoch reaches.
@@ -281,7 +284,10 @@ impl Pipeline {
                 source,
             })?;
         }
-        Ok((name, sample))
+        match self.collate.apply(sample) {
+            Ok(sample) => Ok((name, sample)),
+            Err(source) => Err(FillError::Collate { sample: name, source }),
+        }
     }
 }
 

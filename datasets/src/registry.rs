@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::collate::Collate;
 use crate::dataset::MapDataset;
 use crate::nearest::suggestion;
 use crate::options::{Options, Role};
@@ -88,19 +89,27 @@ impl Registry {
         Ok(Index::join([Arc::unwrap_or_clone(data), order]))
     }
 
+    /// Opens a stream for use in this process alone: reads its index and opens it over that.
+    ///
+    /// # Errors
+    /// [`OpenError`], as [`index`](Self::index) and [`open`](Self::open) have.
+    pub fn pipeline(&self, spec: &StreamSpec) -> Result<Pipeline, OpenError> {
+        self.open(spec, self.index(spec)?.into())
+    }
+
     /// Opens a stream over its index.
     ///
     /// # Errors
     /// [`OpenError`]: the dataset cannot be opened, or an epoch of it would have no batch.
     pub fn open(&self, spec: &StreamSpec, index: Index) -> Result<Pipeline, OpenError> {
-        let Constructed { source, sampler, transforms } = self.construct(spec)?;
+        let Constructed { source, sampler, transforms, collate } = self.construct(spec)?;
         let damaged = || OpenError::other("the stream's index is damaged or of another version", None);
         let Ok([data, order]) = <[Index; 2]>::try_from(index.split(2).ok_or_else(damaged)?) else {
             return Err(damaged());
         };
         let dataset = source.open(data)?;
         let sampler = sampler.open(&population(spec, &*dataset), order)?;
-        Pipeline::new(spec, index, dataset, sampler, transforms)
+        Pipeline::new(spec, index, dataset, sampler, transforms, collate)
     }
 
     /// The dataset that `component`, which stands under `key`, describes.
@@ -123,6 +132,7 @@ impl Registry {
             source: self.component(&self.datasets, Role::Dataset, &spec.dataset, spec)?,
             sampler: self.component(&self.samplers, Role::Sampler, &spec.sampler, spec)?,
             transforms: transforms.collect::<Result<_, _>>()?,
+            collate: Collate::new(spec)?,
         })
     }
 
@@ -184,4 +194,5 @@ struct Constructed {
     source: Box<dyn Source>,
     sampler: Box<dyn SamplerSource>,
     transforms: Vec<Box<dyn Transform>>,
+    collate: Collate,
 }

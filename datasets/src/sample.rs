@@ -268,6 +268,11 @@ impl Array {
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
+
+    /// Its elements, row-major, little-endian, without a copy.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
 }
 
 #[cfg(test)]

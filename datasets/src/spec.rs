@@ -1,5 +1,6 @@
 //! What a stream is: the user's `[stream.NAME]` table, checked.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use batchmill_protocol::position::Tail;
@@ -31,6 +32,12 @@ pub struct StreamSpec {
     pub sampler: Component,
     /// What is done to each, first to last.
     pub transforms: Vec<Component>,
+    /// How fields of different lengths become rows of one shape, by field: see [`collate`](crate::collate).
+    #[serde(default)]
+    pub collate: BTreeMap<String, Component>,
+    /// The fields that a batch has, in this order; all of the sample where the user does not say.
+    #[serde(default)]
+    pub fields: Option<Vec<String>>,
     /// Rows of a full batch, at least 1.
     pub batch_size: u32,
     /// What becomes of the rest of an epoch.
@@ -158,6 +165,25 @@ impl StreamSpec {
                 .collect::<Result<_, _>>()?,
             Some(other) => return Err(options.error("transforms", format_args!("is {other}, not a list"))),
         };
+        let collate = match options.value("collate") {
+            None => BTreeMap::new(),
+            Some(Value::Table(rules)) => rules
+                .into_iter()
+                .map(|(field, rule)| {
+                    let key = ["collate".to_owned(), field];
+                    let rule = Component::from_value(rule, &key, "collate")?;
+                    let [_, field] = key;
+                    Ok((field, rule))
+                })
+                .collect::<Result<_, _>>()?,
+            Some(other) => {
+                return Err(options.error("collate", format_args!("is {other}, not a table of rules by field")));
+            }
+        };
+        let fields = options.optional_strings("fields")?;
+        if fields.as_ref().is_some_and(Vec::is_empty) {
+            return Err(options.error("fields", "is an empty list; leave it out to deliver all"));
+        }
         let tails = [("short", Tail::Short), ("drop", Tail::Drop), ("pad", Tail::Pad)];
         let policies = [OnBad::Fail, OnBad::Substitute, OnBad::Mask].map(|on_bad| (on_bad.name(), on_bad));
         let spec = Self {
@@ -165,6 +191,8 @@ impl StreamSpec {
             dataset,
             sampler,
             transforms,
+            collate,
+            fields,
             batch_size: options.optional_integer("batch_size", 1..=BATCH_SIZE_MAX)?.unwrap_or(BATCH_SIZE_DEFAULT),
             tail: options.optional_one_of("tail", &tails)?.unwrap_or_default(),
             // TOML has no integer above this one.

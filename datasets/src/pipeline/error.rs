@@ -26,6 +26,14 @@ pub enum FillError {
         /// Why not.
         source: TransformError,
     },
+    /// A sample cannot become a row.
+    #[error("{sample}")]
+    Collate {
+        /// What a person calls the sample.
+        sample: String,
+        /// Why not.
+        source: TransformError,
+    },
     /// A sample has another dtype or shape than the stream's first.
     #[error(
         "{sample}: {found}, but that of the stream's first sample is {} {}; {}",
@@ -104,7 +112,7 @@ impl FillError {
         match self {
             Self::Sample(error) => error.is_bad_sample(),
             Self::Transform { source, .. } => !is_passing(source),
-            Self::Mismatch { .. } | Self::Missing { .. } => true,
+            Self::Collate { .. } | Self::Mismatch { .. } | Self::Missing { .. } => true,
             Self::NoSubstitute { .. } | Self::Survey { .. } | Self::Sampler { .. } | Self::Outside { .. } => false,
         }
     }
@@ -115,7 +123,7 @@ fn remedy(found: &FieldSpec) -> &'static str {
     if found.shape.0.len() == 3 {
         "a batch needs images of one size: add the transforms `resize` and `center-crop` (--resize N --crop N)"
     } else {
-        "a batch needs samples of one shape: make the dataset give it, or a transform"
+        "a batch needs samples of one shape: make the dataset give it, or a transform, or a rule under `collate`"
     }
 }
 

@@ -243,13 +243,13 @@ fn samples_of_every_wrong_form_are_bad() {
             2,
             Fault::Shape,
             "number 3: number: i64 [2], but that of the stream's first sample is i64 [1]; a batch needs samples of one \
-             shape: make the dataset give it, or a transform",
+             shape: make the dataset give it, or a transform, or a rule under `collate`",
         ),
         (
             3,
             Fault::Dtype,
             "number 4: number: f32 [1], but that of the stream's first sample is i64 [1]; a batch needs samples of one \
-             shape: make the dataset give it, or a transform",
+             shape: make the dataset give it, or a transform, or a rule under `collate`",
         ),
         (
             4,

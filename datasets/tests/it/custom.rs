@@ -144,7 +144,7 @@ fn random_transforms_draw_by_place_and_not_by_history() {
 fn their_mistakes_are_named() {
     let failure = |table: &str| numbers(table, at(0, 0)).unwrap_err();
     expect![[r#"
-        number 3: number: i64 [2], but that of the stream's first sample is i64 [1]; a batch needs samples of one shape: make the dataset give it, or a transform"#]]
+        number 3: number: i64 [2], but that of the stream's first sample is i64 [1]; a batch needs samples of one shape: make the dataset give it, or a transform, or a rule under `collate`"#]]
     .assert_eq(&failure("dataset = { kind = 'numbers', ragged = true }"));
     expect!["number 3: is unlucky"].assert_eq(&failure("dataset = { kind = 'numbers', broken = true }"));
     expect!["dataset `numbers` has no samples"].assert_eq(&failure("dataset = { kind = 'numbers', len = 0 }"));

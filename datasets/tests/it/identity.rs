@@ -14,6 +14,8 @@ const TABLE: &str = "
     dataset = { kind = 'image-folder-csv', labels = 'train.csv', images = 'images' }
     sampler = 'shuffled'
     transforms = [{ kind = 'resize', size = [3, 4] }, { kind = 'color', mode = 'gray' }]
+    collate = { label = { kind = 'ragged', max_len = 3 } }
+    fields = ['image', 'label']
     batch_size = 1
     tail = 'drop'
     seed = 7
@@ -59,6 +61,8 @@ fn an_identity_can_be_read() {
         dataset: image-folder-csv {images = "images", labels = "train.csv"}
         sampler: shuffled
         transforms: [resize {size = [3, 4]}, color {mode = "gray"}]
+        collate: ["label": ragged {max_len = 3}]
+        fields: ["image", "label"]
         batch_size: 1
         tail: drop
         seed: 7
@@ -70,7 +74,7 @@ fn an_identity_can_be_read() {
         &text
             .replace(decoder, "DECODER")
             .replace(&format!("{sizes} B"), "SIZE B")
-            .replace(&identity.parts[8].1[..32], "HASH"),
+            .replace(&identity.parts[10].1[..32], "HASH"),
     );
     assert_eq!(identity.hash().len(), 32);
 }
@@ -86,6 +90,10 @@ fn every_key_is_a_part_of_its_own() {
     assert_eq!(differing("shuffled", "sequential"), ["sampler"]);
     assert_eq!(differing("[3, 4]", "[4, 3]"), ["transforms"]);
     assert_eq!(differing(", { kind = 'color', mode = 'gray' }", ""), ["transforms"]);
+    assert_eq!(differing("max_len = 3", "max_len = 4"), ["collate"]);
+    assert_eq!(differing("label = { kind = 'ragged'", "image = { kind = 'ragged'"), ["collate"]);
+    assert_eq!(differing("fields = ['image', 'label']", ""), ["fields"]);
+    assert_eq!(differing("['image', 'label']", "['label', 'image']"), ["fields"]);
     assert_eq!(differing("batch_size = 1", "batch_size = 2"), ["batch_size"]);
     assert_eq!(differing("'drop'", "'pad'"), ["tail"]);
     assert_eq!(differing("seed = 7", "seed = 8"), ["seed"]);
@@ -118,11 +126,11 @@ fn what_was_done_to_the_data_is_seen() {
         change(&folder);
         let changed = identity(&folder, TABLE);
         assert_eq!(differing(&first, &changed), ["data"]);
-        changed.parts[8].1[34..].to_owned()
+        changed.parts[10].1[34..].to_owned()
     };
     let csv = |folder: &Folder, text: &str| fs::write(folder.path("train.csv"), text).unwrap();
     // Another label, another order, a row less: the hash alone tells, or the number of files.
-    let summary = &first.parts[8].1[34..];
+    let summary = &first.parts[10].1[34..];
     assert_eq!(data(&|folder| csv(folder, "a.png,0\nsub/b.png,1\n")), summary);
     assert!(data(&|folder| csv(folder, "sub/b.png,0\na.png,1\n")).contains("newest sub/b.png of 2023-11-14T22:13:20Z"));
     assert!(data(&|folder| csv(folder, "a.png,1\n")).starts_with("1 file, "));
@@ -146,7 +154,7 @@ fn what_was_done_to_the_data_is_seen() {
 fn a_dataset_of_which_nothing_is_known_tells_its_length() {
     let data = |len: u64| {
         let table = format!("dataset = {{ kind = 'synthetic', len = {len} }}");
-        identity(&Folder::new(), &table).parts[8].1.clone()
+        identity(&Folder::new(), &table).parts[10].1.clone()
     };
     // The first is the XXH3-128 of nothing.
     assert_eq!(data(1000), "99aa06d3014798d86001c324468d497f, 1000 samples");

@@ -4,6 +4,7 @@
 
 mod bad_files;
 mod bad_samples;
+mod collate;
 mod custom;
 mod decode;
 mod identity;

@@ -1,5 +1,6 @@
 //! The `[stream.NAME]` table: its defaults, and what wrong keys and values are told.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use batchmill_datasets::spec::{Component, OnBad, StreamSpec};
@@ -18,6 +19,8 @@ fn a_table_has_defaults() {
         dataset: Component::new("idx").with("images", "i").with("labels", "l"),
         sampler: Component::new("sequential"),
         transforms: vec![],
+        collate: BTreeMap::new(),
+        fields: None,
         batch_size: 64,
         tail: Tail::Short,
         seed: 0,
@@ -34,6 +37,8 @@ fn a_table_says_it_all() {
         "{DATASET}
          sampler = 'shuffled'
          transforms = [{{ kind = 'resize', size = [3, 4] }}, 'invert']
+         collate = {{ tokens = {{ kind = 'padded', max_len = 9 }}, boxes = 'ragged' }}
+         fields = ['tokens', 'label']
          batch_size = 7
          tail = 'pad'
          seed = 42
@@ -43,6 +48,9 @@ fn a_table_says_it_all() {
     let spec = StreamSpec::from_table("test", table.parse().unwrap(), "/data".as_ref()).unwrap();
     assert_eq!(spec.sampler, Component::new("shuffled"));
     assert_eq!(spec.transforms, [Component::new("resize").with("size", vec![3, 4]), Component::new("invert")]);
+    let rules = [("tokens", Component::new("padded").with("max_len", 9)), ("boxes", Component::new("ragged"))];
+    assert_eq!(spec.collate, rules.map(|(field, rule)| (field.to_owned(), rule)).into());
+    assert_eq!(spec.fields, Some(vec!["tokens".to_owned(), "label".to_owned()]));
     assert_eq!((spec.batch_size, spec.tail, spec.seed), (7, Tail::Pad, 42));
     assert_eq!((spec.on_bad, spec.on_bad_limit), (OnBad::Mask, 1.0));
     // Specs travel from the loader to its workers.

@@ -16,6 +16,7 @@ use crate::ledger::Entry;
 use crate::message::{FromMember, LeaseId, SlotIndex};
 use crate::position::{Position, Rows};
 use crate::slab::{RowRecord, SlabReader};
+use crate::tensor::Ragged;
 
 /// The right to read one slot; its end is the loader's permission to fill the slot again.
 #[derive(Debug)]
@@ -70,6 +71,12 @@ impl Batch {
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         let field = self.lease.slab.layout().field(name)?;
         Some(self.lease.slab.rows(self.lease.slot, field, self.rows))
+    }
+
+    /// Values and offsets of a field that the stream's `collate` made `ragged`; `None` for any other.
+    pub fn ragged(&self, name: &str) -> Option<Ragged> {
+        let field = self.lease.slab.layout().fields().find(|field| field.name == name)?;
+        Ragged::new(self.field(name)?, self.field(&format!("{name}_len"))?, field.item_bytes()?)
     }
 
     /// The bytes of a field as something that can be sent elsewhere and keeps the batch.
