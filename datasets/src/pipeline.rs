@@ -106,6 +106,20 @@ impl Pipeline {
         self.extent
     }
 
+    /// The dataset, whose samples are as they were before the transforms.
+    pub fn dataset(&self) -> &dyn MapDataset {
+        &*self.dataset
+    }
+
+    /// What becomes of a sample of the dataset on its way into a batch, were it at place `index` of epoch 0: transforms,
+    /// and collate.
+    ///
+    /// # Errors
+    /// [`FillError::Transform`] and [`FillError::Collate`].
+    pub fn prepare(&self, index: u64, sample: Sample) -> Result<Sample, FillError> {
+        self.finish(Place { epoch: 0, place: index, index }, &self.dataset.name(index), sample)
+    }
+
     /// The names of the classes, by label.
     pub fn classes(&self) -> &[String] {
         self.dataset.classes()
@@ -274,20 +288,23 @@ impl Pipeline {
             return Err(SampleError::new(name, reason).into());
         }
         attempt(place.index, &name);
-        let mut sample = self.dataset.get(place.index)?;
+        let sample = self.dataset.get(place.index)?;
+        let sample = self.finish(place, &name, sample)?;
+        Ok((name, sample))
+    }
+
+    /// A sample of the dataset through transforms and collate.
+    fn finish(&self, place: Place, name: &str, mut sample: Sample) -> Result<Sample, FillError> {
         for (op, Named { kind, transform }) in self.transforms.iter().enumerate() {
             let mut rng = Rng::new(self.spec.seed, place.epoch, place.place, place.index, op as u64);
             sample = transform.apply(sample, &mut rng).map_err(|source| FillError::Transform {
-                sample: name.clone(),
+                sample: name.to_owned(),
                 place: op + 1,
                 kind: kind.clone(),
                 source,
             })?;
         }
-        match self.collate.apply(sample) {
-            Ok(sample) => Ok((name, sample)),
-            Err(source) => Err(FillError::Collate { sample: name, source }),
-        }
+        self.collate.apply(sample).map_err(|source| FillError::Collate { sample: name.to_owned(), source })
     }
 }
 

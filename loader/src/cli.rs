@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use batchmill_protocol::position::{Position, PositionError, Tail};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 /// Runs a dataset across worker processes and streams its batches through shared memory to trainers.
 #[derive(Debug, Parser)]
@@ -31,6 +31,10 @@ pub(crate) enum Command {
     Verify(Verify),
     /// End the loader.
     Stop(Stop),
+    /// Draw a batch as it is after the transforms: a sheet of its images with their labels.
+    Peek(Peek),
+    /// Look at every sample of a stream: classes, image sizes, broken files, and how long an epoch takes.
+    Inspect(Inspect),
     /// Write a small set of drawn shapes to try things with.
     SampleData(SampleData),
     /// Be a worker process; only a loader starts this.
@@ -46,22 +50,32 @@ pub(crate) struct Address {
     pub(crate) socket: Option<PathBuf>,
 }
 
+/// Streams as they are typed: a configuration, or one folder.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  loader serve --config loader.toml --workers 4
-  loader serve --images photos --labels photos/labels.csv --shuffle --resize 256 --crop 224")]
-pub(crate) struct Serve {
+pub(crate) struct Described {
     /// A file with one [stream.NAME] table for each stream
     #[arg(long, value_name = "FILE", conflicts_with_all = ["images", "labels"])]
     pub(crate) config: Option<PathBuf>,
-    /// A folder of images, served as the stream `train`
-    #[arg(long, value_name = "DIR", requires = "labels", required_unless_present = "config")]
+    /// A folder of images, as the stream `train`
+    #[arg(long, value_name = "DIR", requires = "labels")]
     pub(crate) images: Option<PathBuf>,
     /// A CSV whose rows name an image (a path in that folder) and its label
-    #[arg(long, value_name = "FILE", requires = "images", required_unless_present = "config")]
+    #[arg(long, value_name = "FILE", requires = "images")]
     pub(crate) labels: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) stream: ServeStream,
+    pub(crate) one: OneStream,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    group = ArgGroup::new("what").args(["config", "images"]).required(true),
+    after_help = "Examples:
+  loader serve --config loader.toml --workers 4
+  loader serve --images photos --labels photos/labels.csv --shuffle --resize 256 --crop 224"
+)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) described: Described,
     /// Worker processes: a number, or `auto` for one per CPU core
     #[arg(long, value_name = "N|auto")]
     pub(crate) workers: Option<Workers>,
@@ -80,8 +94,8 @@ pub(crate) struct Serve {
 
 /// The one stream of `--images` and `--labels`.
 #[derive(Debug, Args)]
-#[group(id = "one_stream", multiple = true, conflicts_with = "config")]
-pub(crate) struct ServeStream {
+#[group(id = "one_stream", multiple = true, conflicts_with = "config", requires = "images")]
+pub(crate) struct OneStream {
     /// Rows of a batch [default: 64]
     #[arg(long, value_name = "N")]
     pub(crate) batch_size: Option<u32>,
@@ -254,6 +268,66 @@ pub(crate) struct Stop {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) address: Address,
+}
+
+/// A stream to look at: of a configuration or a folder, else of the loader that runs.
+#[derive(Debug, Args)]
+pub(crate) struct Looked {
+    /// The stream, where there are several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) stream: Option<String>,
+    #[command(flatten)]
+    pub(crate) described: Described,
+    #[command(flatten)]
+    pub(crate) address: Address,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  loader peek --stream train --out sheet.png
+  loader peek --config loader.toml --stream train --from 3:100 --out sheet.png
+
+Without --config or --images it is a stream of the loader that runs. The batch is made here, from the data; it is the one \
+that trainers get.")]
+pub(crate) struct Peek {
+    #[command(flatten)]
+    pub(crate) looked: Looked,
+    /// The batch to look at
+    #[arg(long, value_name = "EPOCH:STEP", default_value = "0:0")]
+    pub(crate) from: Position,
+    /// The PNG to write; without it the rows are listed only
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Rows to show, at the most
+    #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) rows: u32,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  loader inspect --stream train
+  loader inspect --images photos --labels photos/labels.csv --broken broken.csv
+
+Without --config or --images it is a stream of the loader that runs. Samples are read in this process, by as many threads \
+as there are CPU cores: one that ends its reader ends this command.")]
+pub(crate) struct Inspect {
+    #[command(flatten)]
+    pub(crate) looked: Looked,
+    /// Samples to look at, spread evenly over the dataset [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) samples: Option<u64>,
+    /// Write those that cannot be used into a CSV: index, name, reason
+    #[arg(long, value_name = "FILE")]
+    pub(crate) broken: Option<PathBuf>,
+    /// Threads that read [default: one per CPU core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_MAX)))]
+    pub(crate) threads: Option<u32>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -14,7 +14,7 @@ use thiserror::Error;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
-use crate::cli::{Bytes, Color, Seconds, Serve, TailName, WORKERS_MAX, Workers};
+use crate::cli::{Bytes, Color, Described, Seconds, Serve, TailName, WORKERS_MAX, Workers};
 
 /// The name of the stream of `--images` and `--labels`.
 const STREAM_NAME: &str = "train";
@@ -65,10 +65,7 @@ impl Config {
     /// # Errors
     /// When the file cannot be read, or file or command line ask for what there is not. No data is looked at yet.
     pub(crate) fn read(arguments: &Serve, registry: &Registry) -> Result<Self, ConfigError> {
-        let file = match &arguments.config {
-            Some(path) => File::read(path, registry)?,
-            None => File { streams: vec![one_stream(arguments, registry)?], ..File::default() },
-        };
+        let file = File::described(&arguments.described, registry)?;
         let workers = match arguments.workers.or(file.workers).unwrap_or(Workers::Auto) {
             Workers::Exactly(count) => count,
             Workers::Auto => {
@@ -86,6 +83,14 @@ impl Config {
     }
 }
 
+/// The streams that were typed, and nothing else of their configuration.
+///
+/// # Errors
+/// As [`Config::read`].
+pub(crate) fn streams(described: &Described, registry: &Registry) -> Result<Vec<StreamSpec>, ConfigError> {
+    Ok(File::described(described, registry)?.streams)
+}
+
 /// What a configuration file says.
 #[derive(Debug, Default)]
 struct File {
@@ -97,6 +102,13 @@ struct File {
 }
 
 impl File {
+    fn described(described: &Described, registry: &Registry) -> Result<Self, ConfigError> {
+        match &described.config {
+            Some(path) => Self::read(path, registry),
+            None => Ok(Self { streams: vec![one_stream(described, registry)?], ..Self::default() }),
+        }
+    }
+
     fn read(path: &Path, registry: &Registry) -> Result<Self, ConfigError> {
         let failed = |source| ConfigError::Read { path: path.to_path_buf(), source };
         let text = fs::read_to_string(path).map_err(failed)?;
@@ -159,10 +171,10 @@ fn parsed<T: std::str::FromStr<Err: ToString>>(table: &toml::Table, key: &str) -
 }
 
 /// The stream that `--images`, `--labels` and their companions describe.
-fn one_stream(arguments: &Serve, registry: &Registry) -> Result<StreamSpec, ConfigError> {
+fn one_stream(described: &Described, registry: &Registry) -> Result<StreamSpec, ConfigError> {
     let folder = std::env::current_dir().map_err(ConfigError::Folder)?;
     let text = |path: &Option<PathBuf>| path.as_deref().unwrap_or(Path::new("")).display().to_string();
-    let stream = &arguments.stream;
+    let stream = &described.one;
     let color = match stream.color.unwrap_or(Color::Rgb) {
         Color::Rgb => "rgb",
         Color::Gray => "gray",
@@ -184,8 +196,8 @@ fn one_stream(arguments: &Serve, registry: &Registry) -> Result<StreamSpec, Conf
     table.insert("dataset".to_owned(), "image-folder-csv".into());
     let mut spec = StreamSpec::from_table(STREAM_NAME, table, &folder).map_err(ConfigError::Arguments)?;
     spec.dataset = Component::new("image-folder-csv")
-        .with("images", text(&arguments.images))
-        .with("labels", text(&arguments.labels))
+        .with("images", text(&described.images))
+        .with("labels", text(&described.labels))
         .with("color", color);
     spec.sampler = Component::new(if stream.shuffle { "shuffled" } else { "sequential" });
     spec.transforms = [size("resize", stream.resize), size("center-crop", stream.crop)].into_iter().flatten().collect();

@@ -23,6 +23,7 @@ mod daemon;
 mod drain;
 mod error;
 mod front_door;
+mod look;
 mod output;
 mod peer;
 mod sample_data;
@@ -61,6 +62,8 @@ fn run_prepared(registry: Registry, prepare: fn(&mut daemon::Daemon)) -> ExitCod
         cli::Command::Quarantine(arguments) => control::quarantine(&arguments),
         cli::Command::Verify(arguments) => verify::verify(&arguments, &registry),
         cli::Command::Stop(arguments) => control::stop(&arguments),
+        cli::Command::Peek(arguments) => look::peek::peek(&arguments, &registry),
+        cli::Command::Inspect(arguments) => look::inspect::inspect(&arguments, &registry),
         cli::Command::SampleData(arguments) => sample_data::write(&arguments),
     };
     match done {
