@@ -79,12 +79,13 @@ pub mod transforms;
 use crate::registry::Registry;
 use crate::sampler::Population;
 use crate::samplers::{Sequential, Shuffled};
-use crate::sources::{Idx, ImageFolderCsv, Synthetic};
+use crate::sources::{Idx, ImageFolder, ImageFolderCsv, Synthetic};
 use crate::transforms::{CenterCrop, Color, Resize};
 
 /// The registry of everything that Batchmill brings along; extend it with your own kinds.
 pub fn builtin() -> Registry {
     Registry::new()
+        .dataset("image-folder", ImageFolder::from_options)
         .dataset("image-folder-csv", ImageFolderCsv::from_options)
         .dataset("idx", Idx::from_options)
         .dataset("synthetic", Synthetic::from_options)

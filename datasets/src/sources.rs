@@ -1,10 +1,14 @@
 //! The datasets that Batchmill brings along.
 
+mod csv_file;
 mod idx;
+mod image_files;
+mod image_folder;
 mod image_folder_csv;
 mod synthetic;
 
 pub use idx::Idx;
+pub use image_folder::ImageFolder;
 pub use image_folder_csv::ImageFolderCsv;
 pub use synthetic::Synthetic;
 
@@ -23,7 +27,7 @@ fn classes_from_options(options: &mut Options) -> Result<Option<Vec<String>>, Sp
         return Err(options.error("classes", "is an empty list; leave it out to take the classes from the labels"));
     }
     for (place, name) in classes.iter().enumerate() {
-        if name.trim().is_empty() || name.contains(['\n', '\r']) {
+        if !is_class_name(name) {
             return Err(
                 options.error("classes", format_args!("has the name {name:?}, which is blank or has a line break"))
             );
@@ -33,4 +37,9 @@ fn classes_from_options(options: &mut Options) -> Result<Option<Vec<String>>, Sp
         }
     }
     Ok(Some(classes))
+}
+
+/// Whether a class may be called so: indexes and lists keep names by line.
+fn is_class_name(name: &str) -> bool {
+    !name.trim().is_empty() && !name.contains(['\n', '\r'])
 }

@@ -3,6 +3,9 @@
 use std::fs;
 use std::time::{Duration, UNIX_EPOCH};
 
+use batchmill_datasets::options::{Options, Role};
+use batchmill_datasets::source::Source;
+use batchmill_datasets::sources::ImageFolderCsv;
 use batchmill_protocol::position::Position;
 use expect_test::{Expect, expect};
 
@@ -219,6 +222,26 @@ fn the_hash_knows_files_and_labels() {
 }
 
 #[test]
+fn the_index_of_a_plain_list_is_what_it_always_was() {
+    let folder = folder("path,breed\na.png,pug\nsub/b.jpg,cat\n");
+    for (name, seconds) in [("images/a.png", 1), ("images/sub/b.jpg", 2)] {
+        crate::support::touch(&folder.path(name), UNIX_EPOCH + Duration::from_secs(seconds));
+    }
+    let mut expected = b"bmfiles1".to_vec();
+    // Rows, classes, bytes of paths; then for both files where the path ends, the size, the time.
+    let [png, jpeg] = [png(3, 2), jpeg(3, 2)].map(|bytes| bytes.len() as u64);
+    for number in [2, 2, 14, 5, 14, png, jpeg, 1_000_000_000, 2_000_000_000] {
+        expected.extend(number.to_le_bytes());
+    }
+    expected.extend([1, 0, 0, 0, 0, 0, 0, 0]);
+    expected.extend(b"a.pngsub/b.jpgcat\npug\n");
+    let spec = folder.spec(TABLE).unwrap();
+    let mut options = Options::new(Role::Dataset, &spec.dataset, &spec.folder);
+    // Checkpoints keep its hash.
+    assert_eq!(ImageFolderCsv::from_options(&mut options).unwrap().index().unwrap(), expected);
+}
+
+#[test]
 fn wrong_options_are_refused_by_key() {
     let folder = folder("a.png,1\n");
     let key =
@@ -231,7 +254,7 @@ fn wrong_options_are_refused_by_key() {
     expect!["unknown key `colour` of dataset `image-folder-csv`; did you mean `color`?"]
         .assert_eq(&folder.refusal(&extra));
     assert_eq!(key(&extra), ["dataset", "colour"]);
-    expect!["unknown key `depth` of dataset `image-folder-csv`; there are `images`, `labels`, `color`, `classes`"]
+    expect!["unknown key `depth` of dataset `image-folder-csv`; there are `images`, `labels`, `color`, `delimiter`, `path_column`, `columns`, `classes`, `classes_file`, `missing`"]
         .assert_eq(&folder.refusal(&TABLE.replace(" }", ", depth = 3 }")));
     expect![[r#"dataset `image-folder-csv`: `color` is "rbg", not `rgb` or `gray`; did you mean `rgb`?"#]]
         .assert_eq(&folder.refusal(&TABLE.replace(" }", ", color = 'rbg' }")));

@@ -97,15 +97,15 @@ fn wrong_tables_are_refused_by_key() {
         at dataset"#]],
     );
     refused(
-        "dataset = 'image-folder'",
+        "dataset = 'image-folder-cvs'",
         expect![[r#"
-        unknown dataset `image-folder`; did you mean `image-folder-csv`?
+        unknown dataset `image-folder-cvs`; did you mean `image-folder-csv`?
         at dataset.kind"#]],
     );
     refused(
         "dataset = 'tar'",
         expect![[r#"
-        unknown dataset `tar`; there are `idx`, `image-folder-csv`, `synthetic`
+        unknown dataset `tar`; there are `idx`, `image-folder`, `image-folder-csv`, `synthetic`
         at dataset.kind"#]],
     );
     let refused = |line: &str, expected| refused(&format!("{DATASET}\n{line}"), expected);

@@ -5,10 +5,12 @@ use std::fs;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
+use batchmill_datasets::dataset::MapDataset;
+use batchmill_datasets::options::{Options, Role};
 use batchmill_datasets::pipeline::{BadSample, FillError, Pipeline, RowLabel, RowSink};
 use batchmill_datasets::random::Rng;
 use batchmill_datasets::registry::Registry;
-use batchmill_datasets::source::OpenError;
+use batchmill_datasets::source::{OpenError, Source};
 use batchmill_datasets::spec::{SpecError, StreamSpec};
 use batchmill_protocol::position::{Position, Rows};
 use batchmill_protocol::tensor::FieldSpec;
@@ -50,6 +52,20 @@ impl Folder {
         registry.check(&spec)?;
         let index = registry.index(&spec)?;
         registry.open(&spec, index.into())
+    }
+
+    /// Opens the dataset of the stream `train` alone.
+    pub(crate) fn dataset<S: Source>(
+        &self,
+        table: &str,
+        from_options: impl FnOnce(&mut Options) -> Result<S, SpecError>,
+    ) -> Result<Box<dyn MapDataset>, OpenError> {
+        let spec = self.spec(table)?;
+        let mut options = Options::new(Role::Dataset, &spec.dataset, &spec.folder);
+        let source = from_options(&mut options)?;
+        options.finish()?;
+        let index = source.index()?;
+        Box::new(source).open(index.into())
     }
 
     /// What a user reads when the stream cannot be opened; `~` is this folder.

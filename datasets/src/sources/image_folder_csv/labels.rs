@@ -7,13 +7,16 @@ use crate::sources::numbered_classes;
 /// The largest class number. Every class has a name in memory; beyond this the column is no class.
 const LABEL_MAX: u32 = (1 << 20) - 1;
 
+/// The most classes.
+pub(super) const CLASSES_MAX: usize = LABEL_MAX as usize + 1;
+
 /// The meaning of labels, settled by the classes the user gave or by the first label.
 #[derive(Debug)]
 pub(super) enum Labels {
     /// No label was seen yet.
     Unknown,
-    /// The user named the classes; integers below their number are labels too.
-    Given { classes: Vec<String>, labels: HashMap<String, u32> },
+    /// The user named the classes, in `origin`; integers below their number are labels too.
+    Given { classes: Vec<String>, labels: HashMap<String, u32>, origin: String },
     /// Integers; the largest seen.
     Integers { max: u32 },
     /// Names, numbered as they were first seen.
@@ -21,15 +24,10 @@ pub(super) enum Labels {
 }
 
 impl Labels {
-    /// Labels of the `classes` that the user named, if any.
-    pub(super) fn new(classes: Option<&[String]>) -> Self {
-        match classes {
-            None => Self::Unknown,
-            Some(classes) => {
-                let labels = classes.iter().cloned().zip(0..).collect();
-                Self::Given { classes: classes.to_vec(), labels }
-            }
-        }
+    /// Labels of `classes` that the user named in `origin`; `codes` mean them too.
+    pub(super) fn given(classes: Vec<String>, codes: HashMap<String, u32>, origin: &str) -> Self {
+        let labels = classes.iter().cloned().zip(0..).chain(codes).collect();
+        Self::Given { classes, labels, origin: origin.to_owned() }
     }
 
     /// The number of the class called `text`, provisional until [`finish`](Self::finish).
@@ -54,11 +52,11 @@ impl Labels {
                 *self = Self::Names { seen: HashMap::from([(text.to_owned(), 0)]) };
                 Ok(0)
             }
-            Self::Given { classes, labels } => {
+            Self::Given { classes, labels, origin } => {
                 let number = || text.parse().ok().filter(|&label: &u32| (label as usize) < classes.len());
                 labels.get(text).copied().or_else(number).ok_or_else(|| {
                     let count = classes.len();
-                    format!("label `{text}` is none of the {count} names in `classes`, nor an integer below {count}")
+                    format!("label `{text}` is none of the {count} names in {origin}, nor an integer below {count}")
                 })
             }
             Self::Integers { max } if is_integer(text) => {
@@ -84,7 +82,7 @@ impl Labels {
         }
     }
 
-    /// The names of the classes; provisional `labels` become final.
+    /// The names of the classes; provisional `labels` become final. What is no label stays as it is.
     pub(super) fn finish(self, labels: &mut [u32]) -> Vec<String> {
         match self {
             Self::Unknown => Vec::new(),
@@ -97,7 +95,9 @@ impl Labels {
                 for (label, (_, provisional)) in (0..).zip(&names) {
                     final_label[*provisional as usize] = label;
                 }
-                labels.iter_mut().for_each(|label| *label = final_label[*label as usize]);
+                for label in labels {
+                    *label = final_label.get(*label as usize).copied().unwrap_or(*label);
+                }
                 names.into_iter().map(|(name, _)| name).collect()
             }
         }
@@ -124,7 +124,10 @@ mod tests {
     /// Reads labels one after the other: their final numbers and the classes, or the first refusal.
     fn read(classes: Option<&[&str]>, texts: &[&str]) -> Result<(Vec<u32>, Vec<String>), String> {
         let classes = classes.map(|names| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
-        let mut labels = Labels::new(classes.as_deref());
+        let mut labels = match classes {
+            None => Labels::Unknown,
+            Some(classes) => Labels::given(classes, HashMap::new(), "`classes`"),
+        };
         let mut numbers = texts.iter().map(|text| labels.number(text)).collect::<Result<Vec<_>, _>>()?;
         let names = labels.finish(&mut numbers);
         Ok((numbers, names))

@@ -1,137 +1,114 @@
 //! Reads the CSV and looks at every file it names, once.
 
-use std::fs::{self, Metadata};
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use csv::{ReaderBuilder, StringRecord, Trim};
+use csv::StringRecord;
 
-use super::labels::{Labels, is_integer};
-use super::table::{Entry, TableBuilder};
+use super::cells::Cells;
+use super::columns::{Columns, Header};
+use super::labels::is_integer;
+use crate::nearest::suggestion;
 use crate::source::OpenError;
+use crate::sources::csv_file::{CsvFile, Refusal, has_extension};
+use crate::sources::image_files::check_folder;
+use crate::sources::image_files::table::{self, Column};
 
 /// Extensions by which a path is an image's, existing or not.
 const IMAGE_EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "bmp", "gif", "tif", "tiff", "webp"];
 
-/// Lists the files of `folder` that the CSV `list` names, as a packed [`Table`](super::table::Table).
+/// Where the columns stand in a row, that of the paths first.
+#[derive(Debug)]
+struct Places {
+    columns: Vec<usize>,
+    /// The cells that a row has.
+    width: usize,
+}
+
+/// Lists the files of `folder` that the CSV `list` names, as a packed [`Table`](table::Table).
 ///
 /// # Errors
-/// [`OpenError`]: folder or CSV are missing or empty, a row is not a path and a label, a file does not exist.
-pub(super) fn read(folder: &Path, list: &Path, classes: Option<&[String]>) -> Result<Vec<u8>, OpenError> {
+/// [`OpenError`]: folder or CSV are missing or empty, a row has not the columns it should have, a file does not exist.
+pub(super) fn read(folder: &Path, list: &Path, delimiter: u8, columns: &Columns) -> Result<Vec<u8>, OpenError> {
     check_folder(folder)?;
-    let file = fs::File::open(list).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => OpenError::file(list, "the CSV file with the labels does not exist"),
-        _ => OpenError::read(list, error),
-    })?;
-    // `flexible`: a wrong number of columns is reported below, with its line.
-    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).trim(Trim::All).from_reader(file);
+    let mut csv = CsvFile::open(list, delimiter, "the CSV file with the labels")?;
+    let mut cells = vec![Cells::files(folder)];
+    for column in &columns.columns {
+        cells.push(Cells::new(&column.content)?);
+    }
 
-    let mut record = StringRecord::new();
-    let mut table = TableBuilder::default();
-    let mut labels = Labels::new(classes);
-    let mut is_first = true;
-    while reader.read_record(&mut record).map_err(|error| csv_error(list, error))? {
-        let wrong = |reason: String| OpenError::line(list, line_of(list, record.position()), reason);
-        let Some((path, label)) = record.get(0).zip(record.get(1)).filter(|_| record.len() == 2) else {
-            let columns = if record.len() == 1 { "column" } else { "columns" };
-            return Err(wrong(format!("{} {columns}, expected 2 (path, label)", record.len())));
-        };
-        let metadata = fs::metadata(folder.join(path));
-        let is_file = metadata.as_ref().is_ok_and(Metadata::is_file);
-        let is_header = is_first && !is_file && !has_image_extension(path) && !is_integer(label);
+    let mut places = Places { columns: vec![0, 1], width: 2 };
+    let (mut rows, mut is_first) = (0, true);
+    while csv.advance()? {
+        if let Some(header) = columns.header.as_ref().filter(|_| is_first) {
+            places = header.find(csv.row()).map_err(|reason| csv.refuse(reason))?;
+            is_first = false;
+            continue;
+        }
+        let found = csv.row().len();
+        if found != places.width {
+            let noun = if found == 1 { "column" } else { "columns" };
+            let expected = if columns.header.is_some() { "as in the header" } else { "(path, label)" };
+            return Err(csv.refuse(format!("{found} {noun}, expected {} {expected}", places.width)));
+        }
+        let is_header = is_first && is_plain_header(folder, csv.row());
         is_first = false;
         if is_header {
             continue;
         }
-        let metadata = check_file(path, metadata, folder).map_err(|(reason, source)| OpenError::Line {
-            file: list.into(),
-            line: line_of(list, record.position()),
-            reason,
-            source,
-        })?;
-        let label = labels.number(label).map_err(wrong)?;
-        table.push(&Entry { path, label, bytes: metadata.len(), modified_ns: modified_ns(&metadata) });
+        for (place, (cells, &at)) in cells.iter_mut().zip(&places.columns).enumerate() {
+            let cell = csv.row().get(at).unwrap_or_default();
+            cells.push(cell).map_err(|refusal| csv.refuse(columns.refusal(place, refusal)))?;
+        }
+        rows += 1;
     }
-    if table.is_empty() {
+    if rows == 0 {
         let found = if is_first { "empty" } else { "a header and no rows" };
-        return Err(OpenError::file(list, format!("{found}, expected a row (path, label) for each image")));
+        let expected = if columns.header.is_some() { "a header and a row" } else { "a row (path, label)" };
+        return Err(OpenError::file(list, format!("{found}, expected {expected} for each image")));
     }
-    let classes = labels.finish(table.labels_mut());
-    Ok(table.finish(&classes))
-}
-
-/// When a file was last written to, in nanoseconds since 1970; 0 where the file system does not say.
-pub(super) fn modified_ns(metadata: &Metadata) -> i64 {
-    let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
-    let ns = |time: Result<std::time::Duration, _>| time.ok().and_then(|time| i64::try_from(time.as_nanos()).ok());
-    let after = ns(modified.duration_since(UNIX_EPOCH));
-    let before = ns(SystemTime::UNIX_EPOCH.duration_since(modified)).map(|ns| -ns);
-    after.or(before).unwrap_or(0)
-}
-
-fn check_folder(folder: &Path) -> Result<(), OpenError> {
-    match fs::metadata(folder) {
-        Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => Err(OpenError::file(folder, "a file, expected the folder with the images")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(OpenError::file(folder, "the folder with the images does not exist"))
+    let packed: Vec<_> = cells.into_iter().map(Cells::finish).collect();
+    for (place, column) in packed.iter().enumerate() {
+        if matches!(column, Column::Sets { names, .. } if names.is_empty()) {
+            let reason = "names no class in any row; list the names under `classes`".to_owned();
+            return Err(OpenError::file(list, columns.refusal(place, reason.into()).reason));
         }
-        Err(error) => Err(OpenError::read(folder, error)),
     }
+    Ok(table::pack(rows, packed))
 }
 
-/// Requires that a path of the CSV is a file; otherwise says what it is, and what that came from.
-fn check_file(
-    path: &str,
-    metadata: io::Result<Metadata>,
-    folder: &Path,
-) -> Result<Metadata, (String, Option<io::Error>)> {
-    let (name, folder) = (path.escape_debug(), folder.display());
-    match metadata {
-        _ if path.is_empty() => Err(("the path is empty".to_owned(), None)),
-        Ok(metadata) if metadata.is_file() => Ok(metadata),
-        Ok(_) => Err((format!("{name} in {folder} is no file"), None)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err((format!("{name} does not exist in {folder}"), None))
-        }
-        Err(error) => Err((format!("look at {name} in {folder}"), Some(error))),
-    }
-}
-
-/// The line on which a record begins. The reader counts the blank lines before it as part of it, so that they have to
-/// be counted here; this happens once, for the row that is refused.
-fn line_of(list: &Path, position: Option<&csv::Position>) -> u64 {
-    let Some(position) = position else { return 0 };
-    let blank_lines = || {
-        let mut file = BufReader::new(fs::File::open(list)?);
-        file.seek(SeekFrom::Start(position.byte()))?;
-        let mut lines = 0;
-        for byte in file.bytes() {
-            match byte? {
-                b'\n' => lines += 1,
-                b'\r' => {}
-                _ => break,
+impl Header {
+    /// Finds the columns by the cells of the first row.
+    fn find(&self, row: &StringRecord) -> Result<Places, String> {
+        let place = |name: &str| {
+            let mut places = row.iter().enumerate().filter(|(_, cell)| *cell == name).map(|(place, _)| place);
+            match (places.next(), places.next()) {
+                (Some(place), None) => Ok(place),
+                (Some(_), Some(_)) => Err(format!("the header has the column `{name}` twice")),
+                (None, _) => {
+                    let cells: Vec<_> = row.iter().collect();
+                    Err(format!("the header has no column `{name}`{}", suggestion(name, cells.iter().copied())))
+                }
             }
-        }
-        io::Result::Ok(lines)
-    };
-    // Where the file cannot be read a second time, the line is near enough.
-    position.line() + blank_lines().unwrap_or(0)
-}
-
-fn has_image_extension(path: &str) -> bool {
-    let extension = Path::new(path).extension().and_then(|extension| extension.to_str());
-    extension.is_some_and(|extension| IMAGE_EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known)))
-}
-
-fn csv_error(list: &Path, error: csv::Error) -> OpenError {
-    let line = error.position().map(|position| line_of(list, Some(position)));
-    match (error.into_kind(), line) {
-        (csv::ErrorKind::Io(source), _) => OpenError::read(list, source),
-        (csv::ErrorKind::Utf8 { err, .. }, Some(line)) => {
-            OpenError::line(list, line, format!("column {} is not UTF-8; store the file as UTF-8", err.field() + 1))
-        }
-        (kind, _) => OpenError::file(list, format!("no CSV: {kind:?}")),
+        };
+        let path = self.path.as_deref().map_or(Ok(0), place)?;
+        let columns = [Ok(path)].into_iter().chain(self.names.iter().map(|name| place(name)));
+        Ok(Places { columns: columns.collect::<Result<_, _>>()?, width: row.len() })
     }
+}
+
+impl Columns {
+    /// Says which column is wrong, where there are several.
+    fn refusal(&self, place: usize, refusal: Refusal) -> Refusal {
+        let name = self.header.as_ref().zip(place.checked_sub(1)).and_then(|(header, place)| header.names.get(place));
+        match name {
+            Some(name) => Refusal { reason: format!("column `{name}`: {}", refusal.reason), ..refusal },
+            None => refusal,
+        }
+    }
+}
+
+/// Whether a list's first row is a header: no image that exists or is called so, and no number.
+fn is_plain_header(folder: &Path, row: &StringRecord) -> bool {
+    let (path, label) = (row.get(0).unwrap_or_default(), row.get(1).unwrap_or_default());
+    !folder.join(path).is_file() && !has_extension(path.as_ref(), &IMAGE_EXTENSIONS) && !is_integer(label)
 }

@@ -7,16 +7,16 @@ use time::format_description::well_known::Rfc3339;
 
 use super::table::Table;
 
-/// Writes `300 files, 12.3 MB, newest b/7.jpg of 2026-11-20T08:15:02.123456789Z`: a file that is edited later is the
-/// newest.
-pub(super) fn of(table: &Table) -> String {
+/// Writes `300 files, 12.3 MB, newest b/7.jpg of 2026-11-20T08:15:02.123456789Z` of a column of files: a file that is
+/// edited later is the newest.
+pub(super) fn of(table: &Table, column: usize) -> String {
     let files = table.len();
     let noun = if files == 1 { "file" } else { "files" };
-    let summary = format!("{files} {noun}, {}", size(table.bytes().map(u128::from).sum()));
+    let summary = format!("{files} {noun}, {}", size(table.bytes(column).map(u128::from).sum()));
     // Of several, the first.
-    let newest = (0..).zip(table.modified_ns()).max_by_key(|&(row, modified_ns)| (modified_ns, Reverse(row)));
+    let newest = (0..).zip(table.modified_ns(column)).max_by_key(|&(row, modified_ns)| (modified_ns, Reverse(row)));
     let Some((row, modified_ns)) = newest else { return summary };
-    let path = table.get(row).map_or("", |entry| entry.path);
+    let path = table.file(column, row).map_or("", |file| file.path);
     format!("{summary}, newest {} of {}", path.escape_debug(), instant(modified_ns))
 }
 
@@ -47,17 +47,18 @@ fn size(bytes: u128) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::table::{Entry, TableBuilder};
+    use super::super::table::{Column, FileEntry, FileList, Kind, pack};
     use super::*;
 
     #[test]
     fn the_newest_file_is_named() {
         let summary = |rows: &[(&str, u64, i64)]| {
-            let mut table = TableBuilder::default();
+            let mut files = FileList::default();
             for &(path, bytes, modified_ns) in rows {
-                table.push(&Entry { path, label: 0, bytes, modified_ns });
+                files.push(&FileEntry { path, bytes, modified_ns });
             }
-            of(&Table::new(table.finish(&[]).into()).unwrap())
+            let index = pack(rows.len(), vec![Column::Files(files)]);
+            of(&Table::new(index.into(), &[Kind::Files]).unwrap(), 0)
         };
         assert_eq!(
             summary(&[("a.jpg", 12_000_000, 5), ("b/7.jpg", 345_678, 1_795_162_502_123_456_789), ("c.jpg", 0, 6)]),

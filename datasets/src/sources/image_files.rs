@@ -1,0 +1,238 @@
+//! Images in files of their own: what every dataset that lists such files in an index is when it is opened.
+
+mod file;
+mod summary;
+pub(super) mod table;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use batchmill_protocol::tensor::Dtype;
+
+use self::table::{FileEntry, Kind, NO_CLASS, Table};
+use crate::dataset::{MapDataset, SampleError};
+use crate::decode::{COLOR_MODES, ColorMode, DecodeError, decode};
+use crate::options::Options;
+use crate::sample::{Array, Image, Sample, Value};
+use crate::scratch;
+use crate::source::{Index, OpenError};
+use crate::spec::SpecError;
+use crate::transform::IMAGE;
+
+/// The field of the classes that are the dataset's.
+pub(super) const LABEL: &str = "label";
+
+/// How image files become pixels: the options that all such datasets share.
+///
+/// Options: `color`, "rgb" (default) or "gray".
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Decoding {
+    color: ColorMode,
+}
+
+impl Decoding {
+    pub(super) fn from_options(options: &mut Options) -> Result<Self, SpecError> {
+        Ok(Self { color: options.optional_one_of("color", &COLOR_MODES)?.unwrap_or_default() })
+    }
+
+    fn image(self, bytes: &[u8]) -> Result<Image, DecodeError> {
+        decode(bytes, self.color)
+    }
+}
+
+/// Decodes the classes of an image's pixels: in a palette image the numbers of the colours, else the gray levels.
+fn decode_classes(bytes: &[u8]) -> Result<Image, DecodeError> {
+    decode(bytes, ColorMode::Gray)
+}
+
+/// Requires that a folder of images is one.
+pub(super) fn check_folder(folder: &Path) -> Result<(), OpenError> {
+    match fs::metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(OpenError::file(folder, "a file, expected the folder with the images")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(OpenError::file(folder, "the folder with the images does not exist"))
+        }
+        Err(error) => Err(OpenError::read(folder, error)),
+    }
+}
+
+/// A field beside the image.
+#[derive(Clone, Debug)]
+pub(super) struct Field {
+    /// Its name in a sample.
+    pub(super) name: String,
+    pub(super) kind: FieldKind,
+}
+
+/// What a field is made of.
+#[derive(Clone, Debug)]
+pub(super) enum FieldKind {
+    /// A class; where there is none, the number `missing`.
+    Label { missing: i32 },
+    /// A number.
+    Number,
+    /// Ones and zeros by class.
+    MultiLabel { one: One },
+    /// A second image, below `folder`, with the class of each pixel of the first.
+    Mask { folder: PathBuf },
+}
+
+/// What says that a sample is of a class: 1.0, as losses want it, or true.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum One {
+    F32,
+    Bool,
+}
+
+impl FieldKind {
+    /// The column of the index that it is made of.
+    fn column(&self) -> Kind {
+        match self {
+            Self::Label { .. } => Kind::Classes,
+            Self::Number => Kind::Numbers,
+            Self::MultiLabel { .. } => Kind::Sets,
+            Self::Mask { .. } => Kind::Files,
+        }
+    }
+}
+
+/// The opened dataset: the table is shared by all workers.
+///
+/// Index: a table with a column of image files, and one for each field in turn.
+#[derive(Debug)]
+pub(super) struct ImageFiles {
+    folder: PathBuf,
+    decoding: Decoding,
+    fields: Vec<Field>,
+    table: Table,
+    classes: Vec<String>,
+}
+
+impl ImageFiles {
+    /// Opens the index of a list of files below `folder`; `list` is what the list is called in an error.
+    pub(super) fn open(
+        folder: PathBuf,
+        decoding: Decoding,
+        fields: Vec<Field>,
+        index: Index,
+        list: &Path,
+    ) -> Result<Self, OpenError> {
+        let kinds: Vec<_> = [Kind::Files].into_iter().chain(fields.iter().map(|field| field.kind.column())).collect();
+        let table = Table::new(index, &kinds)
+            .ok_or_else(|| OpenError::file(list, "the index is damaged or of another version; open it again"))?;
+        let label = fields.iter().position(|field| field.name == LABEL);
+        let classes = label.map_or_else(Vec::new, |field| table.names(column_of(field)));
+        Ok(Self { folder, decoding, fields, table, classes })
+    }
+
+    fn value(&self, place: usize, row: u64, image: &Image) -> Result<Value, SampleError> {
+        let column = column_of(place);
+        let damaged = || SampleError::new(self.name(row), "not in the index");
+        match &self.fields[place].kind {
+            FieldKind::Label { missing } => {
+                let class = self.table.class(column, row).ok_or_else(damaged)?;
+                Ok(Array::scalar_i64(if class == NO_CLASS { (*missing).into() } else { class.into() }).into())
+            }
+            FieldKind::Number => Ok(Array::scalar_f32(self.table.number(column, row).ok_or_else(damaged)?).into()),
+            FieldKind::MultiLabel { one } => {
+                let set = self.table.set(column, row).ok_or_else(damaged)?;
+                multi_hot(*one, self.table.class_count(column), set).map(Value::Array).ok_or_else(damaged)
+            }
+            FieldKind::Mask { folder } => {
+                mask(folder, &self.table.file(column, row).ok_or_else(damaged)?, image).map(Value::Mask)
+            }
+        }
+    }
+}
+
+/// The column of a field: in front of them are the image files.
+fn column_of(field: usize) -> usize {
+    field + 1
+}
+
+impl MapDataset for ImageFiles {
+    fn len(&self) -> u64 {
+        self.table.len()
+    }
+
+    fn get(&self, index: u64) -> Result<Sample, SampleError> {
+        let file = self.table.file(0, index).ok_or_else(|| SampleError::new(self.name(index), "not in the index"))?;
+        let image = decode_file(&self.folder, &file, |bytes| self.decoding.image(bytes))?;
+        let values = (0..self.fields.len()).map(|place| self.value(place, index, &image));
+        let values = values.collect::<Result<Vec<_>, _>>()?;
+        let mut sample = Sample::new().with(IMAGE, image);
+        for (field, value) in self.fields.iter().zip(values) {
+            sample.insert(field.name.clone(), value);
+        }
+        Ok(sample)
+    }
+
+    fn name(&self, index: u64) -> String {
+        match self.table.file(0, index) {
+            Some(file) => self.folder.join(file.path).display().to_string(),
+            None => format!("sample {index} of {}", self.folder.display()),
+        }
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn number(&self, field: &str, index: u64) -> Option<f64> {
+        let (place, field) = self.fields.iter().enumerate().find(|(_, known)| known.name == field)?;
+        match field.kind {
+            FieldKind::Label { missing } => match self.table.class(column_of(place), index)? {
+                NO_CLASS => Some(missing.into()),
+                class => Some(class.into()),
+            },
+            FieldKind::Number => self.table.number(column_of(place), index).map(f64::from),
+            FieldKind::MultiLabel { .. } | FieldKind::Mask { .. } => None,
+        }
+    }
+
+    fn summary(&self) -> String {
+        let masks = self.fields.iter().enumerate().filter(|(_, field)| matches!(field.kind, FieldKind::Mask { .. }));
+        let masks = masks.map(|(place, field)| (&*field.name, summary::of(&self.table, column_of(place))));
+        masks.fold(summary::of(&self.table, 0), |all, (name, summary)| format!("{all}; {name}: {summary}"))
+    }
+}
+
+/// Reads and decodes a listed file.
+fn decode_file(
+    folder: &Path,
+    file: &FileEntry<'_>,
+    decode: impl FnOnce(&[u8]) -> Result<Image, DecodeError>,
+) -> Result<Image, SampleError> {
+    let path = folder.join(file.path);
+    let bytes = file::read(&path, file)?;
+    let image = decode(&bytes).map_err(|source| SampleError::Decode { sample: path.display().to_string(), source })?;
+    scratch::give(bytes);
+    Ok(image)
+}
+
+/// The mask of an image, which must be of its size.
+fn mask(folder: &Path, file: &FileEntry<'_>, image: &Image) -> Result<Image, SampleError> {
+    let mask = decode_file(folder, file, decode_classes)?;
+    let (found, expected) = ((mask.height(), mask.width()), (image.height(), image.width()));
+    if found != expected {
+        let sizes = format!("{} x {} pixels, and its image {} x {}", found.0, found.1, expected.0, expected.1);
+        let reason = format!("the mask has {sizes} (height x width); they must be of one size");
+        return Err(SampleError::new(folder.join(file.path).display().to_string(), reason));
+    }
+    Ok(mask)
+}
+
+/// Ones where a class is in the set; `None` when one is not below `classes`.
+fn multi_hot(one: One, classes: usize, set: impl Iterator<Item = u32>) -> Option<Array> {
+    let (dtype, one) = match one {
+        One::F32 => (Dtype::F32, &1.0_f32.to_le_bytes()[..]),
+        One::Bool => (Dtype::Bool, &[1][..]),
+    };
+    let mut bytes = vec![0; classes * one.len()];
+    for class in set {
+        bytes.chunks_exact_mut(one.len()).nth(usize::try_from(class).ok()?)?.copy_from_slice(one);
+    }
+    Array::new(dtype, [classes], bytes).ok()
+}
