@@ -102,10 +102,16 @@ fn write_sizes(text: &mut String, sizes: &[Size]) -> std::fmt::Result {
         let [least, median, most] = [sides.first(), median, sides.last()].map(|side| side.map_or(0, |side| side.0));
         format!("{least} to {most}, half of them up to {median}")
     };
-    writeln!(text, "\nimage sizes ({} different)", sizes.len())?;
+    writeln!(text, "\nimage sizes, height x width ({} different)", sizes.len())?;
     writeln!(text, "  height {}\n  width  {}", range(|size| size.height), range(|size| size.width))?;
     for Size { height, width, channels, samples } in sizes.iter().take(5) {
-        writeln!(text, "  {height} x {width}, {channels} channels: {samples}")?;
+        let color = match channels {
+            1 => "gray".to_owned(),
+            3 => "rgb".to_owned(),
+            4 => "rgba".to_owned(),
+            _ => format!("{channels} channels"),
+        };
+        writeln!(text, "  {height} x {width} {color}: {samples}")?;
     }
     Ok(())
 }
@@ -154,11 +160,11 @@ mod tests {
               dog                      █████████████▏                           99
               a very long name of a c…                                          0
 
-            image sizes (2 different)
+            image sizes, height x width (2 different)
               height 28 to 500, half of them up to 28
               width  28 to 30, half of them up to 28
-              28 x 28, 1 channels: 390
-              500 x 30, 3 channels: 9
+              28 x 28 gray: 390
+              500 x 30 rgb: 9
 
             broken: 1 of 400
               7: decode a.jpg: broken JPEG
