@@ -241,7 +241,7 @@ impl Scheduler {
                 self.streams.insert(stream, Stream::Survey(Survey::default()));
             }
             Event::Indexed(worker) => self.workers.indexed(now, worker),
-            Event::StreamSurveyed { worker, stream } => self.stream_surveyed(worker, stream),
+            Event::StreamSurveyed { worker, stream } => self.stream_surveyed(now, worker, stream),
             Event::StreamOpened { stream, extent, slots, bad_limit } => {
                 self.stream_opened(now, stream, extent, slots, bad_limit);
             }

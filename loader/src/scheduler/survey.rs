@@ -72,20 +72,20 @@ impl Scheduler {
                 && let Some(worker) = { self.workers.unoccupied().next() }
             {
                 survey.asked = Some(worker);
-                self.workers.occupy(now, worker);
+                self.workers.told_to_survey(now, worker);
                 let quarantined = survey.quarantine.poisonous().collect();
                 self.actions.push(Action::Survey { worker, stream, quarantined });
             }
         }
     }
 
-    pub(super) fn stream_surveyed(&mut self, worker: WorkerId, stream: StreamId) {
+    pub(super) fn stream_surveyed(&mut self, now: Duration, worker: WorkerId, stream: StreamId) {
         if let Some(state @ Stream::Survey(_)) = self.streams.get_mut(&stream)
             && let Stream::Survey(survey) = state
             && survey.is_by(worker)
         {
             *state = Stream::Reserving(std::mem::take(&mut survey.quarantine));
-            self.workers.relieve(worker);
+            self.workers.surveyed(now, worker);
         }
     }
 
@@ -104,7 +104,7 @@ impl Scheduler {
             return;
         }
         let survey = open.retry.take().expect("just looked at");
-        self.workers.relieve(worker);
+        self.workers.surveyed(now, worker);
         if anew {
             open.quarantine = survey.quarantine.within(open.quarantine.limit());
             // What was given out before was of the data as they were.

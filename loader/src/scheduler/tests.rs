@@ -300,6 +300,38 @@ fn a_hung_worker_is_killed_and_its_rows_wait_for_its_end() {
 
 /// Otherwise a worker that says so twice gets tasks while it still opens another stream, and their time runs.
 #[test]
+fn an_index_takes_as_long_as_it_takes() {
+    const OTHER: StreamId = StreamId(1);
+    let mut world = World::new(4, 2, extent(8, 4));
+    let actions = world.tell(Event::StreamAdded(OTHER));
+    let surveyor = actions.iter().find_map(|action| match action {
+        Action::Survey { worker, stream: OTHER, .. } => Some(*worker),
+        _ => None,
+    });
+    let surveyor = surveyor.expect("some worker is asked");
+    // It is told to open another stream meanwhile, with which it cannot begin.
+    world.tell(Event::Retry(STREAM));
+    let other = world.workers.keys().copied().find(|&worker| worker != surveyor).expect("two");
+    world.tell(Event::Retried { worker: other, stream: STREAM, anew: true });
+    world.pending.retain(|event| match event {
+        Event::StreamSurveyed { .. } => false,
+        Event::WorkerOpened { worker, .. } => *worker != surveyor,
+        _ => true,
+    });
+    world.settle();
+
+    let mut is_killed_after = |time: u64, event: Event| {
+        world.now += Duration::from_secs(time);
+        let actions = world.tell(event);
+        actions.iter().any(|action| matches!(action, Action::Kill { worker, .. } if *worker == surveyor))
+    };
+    assert!(!is_killed_after(86_400, Event::Tick), "amid its index");
+    assert!(!is_killed_after(86_400, Event::Indexed(surveyor)), "done with it");
+    assert!(!is_killed_after(29, Event::Tick), "amid its first sample");
+    assert!(is_killed_after(2, Event::Tick), "its first sample takes too long");
+}
+
+#[test]
 fn a_worker_is_ready_only_for_streams_that_it_was_told_to_open() {
     let mut world = World::new(4, 1, extent(8, 4));
     world.tell(Event::Scaled(2));

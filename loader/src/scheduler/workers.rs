@@ -10,7 +10,7 @@ use super::{Action, slots};
 /// How long a new worker may take to join its line.
 const JOIN_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a worker may take to survey or open a stream: an index of many millions of rows takes its time.
+/// How long a worker may take to open a stream.
 const OPEN_LIMIT: Duration = Duration::from_secs(600);
 
 /// How long a leaving worker may take to finish and exit.
@@ -64,6 +64,8 @@ pub(super) struct Worker {
     occupied_since: Duration,
     /// How long it may make none.
     open_limit: Duration,
+    /// Whether it reads an index. That may take as long as it takes: the data may have to be fetched first.
+    indexing: bool,
     /// Its tasks, in the order it works on them.
     pub(super) tasks: VecDeque<TaskId>,
     /// Why it was killed, if it was.
@@ -143,8 +145,15 @@ impl Workers {
         }
     }
 
-    /// Notes that a worker is asked to survey or open a stream.
-    pub(super) fn occupy(&mut self, now: Duration, id: WorkerId) {
+    /// Notes that a worker is asked to survey a stream.
+    pub(super) fn told_to_survey(&mut self, now: Duration, id: WorkerId) {
+        self.occupy(now, id);
+        if let Some(worker) = self.all.get_mut(&id) {
+            worker.indexing = true;
+        }
+    }
+
+    fn occupy(&mut self, now: Duration, id: WorkerId) {
         if let Some(worker) = self.all.get_mut(&id) {
             worker.occupied += 1;
             (worker.occupied_since, worker.open_limit) = (now, OPEN_LIMIT);
@@ -155,11 +164,21 @@ impl Workers {
     pub(super) fn indexed(&mut self, now: Duration, id: WorkerId) {
         if let Some(worker) = self.all.get_mut(&id).filter(|worker| worker.occupied > 0) {
             (worker.occupied_since, worker.open_limit) = (now, self.hang_limit);
+            worker.indexing = false;
         }
     }
 
+    /// Notes that a worker is done with a survey; what it was told to open meanwhile it begins only now.
+    pub(super) fn surveyed(&mut self, now: Duration, id: WorkerId) {
+        if let Some(worker) = self.all.get_mut(&id) {
+            (worker.occupied_since, worker.open_limit) = (now, OPEN_LIMIT);
+            worker.indexing = false;
+        }
+        self.relieve(id);
+    }
+
     /// Notes that a worker is done with a survey or an opening.
-    pub(super) fn relieve(&mut self, id: WorkerId) {
+    fn relieve(&mut self, id: WorkerId) {
         if let Some(worker) = self.all.get_mut(&id) {
             worker.occupied = worker.occupied.saturating_sub(1);
         }
@@ -278,6 +297,7 @@ impl Worker {
             occupied: 0,
             occupied_since: now,
             open_limit: OPEN_LIMIT,
+            indexing: false,
             tasks: VecDeque::new(),
             killed_for: None,
             deadline: None,
@@ -298,7 +318,7 @@ impl Worker {
 
     /// Why the worker must be killed, if it must.
     fn overdue(&self, now: Duration) -> Option<String> {
-        let waited = now.saturating_sub(self.since);
+        let (waited, unmoved) = (now.saturating_sub(self.since), now.saturating_sub(self.occupied_since));
         let late = self.deadline.is_some_and(|deadline| now >= deadline);
         match self.phase {
             Phase::Starting if waited >= JOIN_LIMIT => {
@@ -307,7 +327,7 @@ impl Worker {
             Phase::Leaving if waited >= LEAVE_LIMIT => {
                 Some(format!("it did not leave within {} s", LEAVE_LIMIT.as_secs()))
             }
-            Phase::Joined if self.occupied > 0 && now.saturating_sub(self.occupied_since) >= self.open_limit => {
+            Phase::Joined if self.occupied > 0 && !self.indexing && unmoved >= self.open_limit => {
                 Some(format!("opening a stream took longer than {} s", self.open_limit.as_secs_f64()))
             }
             Phase::Joined | Phase::Leaving if late => {
