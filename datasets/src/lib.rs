@@ -57,12 +57,15 @@ pub mod batches;
 pub mod collate;
 pub mod dataset;
 pub mod decode;
+#[cfg(feature = "download")]
+mod download;
 pub mod identity;
 pub mod nearest;
 mod number;
 pub mod options;
 pub mod permutation;
 pub mod pipeline;
+pub mod progress;
 pub mod quarantine;
 pub mod random;
 pub mod registry;
@@ -79,7 +82,7 @@ pub mod transforms;
 use crate::registry::Registry;
 use crate::sampler::Population;
 use crate::samplers::{Sequential, Shuffled};
-use crate::sources::{Idx, ImageFolder, ImageFolderCsv, Synthetic};
+use crate::sources::{Cifar, Idx, ImageFolder, ImageFolderCsv, Mnist, Synthetic};
 use crate::transforms::{CenterCrop, Color, Resize};
 
 /// The registry of everything that Batchmill brings along; extend it with your own kinds.
@@ -89,6 +92,12 @@ pub fn builtin() -> Registry {
         .dataset("image-folder-csv", ImageFolderCsv::from_options)
         .dataset("idx", Idx::from_options)
         .dataset("synthetic", Synthetic::from_options)
+        .dataset("mnist", Mnist::from_options)
+        .dataset("fashion-mnist", Mnist::fashion)
+        .dataset("kmnist", Mnist::kuzushiji)
+        .dataset("emnist", Mnist::extended)
+        .dataset("cifar10", Cifar::cifar10)
+        .dataset("cifar100", Cifar::cifar100)
         .sampler("sequential", |_| Ok(|population: &Population| Ok(Sequential::new(population))))
         .sampler("shuffled", |_| Ok(|population: &Population| Ok(Shuffled::new(population))))
         .transform("resize", Resize::from_options)

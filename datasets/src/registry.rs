@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use crate::dataset::MapDataset;
 use crate::nearest::suggestion;
 use crate::options::{Options, Role};
 use crate::pipeline::Pipeline;
+use crate::progress::{Lines, Progress};
 use crate::sampler::{Population, SamplerSource};
 use crate::source::{Index, OpenError, Source};
 use crate::spec::{Component, SpecError, StreamSpec};
@@ -75,12 +77,25 @@ impl Registry {
         self.construct(spec).map(drop)
     }
 
+    /// Fetches what the stream's data lack, where its options ask for that; `progress` hears how far it is.
+    ///
+    /// # Errors
+    /// [`OpenError`], with address and file.
+    pub fn prepare(&self, spec: &StreamSpec, progress: &mut dyn FnMut(Progress<'_>)) -> Result<(), OpenError> {
+        self.construct(spec)?.source.prepare(progress)
+    }
+
     /// Reads and checks the data once, into the bytes from which every worker opens the stream; there may be none.
+    ///
+    /// What is lacking is fetched first, with lines about it on standard error.
     ///
     /// # Errors
     /// [`OpenError`], with file and line.
     pub fn index(&self, spec: &StreamSpec) -> Result<Vec<u8>, OpenError> {
         let Constructed { source, sampler, .. } = self.construct(spec)?;
+        // Where nobody reads the lines, they are lost.
+        let mut lines = Lines::new(|line: &str| drop(writeln!(io::stderr().lock(), "{line}")));
+        source.prepare(&mut |progress| lines.tell(progress))?;
         let data = Arc::new(source.index()?);
         let dataset = source.open(Index::new(Shared(data.clone())))?;
         let order = sampler.index(&population(spec, &*dataset))?;

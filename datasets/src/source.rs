@@ -10,6 +10,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::dataset::MapDataset;
+use crate::progress::Progress;
 use crate::spec::SpecError;
 
 /// A dataset whose options are read and checked, but of which no file has been touched yet.
@@ -65,6 +66,18 @@ use crate::spec::SpecError;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Source {
+    /// Fetches what the data lacks, where the user wants that; `progress` hears how far it is.
+    ///
+    /// Called before [`index`](Self::index), and by whoever wants the data without opening them. What consists of other
+    /// sources prepares each of them. Without an implementation nothing is lacking.
+    ///
+    /// # Errors
+    /// [`OpenError`], naming address and file.
+    fn prepare(&self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<(), OpenError> {
+        let _ = progress;
+        Ok(())
+    }
+
     /// Reads and checks the data once, into bytes that every worker then maps without a copy of its own.
     ///
     /// They are part of the stream's hash: two different contents should give two different indexes. Without an

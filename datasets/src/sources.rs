@@ -1,15 +1,22 @@
 //! The datasets that Batchmill brings along.
 
+mod cifar;
 mod csv_file;
 mod idx;
 mod image_files;
 mod image_folder;
 mod image_folder_csv;
+mod mnist;
+mod published;
 mod synthetic;
 
+pub use cifar::Cifar;
 pub use idx::Idx;
 pub use image_folder::ImageFolder;
 pub use image_folder_csv::ImageFolderCsv;
+pub use mnist::Mnist;
+#[cfg(feature = "download")]
+pub(crate) use published::Remote;
 pub use synthetic::Synthetic;
 
 use crate::options::Options;

@@ -36,6 +36,11 @@ pub struct Idx {
 }
 
 impl Idx {
+    /// Two files that somebody knows, with the classes that he knows.
+    pub(super) fn new(images: PathBuf, labels: PathBuf, classes: Vec<String>) -> Self {
+        Self { images, labels, classes: Some(classes) }
+    }
+
     /// Reads the options.
     ///
     /// # Errors

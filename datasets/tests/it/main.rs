@@ -14,6 +14,7 @@ mod image_folder_columns;
 mod image_folder_csv;
 mod image_folder_rows;
 mod pipeline;
+mod published;
 mod spec;
 mod support;
 mod synthetic;
