@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Peek(Peek),
     /// Look at every sample of a stream: classes, image sizes, broken files, and how long an epoch takes.
     Inspect(Inspect),
+    /// Fetch the data that streams lack and have `download = true` for, without serving them.
+    Download(Download),
     /// Write a small set of drawn shapes to try things with.
     SampleData(SampleData),
     /// Be a worker process; only a loader starts this.
@@ -326,6 +328,18 @@ pub(crate) struct Inspect {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_MAX)))]
     pub(crate) threads: Option<u32>,
     /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  loader download --config loader.toml")]
+pub(crate) struct Download {
+    /// A file with one [stream.NAME] table for each stream
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Print one JSON object per stream
     #[arg(long)]
     pub(crate) json: bool,
 }

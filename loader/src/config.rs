@@ -91,6 +91,14 @@ pub(crate) fn streams(described: &Described, registry: &Registry) -> Result<Vec<
     Ok(File::described(described, registry)?.streams)
 }
 
+/// The streams of a configuration file, and nothing else of it.
+///
+/// # Errors
+/// As [`Config::read`].
+pub(crate) fn streams_of_file(path: &Path, registry: &Registry) -> Result<Vec<StreamSpec>, ConfigError> {
+    Ok(File::read(path, registry)?.streams)
+}
+
 /// What a configuration file says.
 #[derive(Debug, Default)]
 struct File {

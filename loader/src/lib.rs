@@ -20,6 +20,7 @@ mod cli;
 mod config;
 mod control;
 mod daemon;
+mod download;
 mod drain;
 mod error;
 mod front_door;
@@ -64,6 +65,7 @@ fn run_prepared(registry: Registry, prepare: fn(&mut daemon::Daemon)) -> ExitCod
         cli::Command::Stop(arguments) => control::stop(&arguments),
         cli::Command::Peek(arguments) => look::peek::peek(&arguments, &registry),
         cli::Command::Inspect(arguments) => look::inspect::inspect(&arguments, &registry),
+        cli::Command::Download(arguments) => download::download(&arguments, &registry),
         cli::Command::SampleData(arguments) => sample_data::write(&arguments),
     };
     match done {
