@@ -180,8 +180,8 @@ fn a_configuration_with_a_wrong_key_names_its_line() {
     let stream = "[stream.train]\ndataset = { kind = 'image-folder-csv', imgaes = 'a', labels = 'b' }\n";
     expect!["DATA/loader.toml:2: unknown key `imgaes` of dataset `image-folder-csv`; did you mean `images`?"]
         .assert_eq(&told(stream));
-    expect!["DATA/loader.toml:2: unknown dataset `image-folder`; did you mean `image-folder-csv`?"]
-        .assert_eq(&told(&stream.replace("image-folder-csv", "image-folder")));
+    expect!["DATA/loader.toml:2: unknown dataset `image-folder-cvs`; did you mean `image-folder-csv`?"]
+        .assert_eq(&told(&stream.replace("image-folder-csv", "image-folder-cvs")));
     expect!["DATA/loader.toml:2: unclosed table, expected `]`"].assert_eq(&told("workers = 2\n[stream.train\n"));
     fs::remove_file(&config).expect("removed");
     let told = PROGRAMS.refusal(["--config".as_ref(), config.as_os_str()]);

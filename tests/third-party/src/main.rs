@@ -18,8 +18,8 @@ impl MapDataset for Tones {
     }
 
     fn get(&self, index: u64) -> Result<Sample, SampleError> {
-        let class = u8::try_from(index % 10).unwrap_or(0);
-        let wave: Vec<f32> = (0..64_u8).map(|time| (f32::from(time * (class + 1)) / 64.0).sin()).collect();
+        let class = u16::try_from(index % 10).unwrap_or(0);
+        let wave: Vec<f32> = (0..64_u16).map(|time| (f32::from(time * (class + 1)) / 64.0).sin()).collect();
         Ok(Sample::new().with("input", Array::from_f32(&wave)).with("label", Array::scalar_i64(class.into())))
     }
 
