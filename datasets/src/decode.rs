@@ -1,16 +1,28 @@
 //! From the bytes of an image file to pixels.
 
+mod color;
+mod format;
 #[cfg(feature = "turbojpeg")]
 mod jpeg;
+mod markers;
+mod mask;
+mod orientation;
 mod portable;
+mod tiff;
+mod webp;
 
 use std::error::Error;
 
-use image::ImageFormat;
 use thiserror::Error;
 
+pub(crate) use self::color::recolor;
+use self::format::FORMATS;
+pub use self::format::Format;
+pub use self::mask::decode_mask;
+use self::orientation::orient;
+use crate::options::Options;
 use crate::sample::Image;
-use crate::scratch;
+use crate::spec::SpecError;
 
 /// The most pixels an image may have: a small file can claim to be a giant image.
 ///
@@ -18,7 +30,8 @@ use crate::scratch;
 pub const PIXELS_MAX: u64 = 178_956_970;
 
 /// The names of the colour modes in a configuration.
-pub const COLOR_MODES: [(&str, ColorMode); 2] = [("rgb", ColorMode::Rgb), ("gray", ColorMode::Gray)];
+pub const COLOR_MODES: [(&str, ColorMode); 3] =
+    [("rgb", ColorMode::Rgb), ("gray", ColorMode::Gray), ("rgba", ColorMode::Rgba)];
 
 /// What JPEG files are decoded by. The two differ in single bits, so that this is part of a stream's hash.
 pub(crate) const JPEG_DECODER: &str = if cfg!(feature = "turbojpeg") { "libjpeg-turbo" } else { "zune-jpeg" };
@@ -31,16 +44,60 @@ pub enum ColorMode {
     Rgb,
     /// Luma alone.
     Gray,
+    /// Red, green, blue and alpha, which is 255 (opaque) where the file has none.
+    Rgba,
 }
 
 impl ColorMode {
     /// Bytes of a pixel.
     pub const fn channels(self) -> usize {
         match self {
-            Self::Rgb => 3,
             Self::Gray => 1,
+            Self::Rgb => 3,
+            Self::Rgba => 4,
         }
     }
+}
+
+/// How an image is decoded; a [`ColorMode`] alone will do for one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DecodeOptions {
+    /// What colours come out.
+    pub color: ColorMode,
+    /// Whether the image is turned as its EXIF says that the camera was held; torchvision's `apply_exif_orientation`,
+    /// and off as there.
+    pub exif_orientation: bool,
+}
+
+impl DecodeOptions {
+    /// Reads the options of a dataset of images: `color`, "rgb" (default), "gray" or "rgba"; `exif_orientation`, false
+    /// by default.
+    ///
+    /// # Errors
+    /// [`SpecError`] when one has no sense.
+    pub fn from_options(options: &mut Options) -> Result<Self, SpecError> {
+        Ok(Self {
+            color: options.optional_one_of("color", &COLOR_MODES)?.unwrap_or_default(),
+            exif_orientation: options.optional_boolean("exif_orientation")?.unwrap_or_default(),
+        })
+    }
+}
+
+impl From<ColorMode> for DecodeOptions {
+    fn from(color: ColorMode) -> Self {
+        Self { color, ..Self::default() }
+    }
+}
+
+/// What the header of an image file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dimensions {
+    /// Its format.
+    pub format: Format,
+    /// Rows of pixels, as stored: before any turn that its EXIF asks for.
+    pub height: u64,
+    /// Pixels of a row.
+    pub width: u64,
 }
 
 /// A file that is no image, or none that can be decoded.
@@ -53,22 +110,42 @@ pub enum DecodeError {
         found: String,
     },
     /// An image of another format.
-    #[error("a .{format} file, whatever its name; only JPEG and PNG are read: convert it")]
+    #[error("a .{format} file, whatever its name; only {FORMATS} are read: convert it")]
     Unsupported {
         /// The usual extension of the format.
         format: &'static str,
     },
+    /// An image of a format that is read, but of a kind that is not.
+    #[error("a kind of {format} that is not read; convert it")]
+    Kind {
+        /// Its format.
+        format: Format,
+        /// What is special about it.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// An image that is no mask.
+    #[error(
+        "no mask but a {found}; a mask is a PNG of palette or gray pixels with at most 8 bits, which are the numbers of \
+         the classes: convert it"
+    )]
+    NotAMask {
+        /// What it is.
+        found: String,
+    },
     /// It begins as an image but cannot be decoded to its end.
     #[error("broken {format}")]
     Broken {
-        /// `JPEG` or `PNG`.
-        format: &'static str,
+        /// Its format.
+        format: Format,
         /// What the decoder said.
         source: Box<dyn Error + Send + Sync>,
     },
     /// The file ends within the image.
-    #[error("broken JPEG: the file ends before the image does")]
-    Truncated,
+    #[error("broken {format}: the file ends before the image does")]
+    Truncated {
+        /// Its format.
+        format: Format,
+    },
     /// More pixels than [`PIXELS_MAX`].
     #[error("{height} x {width} pixels (height x width) are more than the limit of {PIXELS_MAX}; store it smaller")]
     TooLarge {
@@ -76,6 +153,12 @@ pub enum DecodeError {
         height: u64,
         /// Columns.
         width: u64,
+    },
+    /// Decoding it takes far more memory than its pixels do: most likely it was made to.
+    #[error("a {format} that asks for far more memory than its pixels take; store it anew")]
+    Greedy {
+        /// Its format.
+        format: Format,
     },
     /// The decoder had not enough memory. The file may be good.
     #[error("the JPEG decoder has not enough memory")]
@@ -88,38 +171,67 @@ pub enum DecodeError {
     },
 }
 
-/// Decodes a JPEG or a PNG, told apart by content and not by name.
+/// Decodes an image file of any [`Format`], told apart by content and not by name.
 ///
-/// Alpha is dropped, 16-bit channels are reduced to 8, palettes are resolved; the orientation in EXIF is left alone, as
-/// torchvision does. Gray from colour is ITU-R BT.601 luma.
+/// Of several frames or pages the first is taken; that of a GIF on its whole canvas, which is black and transparent
+/// around it. Palettes are resolved, of 16-bit channels the high byte is kept, alpha is dropped unless asked for. Gray
+/// from colour is ITU-R BT.601 luma. CMYK is taken as Adobe stores it, 255 for no ink. Colour profiles are left alone, and
+/// so is the orientation in EXIF unless asked for.
 ///
-/// Shapes: [height, width, 3] for `Rgb`, [height, width, 1] for `Gray`.
+/// Shapes: [height, width, channels], of which there are 3 for `Rgb`, 1 for `Gray`, 4 for `Rgba`.
 ///
 /// # Errors
-/// [`DecodeError`]; a file that ends within the image is one, whatever part of it could be decoded.
-pub fn decode(bytes: &[u8], mode: ColorMode) -> Result<Image, DecodeError> {
-    match image::guess_format(bytes) {
-        #[cfg(feature = "turbojpeg")]
-        Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, mode),
-        #[cfg(not(feature = "turbojpeg"))]
-        Ok(ImageFormat::Jpeg) => portable::decode_jpeg(bytes, mode),
-        Ok(ImageFormat::Png) => portable::decode(bytes, ImageFormat::Png, mode),
-        Ok(format) => Err(DecodeError::Unsupported { format: format.extensions_str().first().unwrap_or(&"") }),
-        Err(_) => Err(DecodeError::NotAnImage { found: beginning(bytes) }),
+/// [`DecodeError`]; a file that ends within the image is one, whatever part of it could be decoded. More than
+/// [`PIXELS_MAX`] pixels are refused before memory is reserved for them.
+///
+/// Source: Pillow's `Image.open(file).convert(mode)`, and torchvision's `decode_image`. Where we differ: of 16-bit gray
+/// Pillow makes white whatever is above 255, and torchvision leaves it at 16 bits; around the first frame of a GIF Pillow
+/// puts the first colour of the palette; the orientation of a TIFF Pillow applies unasked; and gray from a JPEG is the
+/// luma that it stores, as in torchvision, where Pillow computes it from colours.
+pub fn decode(bytes: &[u8], options: impl Into<DecodeOptions>) -> Result<Image, DecodeError> {
+    let DecodeOptions { color, exif_orientation } = options.into();
+    let format = Format::of(bytes)?;
+    let image = match format {
+        Format::Jpeg => decode_jpeg(bytes, color)?,
+        format => portable::decode(bytes, format, color)?,
+    };
+    if !exif_orientation {
+        return Ok(image);
     }
+    let orientation = match format {
+        Format::Jpeg => markers::orientation(bytes),
+        Format::WebP => webp::orientation(bytes),
+        format => portable::orientation(bytes, format),
+    };
+    orient(image, orientation).map_err(|error| DecodeError::Broken { format, source: error.into() })
 }
 
-/// Luma of red, green, blue.
+/// Reads format and size of an image file out of its header.
 ///
-/// Source: ITU-R BT.601 in 16-bit fixed point, as Pillow's `L24` in Convert.c.
-pub(crate) fn gray_from_rgb(rgb: &[u8]) -> Vec<u8> {
-    let mut gray = scratch::take(rgb.len() / 3);
-    for (luma, pixel) in gray.iter_mut().zip(rgb.chunks_exact(3)) {
-        let [red, green, blue] = [pixel[0], pixel[1], pixel[2]].map(u32::from);
-        let [_, luma_byte, ..] = (red * 19_595 + green * 38_470 + blue * 7_471 + 0x8000).to_be_bytes();
-        *luma = luma_byte;
+/// # Errors
+/// [`DecodeError`]; a size above [`PIXELS_MAX`] is none.
+pub fn dimensions(bytes: &[u8]) -> Result<Dimensions, DecodeError> {
+    let format = Format::of(bytes)?;
+    let (height, width) = match format {
+        #[cfg(feature = "turbojpeg")]
+        Format::Jpeg => jpeg::size(bytes)?,
+        format => portable::size(bytes, format)?,
+    };
+    Ok(Dimensions { format, height, width })
+}
+
+#[cfg(feature = "turbojpeg")]
+fn decode_jpeg(bytes: &[u8], color: ColorMode) -> Result<Image, DecodeError> {
+    jpeg::decode(bytes, color)
+}
+
+/// Refuses a file that ends early: `image` itself would fill the rest up and say nothing.
+#[cfg(not(feature = "turbojpeg"))]
+fn decode_jpeg(bytes: &[u8], color: ColorMode) -> Result<Image, DecodeError> {
+    if !markers::is_complete(bytes) {
+        return Err(DecodeError::Truncated { format: Format::Jpeg });
     }
-    gray
+    portable::decode(bytes, Format::Jpeg, color)
 }
 
 /// Refuses sizes above the limit, before any memory is reserved for them.
@@ -128,16 +240,4 @@ fn check_size(height: u64, width: u64) -> Result<(), DecodeError> {
         return Err(DecodeError::TooLarge { height, width });
     }
     Ok(())
-}
-
-fn beginning(bytes: &[u8]) -> String {
-    const SHOWN: usize = 12;
-    let start = &bytes[..bytes.len().min(SHOWN)];
-    if start.is_empty() {
-        "it is empty".to_owned()
-    } else if start.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) {
-        format!("it begins with the text \"{}\", unlike a JPEG or PNG", start.escape_ascii())
-    } else {
-        format!("it begins with the bytes {start:02x?}, unlike a JPEG or PNG")
-    }
 }

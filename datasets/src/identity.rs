@@ -10,7 +10,7 @@ use crate::decode::JPEG_DECODER;
 use crate::spec::{Component, StreamSpec};
 
 /// Counted up when the same spec and files come to give other bytes; part of every identity.
-const CONTENT_VERSION: u32 = 2;
+const CONTENT_VERSION: u32 = 3;
 
 /// What the content of a stream follows from: two streams of one identity deliver the same bytes at every position.
 #[derive(Clone, Debug, PartialEq, Eq)]

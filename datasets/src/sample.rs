@@ -148,7 +148,7 @@ pub enum ValueError {
 
 /// Pixels of 8 bits a channel.
 ///
-/// Shapes: [height, width, channels], row-major; 1 channel is gray, 3 are red, green and blue.
+/// Shapes: [height, width, channels], row-major; 1 channel is gray, 3 are red, green and blue, 4 with alpha.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
     height: usize,

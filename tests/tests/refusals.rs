@@ -102,7 +102,7 @@ fn files_that_are_no_images() {
     drain_fails(
         data.path(),
         &expect![[
-            r#"epoch 0 step 0 cannot be made: decode DATA/b.png: not an image: it begins with the text "This is a po", unlike a JPEG or PNG"#
+            r#"epoch 0 step 0 cannot be made: decode DATA/b.png: not an image: it begins with the text "This is a po", unlike a JPEG, PNG, WebP, BMP, GIF or TIFF"#
         ]],
     );
 

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 
 use turbojpeg::{Colorspace, Decompressor, PixelFormat};
 
-use super::{ColorMode, DecodeError, check_size, portable};
+use super::color::{recolor, rgb_from_inverted_cmyk};
+use super::{ColorMode, DecodeError, Format, check_size, markers};
 use crate::sample::Image;
 use crate::scratch;
 
@@ -19,15 +20,27 @@ thread_local! {
 
 /// Decodes straight to the wanted colours; for gray the chrominance is never computed.
 pub(super) fn decode(bytes: &[u8], mode: ColorMode) -> Result<Image, DecodeError> {
+    with_decompressor(|decompressor| decode_by(decompressor, bytes, mode))
+}
+
+/// Height and width that the header says.
+pub(super) fn size(bytes: &[u8]) -> Result<(u64, u64), DecodeError> {
+    with_decompressor(|decompressor| {
+        let header = decompressor.read_header(bytes).map_err(broken)?;
+        Ok((header.height as u64, header.width as u64))
+    })
+}
+
+fn with_decompressor<T>(work: impl FnOnce(&mut Decompressor) -> Result<T, DecodeError>) -> Result<T, DecodeError> {
     // Taken out, and put back only after a success: libjpeg-turbo goes on in the middle of the next file where an error
     // in a header left it (`tj3DecompressHeader` returns without resetting its state).
     let mut decompressor = match DECOMPRESSOR.take() {
         Some(decompressor) => decompressor,
         None => start()?,
     };
-    let image = decode_by(&mut decompressor, bytes, mode)?;
+    let result = work(&mut decompressor)?;
     DECOMPRESSOR.set(Some(decompressor));
-    Ok(image)
+    Ok(result)
 }
 
 fn start() -> Result<Decompressor, DecodeError> {
@@ -39,33 +52,37 @@ fn start() -> Result<Decompressor, DecodeError> {
 }
 
 fn decode_by(decompressor: &mut Decompressor, bytes: &[u8], mode: ColorMode) -> Result<Image, DecodeError> {
-    let broken = |error: turbojpeg::Error| match error {
-        error if is_out_of_memory(&error) => DecodeError::Memory,
-        error => DecodeError::Broken { format: "JPEG", source: error.into() },
-    };
     let header = decompressor.read_header(bytes).map_err(broken)?;
     check_size(header.height as u64, header.width as u64)?;
-    if matches!(header.colorspace, Colorspace::CMYK | Colorspace::YCCK) {
-        // libjpeg-turbo gives these only as CMYK. ImageNet has a few.
-        return portable::decode_jpeg(bytes, mode);
-    }
-
-    let format = match mode {
-        ColorMode::Rgb => PixelFormat::RGB,
-        ColorMode::Gray => PixelFormat::GRAY,
+    let format = match (header.colorspace, mode) {
+        // These it gives only as CMYK. ImageNet has a few.
+        (Colorspace::CMYK | Colorspace::YCCK, _) => PixelFormat::CMYK,
+        (_, ColorMode::Rgb) => PixelFormat::RGB,
+        (_, ColorMode::Gray) => PixelFormat::GRAY,
+        (_, ColorMode::Rgba) => PixelFormat::RGBA,
     };
-    let pitch = header.width * mode.channels();
+    let pitch = header.width * format.size();
     let mut pixels = scratch::take(pitch * header.height);
     let target =
         turbojpeg::Image { pixels: &mut pixels[..], width: header.width, pitch, height: header.height, format };
     match decompressor.decompress(bytes, target) {
         Ok(()) => {}
-        Err(error) if is_harmless(&error) && portable::is_complete(bytes) => {}
+        Err(error) if is_harmless(&error) && markers::is_complete(bytes) => {}
         // Warnings arrive here as well: libjpeg-turbo fills the missing part of a truncated image with gray and warns.
         Err(error) => return Err(broken(error)),
     }
+    if format == PixelFormat::CMYK {
+        pixels = recolor(rgb_from_inverted_cmyk(pixels), 3, mode);
+    }
     Image::new(header.height, header.width, mode.channels(), pixels)
-        .map_err(|error| DecodeError::Broken { format: "JPEG", source: error.into() })
+        .map_err(|error| DecodeError::Broken { format: Format::Jpeg, source: error.into() })
+}
+
+fn broken(error: turbojpeg::Error) -> DecodeError {
+    match error {
+        error if is_out_of_memory(&error) => DecodeError::Memory,
+        error => DecodeError::Broken { format: Format::Jpeg, source: error.into() },
+    }
 }
 
 /// Whether memory ran out, which says nothing of the file. The texts are those of turbojpeg.c and of libjpeg's

@@ -1,110 +1,109 @@
-//! Every format by the pure-Rust `image`: PNG always, JPEG where libjpeg-turbo is not built in or cannot.
+//! Every format by the pure-Rust `image`: all but JPEG, and JPEG where libjpeg-turbo is not built in.
 
-use std::error::Error;
+use std::any::Any;
 use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use image::metadata::Orientation;
+use image::{ColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
-use super::{ColorMode, DecodeError, check_size, gray_from_rgb};
+use super::color::{high_bytes, recolor};
+use super::{ColorMode, DecodeError, Format, check_size, tiff, webp};
 use crate::sample::Image;
 use crate::scratch;
 
-/// Decodes a JPEG, refusing one that ends early: `image` itself would fill it up and say nothing.
-pub(super) fn decode_jpeg(bytes: &[u8], mode: ColorMode) -> Result<Image, DecodeError> {
-    if !is_complete(bytes) {
-        return Err(DecodeError::Truncated);
-    }
-    decode(bytes, ImageFormat::Jpeg, mode)
-}
+/// What a decoder may reserve whatever the size of the image: tables, palettes, rows, a colour profile.
+const OVERHEAD_BYTES_MAX: u64 = 16 << 20;
 
 /// Decodes a file of a known format.
-pub(super) fn decode(bytes: &[u8], format: ImageFormat, mode: ColorMode) -> Result<Image, DecodeError> {
-    let name = match format {
-        ImageFormat::Jpeg => "JPEG",
-        _ => "PNG",
+pub(super) fn decode(bytes: &[u8], format: Format, mode: ColorMode) -> Result<Image, DecodeError> {
+    contained(format, || {
+        let decoder = open(bytes, format)?;
+        let (width, height) = decoder.dimensions();
+        check_size(height.into(), width.into())?;
+        let too_large = |_| DecodeError::TooLarge { height: height.into(), width: width.into() };
+        let (rows, columns) = (usize::try_from(height).map_err(too_large)?, usize::try_from(width).map_err(too_large)?);
+        let (channels, is_16_bit) = match decoder.color_type() {
+            ColorType::L8 => (1, false),
+            ColorType::La8 => (2, false),
+            ColorType::Rgb8 => (3, false),
+            ColorType::Rgba8 => (4, false),
+            ColorType::L16 => (1, true),
+            ColorType::La16 => (2, true),
+            ColorType::Rgb16 => (3, true),
+            ColorType::Rgba16 => (4, true),
+            other => return Err(DecodeError::Kind { format, source: format!("its pixels are {other:?}").into() }),
+        };
+
+        let mut pixels = scratch::take(rows * columns * usize::from(decoder.color_type().bytes_per_pixel()));
+        // Not every decoder writes every pixel (a GIF may name a colour that its palette lacks), and what the buffer
+        // held before must not show.
+        pixels.fill(0);
+        decoder.read_image(&mut pixels).map_err(|error| failed(format, error))?;
+        let pixels = if is_16_bit { high_bytes(pixels) } else { pixels };
+        Image::new(rows, columns, mode.channels(), recolor(pixels, channels, mode))
+            .map_err(|error| DecodeError::Broken { format, source: error.into() })
+    })
+}
+
+/// Height and width that a file of a known format says it has.
+pub(super) fn size(bytes: &[u8], format: Format) -> Result<(u64, u64), DecodeError> {
+    contained(format, || {
+        let (width, height) = open(bytes, format)?.dimensions();
+        Ok((height.into(), width.into()))
+    })
+}
+
+/// How the camera was held, where the file says so and can be read that far.
+pub(super) fn orientation(bytes: &[u8], format: Format) -> Orientation {
+    let orientation = contained(format, || open(bytes, format)?.orientation().map_err(|error| failed(format, error)));
+    orientation.unwrap_or(Orientation::NoTransforms)
+}
+
+/// Reads as far as the header goes.
+fn open(bytes: &[u8], format: Format) -> Result<impl ImageDecoder, DecodeError> {
+    let (bytes, image_format) = match format {
+        Format::Jpeg => (bytes, ImageFormat::Jpeg),
+        Format::Png => (bytes, ImageFormat::Png),
+        Format::WebP => (webp::check(bytes)?, ImageFormat::WebP),
+        Format::Bmp => (bytes, ImageFormat::Bmp),
+        Format::Gif => (bytes, ImageFormat::Gif),
+        Format::Tiff => {
+            tiff::check(bytes)?;
+            (bytes, ImageFormat::Tiff)
+        }
     };
-    let broken = |source: Box<dyn Error + Send + Sync>| DecodeError::Broken { format: name, source };
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    // The size is checked below, in pixels as for every decoder. What this one needs beyond the result is a few rows.
-    reader.limits(Limits::no_limits());
-    let decoder = reader.into_decoder().map_err(|error| broken(error.into()))?;
-    let (width, height) = decoder.dimensions();
-    check_size(height.into(), width.into())?;
-    let too_large = |_| DecodeError::TooLarge { height: height.into(), width: width.into() };
-    let (rows, columns) = (usize::try_from(height).map_err(too_large)?, usize::try_from(width).map_err(too_large)?);
-
-    let pixels = match (decoder.color_type(), mode) {
-        // The common cases, without a conversion.
-        (ColorType::Rgb8, _) | (ColorType::L8, ColorMode::Gray) => {
-            let mut pixels = scratch::take(rows * columns * usize::from(decoder.color_type().bytes_per_pixel()));
-            let is_rgb = decoder.color_type() == ColorType::Rgb8;
-            decoder.read_image(&mut pixels).map_err(|error| broken(error.into()))?;
-            if is_rgb && mode == ColorMode::Gray { gray_of(pixels) } else { pixels }
-        }
-        (color, mode) => {
-            let decoded = DynamicImage::from_decoder(decoder).map_err(|error| broken(error.into()))?;
-            match mode {
-                ColorMode::Rgb => decoded.into_rgb8().into_raw(),
-                // `image` would weigh colours by BT.709: the detour keeps one luma for all formats.
-                ColorMode::Gray if color.has_color() => gray_of(decoded.into_rgb8().into_raw()),
-                ColorMode::Gray => decoded.into_luma8().into_raw(),
-            }
-        }
-    };
-    Image::new(rows, columns, mode.channels(), pixels).map_err(|error| broken(error.into()))
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), image_format);
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(OVERHEAD_BYTES_MAX);
+    // A PNG reads its header under these limits, and keeps them: the pixels do not count there.
+    reader.limits(limits.clone());
+    let mut decoder = reader.into_decoder().map_err(|error| failed(format, error))?;
+    // The others count the result, and what they put it together from: a frame of a GIF, the planes of a TIFF.
+    limits.max_alloc = Some(decoder.total_bytes().saturating_mul(2).saturating_add(OVERHEAD_BYTES_MAX));
+    decoder.set_limits(limits).map_err(|error| failed(format, error))?;
+    Ok(decoder)
 }
 
-fn gray_of(rgb: Vec<u8>) -> Vec<u8> {
-    let gray = gray_from_rgb(&rgb);
-    scratch::give(rgb);
-    gray
-}
-
-/// Whether a JPEG has its end marker: walks the segments, and in the scans from marker to marker.
-///
-/// Source: ITU-T T.81, B.1.1 (markers) and B.2 (segments).
-pub(super) fn is_complete(bytes: &[u8]) -> bool {
-    const END_OF_IMAGE: u8 = 0xd9;
-    // Markers that stand alone: TEM, RST0 to RST7, SOI.
-    let stands_alone = |marker: u8| matches!(marker, 0x01 | 0xd0..=0xd8);
-
-    let mut place = 0;
-    while let Some(found) = bytes.get(place..).and_then(|rest| rest.windows(2).position(is_marker)) {
-        place += found + 2;
-        match bytes[place - 1] {
-            END_OF_IMAGE => return true,
-            marker if stands_alone(marker) => {}
-            // The pixels of a scan follow its header, which is a segment like any other; in them 0xff stands only
-            // before 0x00 or a marker.
-            _ => match bytes.get(place..place + 2) {
-                Some(&[high, low]) => place += usize::from(u16::from_be_bytes([high, low])),
-                _ => return false,
-            },
-        }
+fn failed(format: Format, error: ImageError) -> DecodeError {
+    match error {
+        ImageError::Unsupported(error) => DecodeError::Kind { format, source: error.into() },
+        ImageError::Limits(_) => DecodeError::Greedy { format },
+        error => DecodeError::Broken { format, source: error.into() },
     }
-    false
 }
 
-/// 0xff and a code: neither a stuffed 0xff 0x00 nor one of several filling 0xff.
-fn is_marker(pair: &[u8]) -> bool {
-    pair[0] == 0xff && !matches!(pair[1], 0x00 | 0xff)
+/// Makes a panic of a decoder the error that it should have been: hostile files lead some of them astray, and the worker
+/// has other samples to make.
+pub(super) fn contained<T>(format: Format, decode: impl FnOnce() -> Result<T, DecodeError>) -> Result<T, DecodeError> {
+    // Nothing that the closure borrows is looked at again: a decoder that panicked is dropped with its file half read.
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
+        let source = format!("its decoder panicked: {}", message(&*panic)).into();
+        Err(DecodeError::Broken { format, source })
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_jpeg_is_complete_with_its_end_marker_only() {
-        let mut file = Vec::new();
-        let noise: Vec<u8> = (0..28 * 8_u8).map(|value| value.wrapping_mul(151)).collect();
-        let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut file, 100);
-        encoder.encode(&noise, 28, 8, image::ExtendedColorType::L8).unwrap();
-        for len in 0..file.len() {
-            assert!(!is_complete(&file[..len]), "{len} of {} bytes", file.len());
-        }
-        assert!(is_complete(&file));
-        file.extend(b"a camera's trailer");
-        assert!(is_complete(&file));
-    }
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref().copied()).unwrap_or("without a word")
 }

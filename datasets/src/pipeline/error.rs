@@ -134,7 +134,7 @@ mod tests {
     use batchmill_protocol::tensor::Dtype;
 
     use super::*;
-    use crate::decode::DecodeError;
+    use crate::decode::{DecodeError, Format};
 
     fn sample(error: SampleError) -> FillError {
         error.into()
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn the_policy_is_for_samples_that_are_to_blame() {
         let field = Box::new(FieldSpec::new("image", Dtype::U8, [1]));
-        let broken = |text: &str| DecodeError::Broken { format: "PNG", source: text.into() };
+        let broken = |text: &str| DecodeError::Broken { format: Format::Png, source: text.into() };
         let bad = [
             sample(SampleError::new(name(), "torn")),
             sample(SampleError::Read { sample: name(), source: io::ErrorKind::PermissionDenied.into() }),
@@ -167,7 +167,7 @@ mod tests {
             sample(SampleError::Read { sample: name(), source: io::ErrorKind::NotFound.into() }),
             sample(SampleError::Read { sample: name(), source: io::ErrorKind::UnexpectedEof.into() }),
             decode(broken("no end")),
-            decode(DecodeError::Truncated),
+            decode(DecodeError::Truncated { format: Format::Jpeg }),
             decode(DecodeError::TooLarge { height: 1, width: 1 }),
             transform(TransformError::new("too thin")),
             FillError::Mismatch { sample: name(), found: field.clone(), expected: field },

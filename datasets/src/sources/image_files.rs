@@ -12,39 +12,14 @@ use batchmill_protocol::tensor::Dtype;
 
 use self::table::{FileEntry, Kind, NO_CLASS, Table};
 use crate::dataset::{MapDataset, SampleError};
-use crate::decode::{COLOR_MODES, ColorMode, DecodeError, decode};
-use crate::options::Options;
+use crate::decode::{DecodeError, DecodeOptions, decode, decode_mask};
 use crate::sample::{Array, Image, Sample, Value};
 use crate::scratch;
 use crate::source::{Index, OpenError};
-use crate::spec::SpecError;
 use crate::transform::IMAGE;
 
 /// The field of the classes that are the dataset's.
 pub(super) const LABEL: &str = "label";
-
-/// How image files become pixels: the options that all such datasets share.
-///
-/// Options: `color`, "rgb" (default) or "gray".
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Decoding {
-    color: ColorMode,
-}
-
-impl Decoding {
-    pub(super) fn from_options(options: &mut Options) -> Result<Self, SpecError> {
-        Ok(Self { color: options.optional_one_of("color", &COLOR_MODES)?.unwrap_or_default() })
-    }
-
-    fn image(self, bytes: &[u8]) -> Result<Image, DecodeError> {
-        decode(bytes, self.color)
-    }
-}
-
-/// Decodes the classes of an image's pixels: in a palette image the numbers of the colours, else the gray levels.
-fn decode_classes(bytes: &[u8]) -> Result<Image, DecodeError> {
-    decode(bytes, ColorMode::Gray)
-}
 
 /// Requires that a folder of images is one.
 pub(super) fn check_folder(folder: &Path) -> Result<(), OpenError> {
@@ -104,7 +79,7 @@ impl FieldKind {
 #[derive(Debug)]
 pub(super) struct ImageFiles {
     folder: PathBuf,
-    decoding: Decoding,
+    decoding: DecodeOptions,
     fields: Vec<Field>,
     table: Table,
     classes: Vec<String>,
@@ -114,7 +89,7 @@ impl ImageFiles {
     /// Opens the index of a list of files below `folder`; `list` is what the list is called in an error.
     pub(super) fn open(
         folder: PathBuf,
-        decoding: Decoding,
+        decoding: DecodeOptions,
         fields: Vec<Field>,
         index: Index,
         list: &Path,
@@ -159,7 +134,7 @@ impl MapDataset for ImageFiles {
 
     fn get(&self, index: u64) -> Result<Sample, SampleError> {
         let file = self.table.file(0, index).ok_or_else(|| SampleError::new(self.name(index), "not in the index"))?;
-        let image = decode_file(&self.folder, &file, |bytes| self.decoding.image(bytes))?;
+        let image = decode_file(&self.folder, &file, |bytes| decode(bytes, self.decoding))?;
         let values = (0..self.fields.len()).map(|place| self.value(place, index, &image));
         let values = values.collect::<Result<Vec<_>, _>>()?;
         let mut sample = Sample::new().with(IMAGE, image);
@@ -214,7 +189,7 @@ fn decode_file(
 
 /// The mask of an image, which must be of its size.
 fn mask(folder: &Path, file: &FileEntry<'_>, image: &Image) -> Result<Image, SampleError> {
-    let mask = decode_file(folder, file, decode_classes)?;
+    let mask = decode_file(folder, file, decode_mask)?;
     let (found, expected) = ((mask.height(), mask.width()), (image.height(), image.width()));
     if found != expected {
         let sizes = format!("{} x {} pixels, and its image {} x {}", found.0, found.1, expected.0, expected.1);

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use self::walk::Walk;
 use super::image_files::table::{self, Column, FileList};
-use super::image_files::{Decoding, Field, FieldKind, ImageFiles, LABEL, check_folder};
+use super::image_files::{Field, FieldKind, ImageFiles, LABEL, check_folder};
 use super::is_class_name;
 use crate::dataset::MapDataset;
+use crate::decode::DecodeOptions;
 use crate::options::Options;
 use crate::source::{Index, OpenError, Source};
 use crate::spec::SpecError;
@@ -21,10 +22,11 @@ const EXTENSIONS_DEFAULT: [&str; 9] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm"
 
 /// The kind `image-folder`: torchvision's `ImageFolder`.
 ///
-/// Options: `root`, the folder; `color`, "rgb" (default) or "gray"; `extensions`, a list of what files of images end in,
-/// in capitals or not (default: torchvision's, which is "jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff" and
-/// "webp"); `allow_empty`, whether a class may have no images (default `false`); `labels`, `false` for a folder of
-/// images without classes, as for a prediction.
+/// Options: `root`, the folder; `color`, "rgb" (default), "gray" or "rgba"; `exif_orientation`, whether images are
+/// turned as their EXIF says (default `false`); `extensions`, a list of what files of images end in, in capitals or not
+/// (default: torchvision's, which is "jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff" and "webp");
+/// `allow_empty`, whether a class may have no images (default `false`); `labels`, `false` for a folder of images without
+/// classes, as for a prediction.
 ///
 /// Each folder in the root is a class, in alphabetical order, and has its images at any depth. Links are followed.
 /// Differing from torchvision, files and folders whose name begins with a dot are left out, since they are other
@@ -33,13 +35,13 @@ const EXTENSIONS_DEFAULT: [&str; 9] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm"
 ///
 /// Order: by class, in it by folder, in it by file, each by the bytes of its name: torchvision's.
 ///
-/// Shapes: `image`: [height, width, 3 or 1], u8; `label`: [], i64, unless `labels` is `false`.
+/// Shapes: `image`: [height, width, 3, 1 or 4], u8; `label`: [], i64, unless `labels` is `false`.
 ///
 /// Source: `torchvision.datasets.folder.make_dataset`.
 #[derive(Clone, Debug)]
 pub struct ImageFolder {
     root: PathBuf,
-    decoding: Decoding,
+    decoding: DecodeOptions,
     extensions: Vec<String>,
     /// How classes are found; `None` where there are no labels.
     classes: Option<Classes>,
@@ -57,7 +59,7 @@ impl ImageFolder {
     /// [`SpecError`] when one is missing or has no sense.
     pub fn from_options(options: &mut Options) -> Result<Self, SpecError> {
         let root = options.path("root")?;
-        let decoding = Decoding::from_options(options)?;
+        let decoding = DecodeOptions::from_options(options)?;
         let extensions = match options.optional_strings("extensions")? {
             None => EXTENSIONS_DEFAULT.map(str::to_owned).to_vec(),
             Some(extensions) => extensions.iter().map(|text| text.trim_start_matches('.').to_lowercase()).collect(),

@@ -10,8 +10,9 @@ use std::path::PathBuf;
 
 use self::columns::Columns;
 use super::csv_file::delimiter_from_options;
-use super::image_files::{Decoding, ImageFiles};
+use super::image_files::ImageFiles;
 use crate::dataset::MapDataset;
+use crate::decode::DecodeOptions;
 use crate::options::Options;
 use crate::source::{Index, OpenError, Source};
 use crate::spec::SpecError;
@@ -19,7 +20,8 @@ use crate::spec::SpecError;
 /// The kind `image-folder-csv`: PyTorch's `CustomImageDataset` of the tutorial.
 ///
 /// Options: `images`, the folder; `labels`, the CSV file; `delimiter`, ",", ";" or "tab" (default: "tab" for a file
-/// called `.tsv`, else ","); `color`, "rgb" (default) or "gray".
+/// called `.tsv`, else ","); `color`, "rgb" (default), "gray" or "rgba"; `exif_orientation`, whether images are turned as
+/// their EXIF says (default: false).
 ///
 /// *A path and a label.* The first column of the CSV is a path relative to the folder, the second a label. The first row
 /// is a header when its first column is neither an existing file nor has an image's extension, and its second is no
@@ -55,14 +57,14 @@ use crate::spec::SpecError;
 /// bytes: `é` may be one character or two, and only the form on disk is found. Every file of the list is looked at when
 /// the stream is opened, and refused when it has changed since.
 ///
-/// Shapes: `image`: [height, width, 3 or 1], u8; then for each column, in their order: `label`: [], i64; a number: [],
+/// Shapes: `image`: [height, width, 3, 1 or 4], u8; then for each column, in their order: `label`: [], i64; a number: [],
 /// f32; classes: [number of classes], f32 or bool; a mask: [height, width], u8.
 #[derive(Clone, Debug)]
 pub struct ImageFolderCsv {
     images: PathBuf,
     labels: PathBuf,
     delimiter: u8,
-    decoding: Decoding,
+    decoding: DecodeOptions,
     columns: Columns,
 }
 
@@ -75,7 +77,7 @@ impl ImageFolderCsv {
         let images = options.path("images")?;
         let labels = options.path("labels")?;
         Ok(Self {
-            decoding: Decoding::from_options(options)?,
+            decoding: DecodeOptions::from_options(options)?,
             delimiter: delimiter_from_options(options, &labels)?,
             columns: Columns::from_options(options, &images)?,
             images,

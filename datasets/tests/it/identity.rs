@@ -67,7 +67,7 @@ fn an_identity_can_be_read() {
         tail: drop
         seed: 7
         on_bad: mask
-        decoder: DECODER, version 2
+        decoder: DECODER, version 3
         data: HASH, 2 files, SIZE B, newest a.png of 2023-11-14T22:13:20Z
     "#]]
     .assert_eq(

@@ -127,15 +127,12 @@ fn unreadable_images_fail_by_name() {
         let csv = format!("{name},1\n");
         Folder::new().with(&format!("images/{name}"), bytes).with("train.csv", csv).failure(TABLE)
     };
-    expect![[
-        r#"decode ~/images/text.png: not an image: it begins with the text "hello, I am ", unlike a JPEG or PNG"#
-    ]]
+    expect![[r#"decode ~/images/text.png: not an image: it begins with the text "hello, I am ", unlike a JPEG, PNG, WebP, BMP, GIF or TIFF"#]]
     .assert_eq(&failure("text.png", b"hello, I am a text\n"));
     expect!["decode ~/images/empty.png: not an image: it is empty"].assert_eq(&failure("empty.png", b""));
-    expect!["decode ~/images/bits.jpg: not an image: it begins with the bytes [00, 01, 02, ff], unlike a JPEG or PNG"]
+    expect!["decode ~/images/bits.jpg: not an image: it begins with the bytes [00, 01, 02, ff], unlike a JPEG, PNG, WebP, BMP, GIF or TIFF"]
         .assert_eq(&failure("bits.jpg", &[0, 1, 2, 0xff]));
-    expect!["decode ~/images/moving.png: a .gif file, whatever its name; only JPEG and PNG are read: convert it"]
-        .assert_eq(&failure("moving.png", b"GIF89a and more"));
+    expect!["decode ~/images/other.png: a .qoi file, whatever its name; only JPEG, PNG, WebP, BMP, GIF and TIFF are read: convert it"].assert_eq(&failure("other.png", b"qoif and more"));
     let whole = png(30, 20);
     expect!["decode ~/images/half.png: broken PNG: unexpected end of file"]
         .assert_eq(&failure("half.png", &whole[..whole.len() / 2]));
@@ -254,11 +251,11 @@ fn wrong_options_are_refused_by_key() {
     expect!["unknown key `colour` of dataset `image-folder-csv`; did you mean `color`?"]
         .assert_eq(&folder.refusal(&extra));
     assert_eq!(key(&extra), ["dataset", "colour"]);
-    expect!["unknown key `depth` of dataset `image-folder-csv`; there are `images`, `labels`, `color`, `delimiter`, `path_column`, `columns`, `classes`, `classes_file`, `missing`"]
+    expect!["unknown key `depth` of dataset `image-folder-csv`; there are `images`, `labels`, `color`, `exif_orientation`, `delimiter`, `path_column`, `columns`, `classes`, `classes_file`, `missing`"]
         .assert_eq(&folder.refusal(&TABLE.replace(" }", ", depth = 3 }")));
-    expect![[r#"dataset `image-folder-csv`: `color` is "rbg", not `rgb` or `gray`; did you mean `rgb`?"#]]
+    expect![[r#"dataset `image-folder-csv`: `color` is "rbg", not `rgb` or `gray` or `rgba`; did you mean `rgb`?"#]]
         .assert_eq(&folder.refusal(&TABLE.replace(" }", ", color = 'rbg' }")));
-    expect!["dataset `image-folder-csv`: `color` is 3, not `rgb` or `gray`"]
+    expect!["dataset `image-folder-csv`: `color` is 3, not `rgb` or `gray` or `rgba`"]
         .assert_eq(&folder.refusal(&TABLE.replace(" }", ", color = 3 }")));
     expect!["dataset `image-folder-csv`: `classes` has the name `a` twice"]
         .assert_eq(&folder.refusal(&TABLE.replace(" }", ", classes = ['a', 'a'] }")));

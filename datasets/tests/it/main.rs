@@ -2,13 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "clippy allows it in test functions, not in what they share")]
 
+mod again;
 mod bad_files;
 mod bad_samples;
 mod collate;
 mod custom;
 mod decode;
+mod decode_hostile;
+mod decode_mask;
 mod identity;
 mod idx;
+mod image_files;
 mod image_folder;
 mod image_folder_columns;
 mod image_folder_csv;

@@ -117,8 +117,8 @@ fn what_cannot_be_transformed_is_said() {
     expect!["the image has 5 channels, expected 1 to 4"]
         .assert_eq(&apply(&resize, counted(4, 4, 5)).unwrap_err().to_string());
     let color = Color::from_options(&mut options(Component::new("color").with("mode", "rgb"))).unwrap();
-    expect!["the image has 4 channels, expected 1 (gray) or 3 (rgb)"]
-        .assert_eq(&apply(&color, counted(4, 4, 4)).unwrap_err().to_string());
+    expect!["the image has 2 channels, expected 1 (gray), 3 (rgb) or 4 (rgba)"]
+        .assert_eq(&apply(&color, counted(4, 4, 2)).unwrap_err().to_string());
     expect!["resize 0 x 4 pixels to 2 x 8: it has no pixels"]
         .assert_eq(&crate::support::report(&apply(&resize, counted(0, 4, 3)).unwrap_err()));
     let thin = Resize::from_options(&mut size(65_535)).unwrap();
