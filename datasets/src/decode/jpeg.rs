@@ -20,27 +20,25 @@ thread_local! {
 
 /// Decodes straight to the wanted colours; for gray the chrominance is never computed.
 pub(super) fn decode(bytes: &[u8], mode: ColorMode) -> Result<Image, DecodeError> {
-    with_decompressor(|decompressor| decode_by(decompressor, bytes, mode))
-}
-
-/// Height and width that the header says.
-pub(super) fn size(bytes: &[u8]) -> Result<(u64, u64), DecodeError> {
-    with_decompressor(|decompressor| {
-        let header = decompressor.read_header(bytes).map_err(broken)?;
-        Ok((header.height as u64, header.width as u64))
-    })
-}
-
-fn with_decompressor<T>(work: impl FnOnce(&mut Decompressor) -> Result<T, DecodeError>) -> Result<T, DecodeError> {
-    // Taken out, and put back only after a success: libjpeg-turbo goes on in the middle of the next file where an error
-    // in a header left it (`tj3DecompressHeader` returns without resetting its state).
-    let mut decompressor = match DECOMPRESSOR.take() {
-        Some(decompressor) => decompressor,
-        None => start()?,
-    };
-    let result = work(&mut decompressor)?;
+    if let Some(mut decompressor) = DECOMPRESSOR.take()
+        && let Ok(image) = decode_by(&mut decompressor, bytes, mode)
+    {
+        DECOMPRESSOR.set(Some(decompressor));
+        return Ok(image);
+    }
+    // A used one goes on in the middle of the next file where an error in a header left it, and takes the size of the
+    // last image for that of a file that ends before it says one (`tj3DecompressHeader` resets neither). So none is used
+    // again after an error, and what is wrong with a file a fresh one says.
+    let mut decompressor = start()?;
+    let image = decode_by(&mut decompressor, bytes, mode)?;
     DECOMPRESSOR.set(Some(decompressor));
-    Ok(result)
+    Ok(image)
+}
+
+/// Height and width that the header says, by a fresh decompressor for the reason above.
+pub(super) fn size(bytes: &[u8]) -> Result<(u64, u64), DecodeError> {
+    let header = start()?.read_header(bytes).map_err(broken)?;
+    Ok((header.height as u64, header.width as u64))
 }
 
 fn start() -> Result<Decompressor, DecodeError> {

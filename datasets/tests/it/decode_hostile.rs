@@ -63,6 +63,16 @@ fn a_truncated_jpeg_is_an_error_wherever_it_ends() {
 }
 
 #[test]
+fn what_is_said_of_a_broken_jpeg_does_not_depend_on_the_one_before() {
+    // It ends before it says a size: libjpeg-turbo would take that of the last image.
+    let broken = &jpeg(40, 30)[..28];
+    let said = || (report(&decode(broken, ColorMode::Rgb).unwrap_err()), report(&dimensions(broken).unwrap_err()));
+    let first = said();
+    assert!(decode(&jpeg(8, 8), ColorMode::Rgb).is_ok());
+    assert_eq!(said(), first);
+}
+
+#[test]
 fn bytes_between_image_and_end_marker_do_no_harm() {
     let plain = jpeg(40, 30);
     let (image, end) = plain.split_at(plain.len() - 2);
@@ -131,16 +141,21 @@ pub(crate) fn giants() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// The frame of a lossy WebP, 20 x 12 pixels.
+fn lossy_frame() -> Vec<u8> {
+    let file = include_bytes!("../data/lossy.webp");
+    let start = file.windows(3).position(|bytes| bytes == [0x9d, 0x01, 0x2a]).unwrap();
+    file[start - 3..].to_vec()
+}
+
 /// Files of few pixels whose decoders are asked for much memory, with what is said of each.
 pub(crate) fn bombs() -> Vec<(&'static str, Vec<u8>, Expect)> {
     let palette = [[0; 3]; 4];
     let gif = Gif { canvas: [2; 2], frame: [0, 0, 60_000, 60_000], palette: &palette, transparent: None, pixels: &[0] };
     // The largest that a lossy frame can say of itself.
-    let mut frame = include_bytes!("../data/lossy.webp")[38..].to_vec();
-    let start = frame.windows(3).position(|bytes| bytes == [0x9d, 0x01, 0x2a]).unwrap();
-    frame[start + 3..start + 7].fill(0xff);
-    let frame = &frame[start - 3..];
-    let moving = [&[0; 16][..], &riff_chunks(&[(b"ALPH", &[0; 300]), (b"odd ", frame)])].concat();
+    let mut frame = lossy_frame();
+    frame[6..10].fill(0xff);
+    let moving = [&[0; 16][..], &riff_chunks(&[(b"ALPH", &[0; 300]), (b"odd ", &frame)])].concat();
     let mut exif_of_4_gib = include_bytes!("../data/lossy.webp").to_vec();
     let exif = exif_of_4_gib.windows(4).position(|name| name == b"EXIF").unwrap();
     exif_of_4_gib[exif + 4..exif + 8].fill(0xfe);
@@ -158,7 +173,7 @@ pub(crate) fn bombs() -> Vec<(&'static str, Vec<u8>, Expect)> {
         ),
         (
             "WebP frame",
-            webp_file(&[(b"VP8X", &vp8x(0, 20, 12)), (b"VP8 ", frame)]),
+            webp_file(&[(b"VP8X", &vp8x(0, 20, 12)), (b"VP8 ", &frame)]),
             expect![
                 "WebP frame: 16383 x 16383 pixels (height x width) are more than the limit of 178956970; store it smaller"
             ],
@@ -213,4 +228,15 @@ fn a_file_that_asks_for_more_memory_than_its_pixels_take_is_refused() {
         let found = decode(&file, DecodeOptions { exif_orientation: true, ..DecodeOptions::default() });
         expected.assert_eq(&format!("{name}: {}", found.map_or_else(|error| report(&error), |_| "decoded".to_owned())));
     }
+}
+
+#[test]
+fn a_panic_of_a_decoder_is_an_error_of_the_file() {
+    // A moving image whose frame says 4 x 4 pixels and has 20 x 12: with alpha, `image-webp` 0.2.4 does not compare.
+    let frame_header = [0, 0, 0, 0, 0, 0, 3, 0, 0, 3, 0, 0, 0, 0, 0, 0];
+    let frame = riff_chunks(&[(b"ALPH", &[0; 17]), (b"VP8 ", &lossy_frame())]);
+    let frame = [&frame_header[..], &frame].concat();
+    let file = webp_file(&[(b"VP8X", &vp8x(2 | 16, 20, 12)), (b"ANIM", &[0; 6]), (b"ANMF", &frame)]);
+    expect!["broken WebP: its decoder panicked: range end index 80 out of range for slice of length 64"]
+        .assert_eq(&report(&decode(&file, ColorMode::Rgb).unwrap_err()));
 }

@@ -9,20 +9,20 @@ use flate2::write::GzEncoder;
 
 use crate::support::{Batch, Folder, survey};
 
-const TABLE: &str = r#"dataset = { kind = "idx", images = "images", labels = "labels" }"#;
+pub(crate) const TABLE: &str = r#"dataset = { kind = "idx", images = "images", labels = "labels" }"#;
 
 /// Three images of 2 x 4 pixels that count up from 0.
-fn images() -> Vec<u8> {
+pub(crate) fn images() -> Vec<u8> {
     let mut file = vec![0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 4];
     file.extend(0..24);
     file
 }
 
-fn labels() -> Vec<u8> {
+pub(crate) fn labels() -> Vec<u8> {
     vec![0, 0, 8, 1, 0, 0, 0, 3, 7, 0, 9]
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()

@@ -47,6 +47,19 @@ pub(crate) fn with_png_size(png: &[u8], width: u32, height: u32) -> Vec<u8> {
     [&png[..8], &png_chunk(b"IHDR", &header), &png[33..]].concat()
 }
 
+/// The same PNG with checksums that are right, whatever its chunks hold: a decoder looks no further at a wrong one.
+pub(crate) fn with_png_checksums(png: &[u8]) -> Vec<u8> {
+    let mut file = png[..png.len().min(8)].to_vec();
+    let mut rest = &png[file.len()..];
+    while let Some((len, named)) = rest.split_first_chunk() {
+        let Some((content, after)) = named.split_at_checked(4 + u32::from_be_bytes(*len) as usize) else { break };
+        let Some((name, content)) = content.split_first_chunk() else { break };
+        file.extend(png_chunk(name, content));
+        rest = after.get(4..).unwrap_or_default();
+    }
+    [&file, rest].concat()
+}
+
 fn png_chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
     let mut crc = flate2::Crc::new();
     crc.update(name);

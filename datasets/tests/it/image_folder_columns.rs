@@ -431,7 +431,7 @@ fn a_mask_is_of_its_images_size_and_unchanged() {
     let with_mask = |mask: &[u8]| folder(LIST).with("masks/a.png", mask).failure(PETS);
     expect!["~/masks/a.png: the mask has 3 x 3 pixels, and its image 2 x 3 (height x width); they must be of one size"]
         .assert_eq(&with_mask(&gray(3, 3)));
-    expect![[r#"decode ~/masks/a.png: not an image: it begins with the text "no image at ", unlike a JPEG or PNG"#]]
+    expect![[r#"decode ~/masks/a.png: not an image: it begins with the text "no image at ", unlike a JPEG, PNG, WebP, BMP, GIF or TIFF"#]]
         .assert_eq(&with_mask(b"no image at all"));
     let folder = folder(LIST);
     let pipeline = folder.open(PETS).unwrap();

@@ -10,6 +10,7 @@ mod custom;
 mod decode;
 mod decode_hostile;
 mod decode_mask;
+mod fuzz;
 mod identity;
 mod idx;
 mod image_files;
