@@ -83,7 +83,10 @@ use crate::registry::Registry;
 use crate::sampler::Population;
 use crate::samplers::{Sequential, Shuffled};
 use crate::sources::{Cifar, Idx, ImageFolder, ImageFolderCsv, Mnist, Synthetic};
-use crate::transforms::{CenterCrop, Color, Resize};
+use crate::transforms::{
+    Affine, CenterCrop, Color, ColorJitter, FiveCrop, GaussianBlur, Grayscale, HorizontalFlip, Pad, RandomCrop,
+    RandomErasing, RandomResizedCrop, Resize, Rotation, TrivialAugmentWide, VerticalFlip,
+};
 
 /// The registry of everything that Batchmill brings along; extend it with your own kinds.
 pub fn builtin() -> Registry {
@@ -101,6 +104,19 @@ pub fn builtin() -> Registry {
         .sampler("sequential", |_| Ok(|population: &Population| Ok(Sequential::new(population))))
         .sampler("shuffled", |_| Ok(|population: &Population| Ok(Shuffled::new(population))))
         .transform("resize", Resize::from_options)
+        .transform("pad", Pad::from_options)
         .transform("center-crop", CenterCrop::from_options)
+        .transform("five-crop", FiveCrop::from_options)
+        .transform("random-crop", RandomCrop::from_options)
+        .transform("random-resized-crop", RandomResizedCrop::from_options)
+        .transform("horizontal-flip", HorizontalFlip::from_options)
+        .transform("vertical-flip", VerticalFlip::from_options)
+        .transform("rotation", Rotation::from_options)
+        .transform("affine", Affine::from_options)
         .transform("color", Color::from_options)
+        .transform("color-jitter", ColorJitter::from_options)
+        .transform("grayscale", Grayscale::from_options)
+        .transform("gaussian-blur", GaussianBlur::from_options)
+        .transform("random-erasing", RandomErasing::from_options)
+        .transform("trivial-augment-wide", TrivialAugmentWide::from_options)
 }

@@ -57,6 +57,45 @@ impl Rng {
         // 53 bits: the conversion is exact.
         (self.next_u64() >> 11) as f64 * STEP
     }
+
+    /// A number from `low` to below `high`, each equally likely; `low` where the two are equal. One draw.
+    pub fn uniform_in(&mut self, low: f64, high: f64) -> f64 {
+        low + (high - low) * self.uniform()
+    }
+
+    /// A number from `low` to `high`, both above 0, whose logarithm is uniform: a half is as likely as a double. One
+    /// draw.
+    ///
+    /// It goes through the system's `ln` and `exp`: on another machine its last bit may differ.
+    pub fn log_uniform_in(&mut self, low: f64, high: f64) -> f64 {
+        self.uniform_in(low.ln(), high.ln()).exp()
+    }
+
+    /// A number of the standard normal distribution. Two draws.
+    ///
+    /// It goes through the system's `ln` and `cos`: on another machine its last bit may differ.
+    ///
+    /// Source: Box and Muller, "A note on the generation of random normal deviates" (1958), the cosine half.
+    pub fn normal(&mut self) -> f64 {
+        // Above 0, so that the logarithm is finite.
+        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+
+    /// `true` with probability `p`. One draw, also where `p` is 0 or 1.
+    pub fn chance(&mut self, p: f64) -> bool {
+        self.uniform() < p
+    }
+
+    /// Puts `items` into an order of which all are equally likely. `items.len() - 1` draws, from the last item down.
+    ///
+    /// Source: Durstenfeld's form of the Fisher-Yates shuffle (1964).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            let other = usize::try_from(self.below(last as u64 + 1)).expect("it is at most `last`");
+            items.swap(last, other);
+        }
+    }
 }
 
 /// The upper and the lower 64 bits.

@@ -57,6 +57,11 @@ impl Sample {
         self.fields.iter().map(|(name, value)| (name.as_ref(), value))
     }
 
+    /// Names and values in order, the values to be changed in place.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Value)> {
+        self.fields.iter_mut().map(|(name, value)| (&**name, value))
+    }
+
     /// The values in order, without their names.
     pub fn into_values(self) -> impl Iterator<Item = Value> {
         self.fields.into_iter().map(|(_, value)| value)

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::random::Rng;
 use crate::sample::{Image, Sample, Value};
 
-/// The field that image transforms act on.
+/// The field that image transforms act on where the user names no other.
 pub const IMAGE: &str = "image";
 
 /// A change to a sample: torchvision's transforms.
@@ -16,25 +16,44 @@ pub const IMAGE: &str = "image";
 /// It must be pure: the same sample and generator give the same result in any process. All randomness comes from the
 /// generator, which is keyed by seed, epoch, place, sample and the transform's place in the chain.
 ///
+/// One without options of its own is a function, made a transform by [`from_fn`]:
+///
+/// ```
+/// use batchmill_datasets::transform::{from_fn, image_mut};
+///
+/// // Turns black into white.
+/// let invert = |_: &mut _| Ok(from_fn(|mut sample, _rng| {
+///     image_mut(&mut sample)?.pixels_mut().iter_mut().for_each(|byte| *byte = 255 - *byte);
+///     Ok(sample)
+/// }));
+/// let registry = batchmill_datasets::builtin().transform("invert", invert);
+/// ```
+///
+/// One with options is a type, or a function that has taken them with it:
+///
 /// ```
 /// use batchmill_datasets::random::Rng;
 /// use batchmill_datasets::sample::Sample;
 /// use batchmill_datasets::transform::{Transform, TransformError, image_mut};
 ///
-/// /// Turns black into white.
+/// /// Inverts the image with probability `p`.
 /// #[derive(Debug)]
-/// struct Invert;
+/// struct RandomInvert {
+///     p: f64,
+/// }
 ///
-/// impl Transform for Invert {
-///     fn apply(&self, mut sample: Sample, _rng: &mut Rng) -> Result<Sample, TransformError> {
-///         for byte in image_mut(&mut sample)?.pixels_mut() {
-///             *byte = 255 - *byte;
+/// impl Transform for RandomInvert {
+///     fn apply(&self, mut sample: Sample, rng: &mut Rng) -> Result<Sample, TransformError> {
+///         if rng.chance(self.p) {
+///             image_mut(&mut sample)?.pixels_mut().iter_mut().for_each(|byte| *byte = 255 - *byte);
 ///         }
 ///         Ok(sample)
 ///     }
 /// }
 ///
-/// let registry = batchmill_datasets::builtin().transform("invert", |_options| Ok(Invert));
+/// let registry = batchmill_datasets::builtin().transform("random-invert", |options| {
+///     Ok(RandomInvert { p: options.optional_number("p", 0.0..=1.0)?.unwrap_or(0.5) })
+/// });
 /// ```
 pub trait Transform: Send + Sync + fmt::Debug {
     /// Changes a sample.
@@ -44,30 +63,108 @@ pub trait Transform: Send + Sync + fmt::Debug {
     fn apply(&self, sample: Sample, rng: &mut Rng) -> Result<Sample, TransformError>;
 }
 
+/// Makes a function a transform.
+pub fn from_fn<F>(function: F) -> FromFn<F>
+where
+    F: Fn(Sample, &mut Rng) -> Result<Sample, TransformError> + Send + Sync,
+{
+    FromFn(function)
+}
+
+/// A function as a transform: see [`from_fn`].
+#[derive(Clone, Copy)]
+pub struct FromFn<F>(F);
+
+impl<F> Transform for FromFn<F>
+where
+    F: Fn(Sample, &mut Rng) -> Result<Sample, TransformError> + Send + Sync,
+{
+    fn apply(&self, sample: Sample, rng: &mut Rng) -> Result<Sample, TransformError> {
+        (self.0)(sample, rng)
+    }
+}
+
+impl<F> fmt::Debug for FromFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FromFn")
+    }
+}
+
 /// The field `image` of a sample.
 ///
 /// # Errors
 /// [`TransformError::NoImage`] when there is none.
 pub fn image_mut(sample: &mut Sample) -> Result<&mut Image, TransformError> {
+    image_of(sample, IMAGE)
+}
+
+/// The image in a field of a sample.
+///
+/// # Errors
+/// [`TransformError::NoImage`] when there is none.
+pub fn image_of<'a>(sample: &'a mut Sample, field: &str) -> Result<&'a mut Image, TransformError> {
     // Looked up twice: a borrow that is returned would still be held where the error is made.
-    if !matches!(sample.get(IMAGE), Some(Value::Image(_))) {
-        let fields = sample.iter().map(|(name, value)| value.field(name).to_string());
-        return Err(TransformError::NoImage { fields: fields.collect::<Vec<_>>().join(", ") });
+    if !matches!(sample.get(field), Some(Value::Image(_))) {
+        return Err(TransformError::NoImage { field: field.to_owned(), fields: fields_of(sample) });
     }
-    match sample.get_mut(IMAGE) {
+    match sample.get_mut(field) {
         Some(Value::Image(image)) => Ok(image),
-        _ => Err(TransformError::NoImage { fields: String::new() }),
+        _ => Err(TransformError::NoImage { field: field.to_owned(), fields: String::new() }),
     }
+}
+
+/// The value in a field of a sample.
+///
+/// # Errors
+/// [`TransformError::NoField`] when there is none.
+pub fn value_of<'a>(sample: &'a mut Sample, field: &str) -> Result<&'a mut Value, TransformError> {
+    if sample.get(field).is_none() {
+        return Err(TransformError::NoField { field: field.to_owned(), fields: fields_of(sample) });
+    }
+    sample.get_mut(field).ok_or_else(|| TransformError::NoField { field: field.to_owned(), fields: String::new() })
+}
+
+/// What a sample has, for an error.
+fn fields_of(sample: &Sample) -> String {
+    let fields = sample.iter().map(|(name, value)| value.field(name).to_string());
+    fields.collect::<Vec<_>>().join(", ")
 }
 
 /// A sample that a transform cannot change.
 #[derive(Debug, Error)]
 pub enum TransformError {
-    /// It has no image.
-    #[error("the sample has no image in a field `image`; it has {fields}")]
+    /// It has no image where one is needed.
+    #[error("the sample has no image in a field `{field}`; it has {fields}")]
     NoImage {
+        /// The field asked for.
+        field: String,
         /// The fields it has.
         fields: String,
+    },
+    /// It has not the field.
+    #[error("the sample has no field `{field}`; it has {fields}")]
+    NoField {
+        /// The field asked for.
+        field: String,
+        /// The fields it has.
+        fields: String,
+    },
+    /// A mask does not lie over the image.
+    #[error(
+        "the mask `{mask}` has {mask_height} x {mask_width} pixels (height x width), the image {height} x {width}; \
+         store both in one size"
+    )]
+    MaskSize {
+        /// The field of the mask.
+        mask: String,
+        /// Rows of the mask.
+        mask_height: usize,
+        /// Columns of the mask.
+        mask_width: usize,
+        /// Rows of the image.
+        height: usize,
+        /// Columns of the image.
+        width: usize,
     },
     /// The image is smaller than what is to be cut out of it.
     #[error(

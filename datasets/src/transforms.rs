@@ -1,43 +1,42 @@
-//! The transforms that Batchmill brings along; each acts on the field `image`.
+//! The transforms that Batchmill brings along; what they do to images they do to the masks of the sample as well.
+//!
+//! Names, options and defaults are those of torchvision's `transforms.v2`, whose results on bytes they give.
 
+mod adjust;
+mod affine;
+mod arguments;
 mod center_crop;
 mod color;
+mod color_jitter;
+mod enhance;
+mod five_crop;
+mod flip;
+mod gaussian_blur;
+mod grayscale;
+mod layers;
+mod pad;
+mod pixels;
+mod random_crop;
+mod random_erasing;
+mod random_resized_crop;
 mod resize;
+mod rotation;
+mod trivial_augment_wide;
+mod warp;
+mod window;
 
+pub use affine::Affine;
 pub use center_crop::CenterCrop;
 pub use color::Color;
+pub use color_jitter::ColorJitter;
+pub use five_crop::FiveCrop;
+pub use flip::{HorizontalFlip, VerticalFlip};
+pub use gaussian_blur::GaussianBlur;
+pub use grayscale::Grayscale;
+pub use pad::Pad;
+pub use random_crop::RandomCrop;
+pub use random_erasing::RandomErasing;
+pub use random_resized_crop::RandomResizedCrop;
 pub use resize::Resize;
-
-use toml::Value;
-
-use crate::options::Options;
-use crate::spec::SpecError;
-
-/// The longest side of an image that may be asked for, in pixels: that of a JPEG.
-const SIDE_MAX: usize = 65_535;
-
-/// The option `size`: one number, or height and width.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Size {
-    One(usize),
-    Both { height: usize, width: usize },
-}
-
-impl Size {
-    fn from_options(options: &mut Options) -> Result<Self, SpecError> {
-        let side = |value: &Value| {
-            let side = value.as_integer().and_then(|side| usize::try_from(side).ok());
-            side.filter(|side| (1..=SIDE_MAX).contains(side))
-        };
-        let value = options.value("size");
-        let value = options.required("size", value)?;
-        let size = match value.as_array().map(Vec::as_slice) {
-            None => side(&value).map(Self::One),
-            Some([height, width]) => side(height).zip(side(width)).map(|(height, width)| Self::Both { height, width }),
-            Some(_) => None,
-        };
-        size.ok_or_else(|| {
-            options.error("size", format_args!("is {value}, not an integer from 1 to {SIDE_MAX} or [height, width]"))
-        })
-    }
-}
+pub use rotation::Rotation;
+pub use trivial_augment_wide::TrivialAugmentWide;

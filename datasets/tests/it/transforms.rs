@@ -119,7 +119,7 @@ fn what_cannot_be_transformed_is_said() {
     let color = Color::from_options(&mut options(Component::new("color").with("mode", "rgb"))).unwrap();
     expect!["the image has 2 channels, expected 1 (gray), 3 (rgb) or 4 (rgba)"]
         .assert_eq(&apply(&color, counted(4, 4, 2)).unwrap_err().to_string());
-    expect!["resize 0 x 4 pixels to 2 x 8: it has no pixels"]
+    expect!["the image in `image` is empty: it has 0 x 4 pixels (height x width) of 3 channels"]
         .assert_eq(&crate::support::report(&apply(&resize, counted(0, 4, 3)).unwrap_err()));
     let thin = Resize::from_options(&mut size(65_535)).unwrap();
     expect!["resize 1 x 500 pixels to 65535 x 32767500: the result would have more than 1073741824 bytes"]
