@@ -84,8 +84,9 @@ use crate::sampler::Population;
 use crate::samplers::{Sequential, Shuffled};
 use crate::sources::{Cifar, Idx, ImageFolder, ImageFolderCsv, Mnist, Synthetic};
 use crate::transforms::{
-    Affine, CenterCrop, Color, ColorJitter, FiveCrop, GaussianBlur, Grayscale, HorizontalFlip, Pad, RandomCrop,
-    RandomErasing, RandomResizedCrop, Resize, Rotation, TrivialAugmentWide, VerticalFlip,
+    Affine, Cast, CenterCrop, Clip, Color, ColorJitter, FiveCrop, GaussianBlur, Grayscale, HorizontalFlip, LabelMap,
+    Normalize, OneHot, Pad, RandomCrop, RandomErasing, RandomResizedCrop, Resize, Retouch, Rotation, Standardize,
+    ToF32, ToNchw, TrivialAugmentWide, VerticalFlip,
 };
 
 /// The registry of everything that Batchmill brings along; extend it with your own kinds.
@@ -118,5 +119,19 @@ pub fn builtin() -> Registry {
         .transform("grayscale", Grayscale::from_options)
         .transform("gaussian-blur", GaussianBlur::from_options)
         .transform("random-erasing", RandomErasing::from_options)
+        .transform("posterize", Retouch::posterize)
+        .transform("solarize", Retouch::solarize)
+        .transform("invert", Retouch::invert)
+        .transform("autocontrast", Retouch::autocontrast)
+        .transform("equalize", Retouch::equalize)
+        .transform("sharpness", Retouch::sharpness)
         .transform("trivial-augment-wide", TrivialAugmentWide::from_options)
+        .transform("to-f32", ToF32::from_options)
+        .transform("normalize", Normalize::from_options)
+        .transform("to-nchw", ToNchw::from_options)
+        .transform("one-hot", OneHot::from_options)
+        .transform("label-map", LabelMap::from_options)
+        .transform("standardize", Standardize::from_options)
+        .transform("clip", Clip::from_options)
+        .transform("cast", Cast::from_options)
 }

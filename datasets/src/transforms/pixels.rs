@@ -39,10 +39,15 @@ pub(super) fn floor_byte(number: f32) -> u8 {
 
 /// The byte nearest to a number, of two the even one; 0 or 255 beyond them.
 pub(super) fn round_byte(number: f32) -> u8 {
+    floor_byte(round(number))
+}
+
+/// The integer nearest to a number within 2^22 of 0, of two the even one; something as far away from others.
+pub(super) fn round(number: f32) -> f32 {
     /// From here on floats are integers: adding it rounds, as the processor rounds, which is to even. `round_ties_even`
     /// gives the same but is a function call on the oldest x86-64.
     const INTEGERS: f32 = 12_582_912.0;
-    floor_byte((number + INTEGERS) - INTEGERS)
+    (number + INTEGERS) - INTEGERS
 }
 
 /// `factor * by + plus`, rounded once: the fused product of PyTorch's vector code, on any machine.

@@ -1,6 +1,7 @@
 //! Scales images, with antialiasing.
 
 use std::cell::RefCell;
+use std::error::Error;
 
 use fast_image_resize::images::{Image as Target, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -30,7 +31,8 @@ thread_local! {
 /// Shapes: the other side is `int(size * long / short)`, or `int(longest * short / long)` but at least 1; of an odd
 /// number of pixels to pad the larger half is below or to the right.
 ///
-/// Source: torchvision's `Resize(size)` and `Resize(None, max_size=longest)` with `antialias=True`.
+/// Source: torchvision's `Resize(size)` and `Resize(None, max_size=longest)` with `antialias=True`, which scale bytes as
+/// Pillow does.
 #[derive(Clone, Debug)]
 pub struct Resize {
     to: To,
@@ -114,61 +116,56 @@ pub(super) fn resize(
     width: usize,
     interpolation: Interpolation,
 ) -> Result<(), TransformError> {
+    let [from_height, from_width, _] = image.shape();
+    if (from_height, from_width) == (height, width) {
+        return Ok(());
+    }
+    let scaled = match interpolation {
+        Interpolation::Nearest => nearest(image, height, width),
+        // First across, then down: a byte between the two is cut to 0 to 255, so that the order tells.
+        Interpolation::Bilinear => convolve(image, from_height, width, FilterType::Bilinear)
+            .and_then(|()| convolve(image, height, width, FilterType::Bilinear)),
+        Interpolation::Bicubic => convolve(image, from_height, width, FilterType::CatmullRom)
+            .and_then(|()| convolve(image, height, width, FilterType::CatmullRom)),
+    };
+    scaled.map_err(|source| {
+        let reason = format!("resize {from_height} x {from_width} pixels to {height} x {width}");
+        TransformError::caused_by(reason, source)
+    })
+}
+
+/// Weighs the pixels around every place, where a side changes. The filter widens as the image shrinks: this is the
+/// antialiasing.
+fn convolve(
+    image: &mut Image,
+    height: usize,
+    width: usize,
+    filter: FilterType,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
     let [from_height, from_width, channels] = image.shape();
     if (from_height, from_width) == (height, width) {
         return Ok(());
     }
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| {
-        let reason = format!("resize {from_height} x {from_width} pixels to {height} x {width}");
-        TransformError::caused_by(reason, source)
+    let pixel_type = match channels {
+        1 => PixelType::U8,
+        2 => PixelType::U8x2,
+        3 => PixelType::U8x3,
+        4 => PixelType::U8x4,
+        channels => return Err(TransformError::Channels { channels, expected: "1 to 4" }.into()),
     };
-    let filter = match interpolation {
-        Interpolation::Nearest => None,
-        Interpolation::Bilinear => Some(FilterType::Bilinear),
-        Interpolation::Bicubic => Some(FilterType::CatmullRom),
-    };
-    let pixels = match filter {
-        None => {
-            let mut pixels = buffer(height, width, channels).map_err(|error| failed(error.into()))?;
-            nearest(image, &mut pixels, height, width);
-            pixels
-        }
-        Some(filter) => {
-            let pixel_type = match channels {
-                1 => PixelType::U8,
-                2 => PixelType::U8x2,
-                3 => PixelType::U8x3,
-                4 => PixelType::U8x4,
-                channels => return Err(TransformError::Channels { channels, expected: "1 to 4" }),
-            };
-            let mut pixels = buffer(height, width, channels).map_err(|error| failed(error.into()))?;
-            convolve(image, &mut pixels, height, width, pixel_type, filter).map_err(failed)?;
-            pixels
-        }
-    };
-    replace(image, height, width, channels, pixels)
-}
-
-/// Weighs the pixels around every place. The filter widens as the image shrinks: this is the antialiasing.
-fn convolve(
-    image: &Image,
-    pixels: &mut [u8],
-    height: usize,
-    width: usize,
-    pixel_type: PixelType,
-    filter: FilterType,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let (from_width, from_height) = (u32::try_from(image.width())?, u32::try_from(image.height())?);
-    let source = ImageRef::new(from_width, from_height, image.pixels(), pixel_type)?;
-    let mut target = Target::from_slice_u8(u32::try_from(width)?, u32::try_from(height)?, pixels, pixel_type)?;
+    let source = ImageRef::new(from_width.try_into()?, from_height.try_into()?, image.pixels(), pixel_type)?;
+    let mut pixels = buffer(height, width, channels)?;
+    let mut target = Target::from_slice_u8(width.try_into()?, height.try_into()?, &mut pixels, pixel_type)?;
     // Channels are independent.
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false);
-    Ok(RESIZER.with_borrow_mut(|resizer| resizer.resize(&source, &mut target, &options))?)
+    RESIZER.with_borrow_mut(|resizer| resizer.resize(&source, &mut target, &options))?;
+    Ok(replace(image, height, width, channels, pixels)?)
 }
 
 /// Takes the pixel at the upper left of every place, as PyTorch's `interpolate(mode="nearest")`.
-fn nearest(image: &Image, pixels: &mut [u8], height: usize, width: usize) {
+fn nearest(image: &mut Image, height: usize, width: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
     let [from_height, from_width, channels] = image.shape();
+    let mut pixels = buffer(height, width, channels)?;
     let columns = nearest_places(from_width, width);
     let rows = nearest_places(from_height, height);
     let row_bytes = from_width * channels;
@@ -178,6 +175,7 @@ fn nearest(image: &Image, pixels: &mut [u8], height: usize, width: usize) {
             pixel.copy_from_slice(&source[column * channels..][..channels]);
         }
     }
+    Ok(replace(image, height, width, channels, pixels)?)
 }
 
 /// Which of `from` pixels each of `to` pixels is.

@@ -1,30 +1,21 @@
 //! Turns, shears, scales and shifts images: one map from places of the result to places of the image.
+//!
+//! All but the map itself is computed in single precision and in the order of PyTorch's `affine_grid` and
+//! `grid_sample`: which of two pixels is taken between them hangs on the last bit. The map goes through the system's
+//! sine, cosine and tangent in double precision, and is then rounded to single: machines on which those differ in their
+//! last bit still agree.
 
 use super::arguments::Interpolation;
-use super::pixels::{buffer, replace, round_byte};
+use super::pixels::{buffer, replace, round, round_byte, round_pixels, single};
 use crate::sample::Image;
 use crate::transform::TransformError;
-
-/// The parts of a pixel's side that places are counted in. Sine and cosine may differ in their last bit between
-/// machines; counted in whole parts, places do not.
-const PARTS: f64 = 4_294_967_296.0;
-
-/// The bits of a place that are parts.
-const PART_BITS: u32 = 32;
-
-/// Places further from the image than this, in pixels, would not fit into what they are counted in.
-const REACH_MAX: f64 = 1_000_000_000.0;
 
 /// Where every pixel of the result is from, in pixels from the middle of each: `x = a * x' + b * y' + c`,
 /// `y = d * x' + e * y' + f`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Map {
-    a: f64,
-    b: f64,
-    c: f64,
-    d: f64,
-    e: f64,
-    f: f64,
+    x: [f32; 3],
+    y: [f32; 3],
 }
 
 /// What is done to an image, in this order: sheared, turned and scaled around `center`, then shifted.
@@ -57,12 +48,11 @@ impl Motion {
         let b = -(a * shear_x.tan() + turn.sin());
         let c = (turn - shear_y).sin() / shear_y.cos();
         let d = turn.cos() - c * shear_x.tan();
-        let whole = |number: f64| (number * PARTS).round() / PARTS;
         // The determinant of the matrix without the scale is 1.
-        let [a, b, d, e] = [d, -b, -c, a].map(|entry| whole(entry / self.scale));
+        let [a, b, d, e] = [d, -b, -c, a].map(|entry| entry / self.scale);
         let (x, y) = (self.center.0 + self.translate.0, self.center.1 + self.translate.1);
         let (c, f) = (self.center.0 - a * x - b * y, self.center.1 - d * x - e * y);
-        Map { a, b, c: whole(c), d, e, f: whole(f) }
+        Map { x: [a, b, c].map(single), y: [d, e, f].map(single) }
     }
 }
 
@@ -71,28 +61,28 @@ impl Map {
     ///
     /// Source: torchvision's `_compute_affine_output_size`, with its tolerance of 1/10000 of a pixel.
     pub(super) fn expanded(&self, height: usize, width: usize) -> (usize, usize) {
-        let (half_width, half_height) = (width as f64 / 2.0, height as f64 / 2.0);
-        let corners = [(-1.0, -1.0), (-1.0, 1.0), (1.0, 1.0), (1.0, -1.0)]
-            .map(|(x, y)| self.apply(x * half_width, y * half_height));
-        let extent = |places: [f64; 4], half: f64| {
-            let cut = |place: f64| ((place + half) * 10_000.0).trunc() / 10_000.0;
-            let last = places.into_iter().fold(f64::MIN, f64::max);
-            let first = places.into_iter().fold(f64::MAX, f64::min);
-            super::pixels::round_pixels(cut(last).ceil() - cut(first).floor())
+        let (half_width, half_height) = (width as f32 / 2.0, height as f32 / 2.0);
+        let corners = [(-1.0, -1.0), (-1.0, 1.0), (1.0, 1.0), (1.0, -1.0)];
+        let corners = corners.map(|(x, y)| (x * half_width, y * half_height));
+        let extent = |row: [f32; 3], half: f32| {
+            let places = corners.map(|(x, y)| dot(row, x, y) + half);
+            let cut = |place: f32| (place * 10_000.0).trunc() * 0.0001;
+            let last = places.into_iter().fold(f32::MIN, f32::max);
+            let first = places.into_iter().fold(f32::MAX, f32::min);
+            round_pixels((cut(last).ceil() - cut(first).floor()).into())
         };
-        (extent(corners.map(|(_, y)| y), half_height), extent(corners.map(|(x, _)| x), half_width))
+        (extent(self.y, half_height), extent(self.x, half_width))
     }
+}
 
-    fn apply(&self, x: f64, y: f64) -> (f64, f64) {
-        (self.a * x + self.b * y + self.c, self.d * x + self.e * y + self.f)
-    }
+fn dot([by_x, by_y, plus]: [f32; 3], x: f32, y: f32) -> f32 {
+    x * by_x + y * by_y + plus
 }
 
 /// Makes an image of `height` x `width` pixels, each from where `map` says; `outside` stands where that is nowhere.
 ///
-/// Source: `affine_grid` and `grid_sample(padding_mode="zeros", align_corners=False)` of PyTorch as torchvision uses
-/// them: also where "bilinear" mixes the border with `fill`, whose share they count twice. A place between two pixels,
-/// equally near to both, is here always the right or lower one.
+/// Source: `grid_sample(padding_mode="zeros", align_corners=False)` of PyTorch as torchvision uses it: also where
+/// "bilinear" mixes the border with `fill`, whose share it counts twice.
 pub(super) fn warp(
     image: &mut Image,
     height: usize,
@@ -102,137 +92,139 @@ pub(super) fn warp(
     outside: &[u8],
 ) -> Result<(), TransformError> {
     let channels = image.channels();
-    let steps = Steps::new(image, height, width, map)?;
     let mut pixels = buffer(height, width, channels)?;
-    let nearest = interpolation == Interpolation::Nearest;
     // The number of channels is known to the loops, so that a pixel moves at once.
-    match (channels, nearest) {
-        (1, true) => warp_nearest::<1>(image, &mut pixels, width, &steps, outside),
-        (2, true) => warp_nearest::<2>(image, &mut pixels, width, &steps, outside),
-        (3, true) => warp_nearest::<3>(image, &mut pixels, width, &steps, outside),
-        (4, true) => warp_nearest::<4>(image, &mut pixels, width, &steps, outside),
-        (1, false) => warp_bilinear::<1>(image, &mut pixels, width, &steps, outside),
-        (2, false) => warp_bilinear::<2>(image, &mut pixels, width, &steps, outside),
-        (3, false) => warp_bilinear::<3>(image, &mut pixels, width, &steps, outside),
-        (4, false) => warp_bilinear::<4>(image, &mut pixels, width, &steps, outside),
-        (channels, _) => return Err(TransformError::Channels { channels, expected: "1 to 4" }),
+    match channels {
+        1 => warp_channels::<1>(image, &mut pixels, height, width, map, interpolation, outside),
+        2 => warp_channels::<2>(image, &mut pixels, height, width, map, interpolation, outside),
+        3 => warp_channels::<3>(image, &mut pixels, height, width, map, interpolation, outside),
+        4 => warp_channels::<4>(image, &mut pixels, height, width, map, interpolation, outside),
+        channels => return Err(TransformError::Channels { channels, expected: "1 to 4" }),
     }
     replace(image, height, width, channels, pixels)
 }
 
-/// A map in whole parts: integers, that add up without an error.
-struct Steps {
-    /// The place of the first pixel.
-    first: (i64, i64),
-    /// From a pixel to the next in its row.
-    across: (i64, i64),
-    /// From a row to the next.
-    down: (i64, i64),
+fn warp_channels<const CHANNELS: usize>(
+    image: &Image,
+    pixels: &mut [u8],
+    height: usize,
+    width: usize,
+    map: &Map,
+    interpolation: Interpolation,
+    outside: &[u8],
+) {
+    let grid = Grid::new(image, height, width, map);
+    let source = Source {
+        pixels: image.pixels().as_chunks::<CHANNELS>().0,
+        height: image.height(),
+        width: image.width(),
+        outside: outside.first_chunk().copied().unwrap_or([0; CHANNELS]),
+    };
+    for (row, line) in pixels.as_chunks_mut::<CHANNELS>().0.chunks_exact_mut(width.max(1)).enumerate() {
+        let places = grid.row(row);
+        if interpolation == Interpolation::Nearest {
+            line.iter_mut().zip(places).for_each(|(pixel, (x, y))| *pixel = source.nearest(x, y));
+        } else {
+            line.iter_mut().zip(places).for_each(|(pixel, (x, y))| *pixel = source.bilinear(x, y));
+        }
+    }
 }
 
-impl Steps {
-    fn new(image: &Image, height: usize, width: usize, map: &Map) -> Result<Self, TransformError> {
-        let middle = |pixels: usize| (pixels as f64 - 1.0) / 2.0;
-        let (right, bottom) = (middle(width), middle(height));
-        let (to_x, to_y) = (middle(image.width()), middle(image.height()));
-        let corners = [(-right, -bottom), (right, -bottom), (-right, bottom), (right, bottom)];
-        let reach = corners.into_iter().map(|(x, y)| map.apply(x, y)).map(|(x, y)| x.abs().max(y.abs()));
-        if reach.fold(to_x.max(to_y), f64::max) > REACH_MAX {
-            let (height, width) = (image.height(), image.width());
-            return Err(TransformError::new(format!(
-                "the image of {height} x {width} pixels is too long to be turned"
-            )));
+/// The places of an image that the pixels of a result are from.
+struct Grid {
+    /// The map, in half sides of the image.
+    x: [f32; 3],
+    y: [f32; 3],
+    /// Half the sides of the image.
+    half_width: f32,
+    half_height: f32,
+    /// The first pixel of the result, from its middle.
+    left: f32,
+    top: f32,
+}
+
+impl Grid {
+    fn new(image: &Image, height: usize, width: usize, map: &Map) -> Self {
+        let (half_width, half_height) = (image.width() as f32 / 2.0, image.height() as f32 / 2.0);
+        Self {
+            x: map.x.map(|entry| entry / half_width),
+            y: map.y.map(|entry| entry / half_height),
+            half_width,
+            half_height,
+            left: (1.0 - width as f32) / 2.0,
+            top: (1.0 - height as f32) / 2.0,
         }
-        let (x, y) = map.apply(-right, -bottom);
-        Ok(Self {
-            first: (parts(x + to_x), parts(y + to_y)),
-            across: (parts(map.a), parts(map.d)),
-            down: (parts(map.b), parts(map.e)),
+    }
+
+    /// Column and row of the place of each pixel of a row of the result.
+    fn row(&self, row: usize) -> impl Iterator<Item = (f32, f32)> {
+        let y = self.top + row as f32;
+        (0_u32..).map(move |column| {
+            let x = self.left + column as f32;
+            let (to_x, to_y) = (dot(self.x, x, y), dot(self.y, x, y));
+            ((to_x + 1.0) * self.half_width - 0.5, (to_y + 1.0) * self.half_height - 0.5)
         })
     }
+}
 
-    /// The place of the first pixel of every row.
-    fn rows(&self) -> impl Iterator<Item = (i64, i64)> {
-        std::iter::successors(Some(self.first), |&(x, y)| {
-            Some((x.wrapping_add(self.down.0), y.wrapping_add(self.down.1)))
-        })
+/// An image to take pixels from.
+struct Source<'a, const CHANNELS: usize> {
+    pixels: &'a [[u8; CHANNELS]],
+    height: usize,
+    width: usize,
+    outside: [u8; CHANNELS],
+}
+
+impl<const CHANNELS: usize> Source<'_, CHANNELS> {
+    /// The pixel at a place, if there is one.
+    fn at(&self, row: i32, column: i32) -> Option<[u8; CHANNELS]> {
+        let row = usize::try_from(row).ok().filter(|&row| row < self.height)?;
+        let column = usize::try_from(column).ok().filter(|&column| column < self.width)?;
+        self.pixels.get(row * self.width + column).copied()
     }
 
-    /// The places of a row that begins at `start`.
-    fn columns(&self, start: (i64, i64)) -> impl Iterator<Item = (i64, i64)> {
-        let (across_x, across_y) = self.across;
-        // Past the last pixel a place is made that nobody asks for; it may lie anywhere.
-        std::iter::successors(Some(start), move |&(x, y)| Some((x.wrapping_add(across_x), y.wrapping_add(across_y))))
+    /// The pixel nearest to a place, of two the one with the even number.
+    fn nearest(&self, x: f32, y: f32) -> [u8; CHANNELS] {
+        self.at(whole(round(y)), whole(round(x))).unwrap_or(self.outside)
     }
-}
 
-/// A length in whole parts of a pixel.
-#[expect(clippy::cast_possible_truncation, reason = "the caller has checked that it is within REACH_MAX")]
-fn parts(pixels: f64) -> i64 {
-    (pixels * PARTS).round() as i64
-}
-
-/// The pixel at a place of a row or column, if it has one there.
-fn within(place: i64, side: usize) -> Option<usize> {
-    usize::try_from(place).ok().filter(|&place| place < side)
-}
-
-fn pixel_of<const CHANNELS: usize>(bytes: &[u8]) -> [u8; CHANNELS] {
-    bytes.first_chunk().copied().unwrap_or([0; CHANNELS])
-}
-
-fn warp_nearest<const CHANNELS: usize>(image: &Image, pixels: &mut [u8], width: usize, steps: &Steps, outside: &[u8]) {
-    const HALF: i64 = 1 << (PART_BITS - 1);
-    let source = image.pixels().as_chunks::<CHANNELS>().0;
-    let outside = pixel_of::<CHANNELS>(outside);
-    let rows = pixels.as_chunks_mut::<CHANNELS>().0.chunks_exact_mut(width.max(1));
-    for (row, start) in rows.zip(steps.rows()) {
-        for (pixel, (x, y)) in row.iter_mut().zip(steps.columns(start)) {
-            let column = within((x + HALF) >> PART_BITS, image.width());
-            let row = within((y + HALF) >> PART_BITS, image.height());
-            *pixel = match (row, column) {
-                (Some(row), Some(column)) => source[row * image.width() + column],
-                _ => outside,
-            };
-        }
-    }
-}
-
-fn warp_bilinear<const CHANNELS: usize>(image: &Image, pixels: &mut [u8], width: usize, steps: &Steps, outside: &[u8]) {
-    let source = image.pixels().as_chunks::<CHANNELS>().0;
-    let outside = pixel_of::<CHANNELS>(outside);
-    let rows = pixels.as_chunks_mut::<CHANNELS>().0.chunks_exact_mut(width.max(1));
-    for (row, start) in rows.zip(steps.rows()) {
-        for (pixel, (x, y)) in row.iter_mut().zip(steps.columns(start)) {
-            let (left, right_share) = split(x);
-            let (top, lower_share) = split(y);
-            let (left_share, upper_share) = (1.0 - right_share, 1.0 - lower_share);
-            let corners = [
-                (top, left, upper_share * left_share),
-                (top, left + 1, upper_share * right_share),
-                (top + 1, left, lower_share * left_share),
-                (top + 1, left + 1, lower_share * right_share),
-            ];
-            let (mut sums, mut covered) = ([0.0_f32; CHANNELS], 0.0_f32);
-            for (row, column, share) in corners {
-                if let (Some(row), Some(column)) = (within(row, image.height()), within(column, image.width())) {
-                    covered += share;
-                    let corner = source[row * image.width() + column];
-                    sums.iter_mut().zip(corner).for_each(|(sum, byte)| *sum += share * f32::from(byte));
-                }
-            }
-            for ((byte, sum), outside) in pixel.iter_mut().zip(sums).zip(outside) {
-                let fill = f32::from(outside);
-                *byte = round_byte((sum - fill) * covered + fill);
+    /// The four pixels around a place, by distance.
+    fn bilinear(&self, x: f32, y: f32) -> [u8; CHANNELS] {
+        let (left, right_share) = split(x);
+        let (top, lower_share) = split(y);
+        let (left_share, upper_share) = (1.0 - right_share, 1.0 - lower_share);
+        let (right, bottom) = (left.saturating_add(1), top.saturating_add(1));
+        let corners = [
+            (top, left, upper_share * left_share),
+            (top, right, upper_share * right_share),
+            (bottom, left, lower_share * left_share),
+            (bottom, right, lower_share * right_share),
+        ];
+        let (mut sums, mut covered) = ([0.0_f32; CHANNELS], 0.0_f32);
+        for (row, column, share) in corners {
+            if let Some(pixel) = self.at(row, column) {
+                covered += share;
+                sums.iter_mut().zip(pixel).for_each(|(sum, byte)| *sum += share * f32::from(byte));
             }
         }
+        let mut mixed = self.outside;
+        for (byte, sum) in mixed.iter_mut().zip(sums) {
+            let fill = f32::from(*byte);
+            *byte = round_byte((sum - fill) * covered + fill);
+        }
+        mixed
     }
 }
 
 /// The pixel before a place, and the share of the one behind it.
-fn split(place: i64) -> (i64, f32) {
-    let before = place >> PART_BITS;
-    let rest = place - (before << PART_BITS);
-    // Exact in the upper 24 of its 32 bits, which is what a share is worth.
-    (before, rest as f32 * super::pixels::single(1.0 / PARTS))
+fn split(place: f32) -> (i32, f32) {
+    let towards_zero = whole(place);
+    let before = if place < towards_zero as f32 { towards_zero.saturating_sub(1) } else { towards_zero };
+    (before, place - before as f32)
+}
+
+/// A number without its fraction; the outermost i32 beyond them.
+#[expect(clippy::cast_possible_truncation, reason = "the cast of a float saturates")]
+fn whole(number: f32) -> i32 {
+    number as i32
 }

@@ -114,8 +114,8 @@ fn what_cannot_be_transformed_is_said() {
         the image has 180 x 300 pixels (height x width), too few for a crop of 224 x 224; put a `resize` before it or crop less"#]]
     .assert_eq(&apply(&crop, counted(180, 300, 3)).unwrap_err().to_string());
     let resize = Resize::from_options(&mut size(2)).unwrap();
-    expect!["the image has 5 channels, expected 1 to 4"]
-        .assert_eq(&apply(&resize, counted(4, 4, 5)).unwrap_err().to_string());
+    expect!["resize 4 x 4 pixels to 2 x 2: the image has 5 channels, expected 1 to 4"]
+        .assert_eq(&crate::support::report(&apply(&resize, counted(4, 4, 5)).unwrap_err()));
     let color = Color::from_options(&mut options(Component::new("color").with("mode", "rgb"))).unwrap();
     expect!["the image has 2 channels, expected 1 (gray), 3 (rgb) or 4 (rgba)"]
         .assert_eq(&apply(&color, counted(4, 4, 2)).unwrap_err().to_string());
