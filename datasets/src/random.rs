@@ -189,4 +189,39 @@ mod tests {
         assert_eq!(rng.below(0), 0);
         assert_eq!(rng.below(1), 0);
     }
+
+    #[test]
+    fn draws_of_other_kinds_are_what_they_always_were() {
+        // Golden, as above; `ln`, `exp` and `cos` are the system's.
+        let mut rng = Rng::new(1, 2, 3, 4, 5);
+        assert_eq!(rng.uniform_in(-2.0, 3.0), -0.397_179_208_854_318_46);
+        assert!((rng.log_uniform_in(0.25, 4.0) - 0.263_096_536_637_252_9).abs() < 1e-15);
+        assert!((rng.normal() - -0.891_298_260_064_711).abs() < 1e-14);
+        assert_eq!([rng.chance(0.5), rng.chance(0.5)], [false, true]);
+        let mut items = [0, 1, 2, 3, 4];
+        rng.shuffle(&mut items);
+        assert_eq!(items, [3, 0, 4, 2, 1]);
+    }
+
+    #[test]
+    fn draws_have_the_distribution_they_promise() {
+        let mut rng = Rng::new(5, 4, 3, 2, 1);
+        let mean = |draws: &[f64]| draws.iter().sum::<f64>() / draws.len() as f64;
+        let normal: Vec<_> = (0..10_000).map(|_| rng.normal()).collect();
+        assert!(mean(&normal).abs() < 0.05, "{}", mean(&normal));
+        let squares: Vec<_> = normal.iter().map(|draw| draw * draw).collect();
+        assert!((0.93..1.07).contains(&mean(&squares)), "{}", mean(&squares));
+        let logarithms: Vec<_> = (0..10_000).map(|_| rng.log_uniform_in(0.5, 8.0).log2()).collect();
+        assert!(logarithms.iter().all(|logarithm| (-1.0 - 1e-9..3.0 + 1e-9).contains(logarithm)));
+        assert!((0.95..1.05).contains(&mean(&logarithms)), "{}", mean(&logarithms));
+        assert!((0..10_000).all(|_| rng.chance(1.0) && !rng.chance(0.0)));
+        // Each of the 24 orders of four: 500 times, with a standard deviation of 22.
+        let mut orders = std::collections::BTreeMap::new();
+        for _ in 0..12_000 {
+            let mut items = [0, 1, 2, 3];
+            rng.shuffle(&mut items);
+            *orders.entry(items).or_insert(0) += 1;
+        }
+        assert!(orders.len() == 24 && orders.values().all(|count| (390..610).contains(count)), "{orders:?}");
+    }
 }

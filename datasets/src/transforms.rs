@@ -1,6 +1,8 @@
-//! The transforms that Batchmill brings along; what they do to images they do to the masks of the sample as well.
+//! The transforms that Batchmill brings along; what moves an image moves the masks over it.
 //!
-//! Names, options and defaults are those of torchvision's `transforms.v2`, whose results on bytes they give.
+//! Names, options and defaults are those of torchvision's `transforms.v2`. On images of bytes the results are its as
+//! well, but for single bytes that a docstring tells of. Every transform that draws says what, and in which order: the
+//! draws are part of a stream's bytes, and golden tests hold them.
 
 mod adjust;
 mod affine;

@@ -117,3 +117,30 @@ impl Transform for Affine {
 fn is_shear(low: f64, high: f64) -> bool {
     -SHEAR_MAX <= low && low <= high && high <= SHEAR_MAX
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transforms::arguments::tests::options;
+
+    #[test]
+    fn draws_are_what_they_always_were() {
+        // Golden, from a second implementation in Python: a change here changes every augmented stream ever trained on.
+        let table = "degrees = 10\ntranslate = [0.1, 0.2]\nscale = [0.8, 1.2]\nshear = [-5, 5, 1, 2]";
+        let affine = Affine::from_options(&mut options(table)).unwrap();
+        let expected = Motion {
+            angle: -3.588716835417274,
+            translate: (-8.0, -1.0),
+            scale: 1.0423886644764748,
+            shear: (3.4407342639409677, 1.305012212795695),
+            center: (0.0, 0.0),
+        };
+        assert_eq!(affine.draw(100, 80, &mut Rng::new(1, 2, 3, 4, 5)), expected);
+        // What is not given is not drawn.
+        let affine = Affine::from_options(&mut options("degrees = [0, 0]\nshear = 5")).unwrap();
+        let mut rng = Rng::new(1, 2, 3, 4, 5);
+        rng.next_u64();
+        let shear = (rng.uniform_in(-5.0, 5.0), 0.0);
+        assert_eq!(affine.draw(100, 80, &mut Rng::new(1, 2, 3, 4, 5)), Motion { shear, ..Motion::NONE });
+    }
+}

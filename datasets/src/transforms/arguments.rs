@@ -214,3 +214,36 @@ pub(super) fn pixel(bytes: &[u8], key: &str, image: &Image) -> Result<Vec<u8>, T
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::options::Role;
+    use crate::spec::Component;
+
+    /// The options of a transform, from their TOML.
+    pub(in crate::transforms) fn options(table: &str) -> Options<'static> {
+        let component = Component { kind: "any".to_owned(), options: table.parse().unwrap() };
+        Options::new(Role::Transform(0), &component, "/".as_ref())
+    }
+
+    #[test]
+    fn a_number_is_a_range_around_it() {
+        let found = |table: &str| range_around(&mut options(table), "x", -5.0..=5.0, |x| (-x, x)).unwrap();
+        assert_eq!(found(""), None);
+        assert_eq!(found("x = 3"), Some((-3.0, 3.0)));
+        assert_eq!(found("x = [-1, 2.5]"), Some((-1.0, 2.5)));
+    }
+
+    #[test]
+    fn a_fill_is_one_byte_or_one_for_each_channel() {
+        let image = Image::new(1, 1, 3, vec![0; 3]).unwrap();
+        let pixel = |table: &str, layer| Fill::from_options(&mut options(table)).unwrap().pixel(layer, &image);
+        assert_eq!(pixel("", Layer::Image).unwrap(), [0, 0, 0]);
+        assert_eq!(pixel("fill = 7", Layer::Image).unwrap(), [7, 7, 7]);
+        assert_eq!(pixel("fill = [1, 2, 3]\nmask_fill = 9", Layer::Image).unwrap(), [1, 2, 3]);
+        assert_eq!(pixel("fill = [1, 2]\nmask_fill = 9", Layer::Mask).unwrap(), [9, 9, 9]);
+        let wrong = pixel("fill = [1, 2]", Layer::Image).unwrap_err();
+        assert_eq!(wrong.to_string(), "`fill` has 2 values, the image 3 channels; give one value or 3");
+    }
+}

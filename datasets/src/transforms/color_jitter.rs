@@ -68,3 +68,18 @@ impl Transform for ColorJitter {
         Ok(sample)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transforms::arguments::tests::options;
+
+    #[test]
+    fn draws_are_what_they_always_were() {
+        // Golden, from a second implementation in Python: a change here changes every augmented stream ever trained on.
+        let table = "brightness = 0.4\nsaturation = [0, 3]\nhue = 0.1";
+        let jitter = ColorJitter::from_options(&mut options(table)).unwrap();
+        let amounts = [Some(1.0847773289529496), None, Some(2.5322202791822903), Some(-0.038997557440861)];
+        assert_eq!(jitter.draw(&mut Rng::new(1, 2, 3, 4, 5)), ([3, 2, 0, 1], amounts));
+    }
+}

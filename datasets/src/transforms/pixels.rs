@@ -10,11 +10,15 @@ pub(super) const RESULT_BYTES_MAX: usize = 1 << 30;
 
 /// A buffer for an image of `height` x `width` pixels; every byte is to be written.
 pub(super) fn buffer(height: usize, width: usize, channels: usize) -> Result<Vec<u8>, TransformError> {
+    Ok(scratch::take(check_size(height, width, channels)?))
+}
+
+/// The bytes of an image, if they are not too many.
+pub(super) fn check_size(height: usize, width: usize, channels: usize) -> Result<usize, TransformError> {
     let bytes = height.checked_mul(width).and_then(|pixels| pixels.checked_mul(channels));
-    match bytes.filter(|&bytes| bytes <= RESULT_BYTES_MAX) {
-        Some(bytes) => Ok(scratch::take(bytes)),
-        None => Err(TransformError::new(format!("the result would have more than {RESULT_BYTES_MAX} bytes"))),
-    }
+    bytes
+        .filter(|&bytes| bytes <= RESULT_BYTES_MAX)
+        .ok_or_else(|| TransformError::new(format!("the result would have more than {RESULT_BYTES_MAX} bytes")))
 }
 
 /// Puts new pixels into an image and keeps the buffer of the old ones for the next [`buffer`].

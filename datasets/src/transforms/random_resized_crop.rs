@@ -94,3 +94,34 @@ impl Transform for RandomResizedCrop {
         Ok(sample)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transforms::arguments::tests::options;
+
+    fn draws<const DRAWS: usize>(table: &str, height: usize, width: usize) -> [[usize; 4]; DRAWS] {
+        let crop = RandomResizedCrop::from_options(&mut options(&format!("size = 8\n{table}"))).unwrap();
+        let mut rng = Rng::new(1, 2, 3, 4, 5);
+        [(); DRAWS].map(|()| {
+            let Window { top, left, height, width, .. } = crop.draw(height, width, &mut rng);
+            [top, left, height, width]
+        })
+    }
+
+    #[test]
+    fn draws_are_what_they_always_were() {
+        // Golden, from a second implementation in Python: a change here changes every augmented stream ever trained on.
+        assert_eq!(draws("", 100, 80), [[18, 19, 63, 48], [4, 1, 88, 78], [4, 4, 68, 61], [21, 6, 30, 29]]);
+    }
+
+    #[test]
+    fn after_ten_tries_the_middle_is_taken() {
+        // All of the area in the shape of a square does not fit into an image that is none.
+        assert_eq!(draws("scale = [1, 1]\nratio = [1, 1]", 100, 50), [[25, 0, 50, 50]]);
+        assert_eq!(draws("scale = [1, 1]\nratio = [1, 1]", 7, 10), [[0, 1, 7, 7]]);
+        // The whole image fits the ratio, but not its area rounded to whole pixels of a shape that is drawn.
+        assert_eq!(draws("scale = [1, 1]\nratio = [0.5, 2]", 1, 1), [[0, 0, 1, 1]]);
+        assert_eq!(draws("scale = [0, 0]", 9, 10), [[0, 0, 9, 10]]);
+    }
+}

@@ -8,7 +8,7 @@ use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer
 
 use super::arguments::{Fill, Interpolation, SIDE_MAX, Size, image_field};
 use super::layers::Layers;
-use super::pixels::{buffer, replace};
+use super::pixels::{buffer, check_size, replace};
 use super::window::{Padding, Window, cut};
 use crate::options::Options;
 use crate::random::Rng;
@@ -116,18 +116,20 @@ pub(super) fn resize(
     width: usize,
     interpolation: Interpolation,
 ) -> Result<(), TransformError> {
-    let [from_height, from_width, _] = image.shape();
+    let [from_height, from_width, channels] = image.shape();
     if (from_height, from_width) == (height, width) {
         return Ok(());
     }
-    let scaled = match interpolation {
+    // Before any of the work is done.
+    let checked = check_size(height, width, channels).map_err(Into::into);
+    let scaled = checked.and_then(|_| match interpolation {
         Interpolation::Nearest => nearest(image, height, width),
         // First across, then down: a byte between the two is cut to 0 to 255, so that the order tells.
         Interpolation::Bilinear => convolve(image, from_height, width, FilterType::Bilinear)
             .and_then(|()| convolve(image, height, width, FilterType::Bilinear)),
         Interpolation::Bicubic => convolve(image, from_height, width, FilterType::CatmullRom)
             .and_then(|()| convolve(image, height, width, FilterType::CatmullRom)),
-    };
+    });
     scaled.map_err(|source| {
         let reason = format!("resize {from_height} x {from_width} pixels to {height} x {width}");
         TransformError::caused_by(reason, source)

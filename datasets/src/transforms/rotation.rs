@@ -58,7 +58,9 @@ impl Transform for Rotation {
         let map = rotation(angle);
         let (mut height, mut width) = (layers.height(), layers.width());
         if self.expand {
-            (height, width) = map.expanded(height, width);
+            // A quarter turn needs no room for corners between pixels.
+            let is_quarter = angle.rem_euclid(180.0) == 90.0;
+            (height, width) = if is_quarter { (width, height) } else { map.expanded(height, width) };
         }
         layers.change(|image, layer| {
             let outside = self.fill.pixel(layer, image)?;

@@ -175,3 +175,54 @@ fn recolor(image: &mut Image, operation: Operation, magnitude: f64) -> Result<()
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transforms::arguments::tests::options;
+
+    #[test]
+    fn draws_are_what_they_always_were() {
+        // Golden, from a second implementation in Python: a change here changes every augmented stream ever trained on.
+        let augment = TrivialAugmentWide::from_options(&mut options("")).unwrap();
+        let mut rng = Rng::new(1, 2, 3, 4, 5);
+        let expected = [
+            (Operation::TranslateY, 0.0),
+            (Operation::Contrast, -0.858),
+            (Operation::TranslateY, -18.133_333_333_333_333),
+            (Operation::TranslateY, -4.266_666_666_666_667),
+            (Operation::Identity, 0.0),
+            (Operation::Rotate, -40.5),
+            (Operation::ShearX, 0.0),
+            (Operation::Color, -0.726_000_000_000_000_1),
+            (Operation::Contrast, 0.429),
+            (Operation::ShearY, 0.264),
+        ];
+        assert_eq!([(); 10].map(|()| augment.draw(&mut rng)), expected);
+    }
+
+    #[test]
+    fn every_operation_and_every_strength_is_drawn_as_often() {
+        let augment = TrivialAugmentWide::from_options(&mut options("")).unwrap();
+        let mut rng = Rng::new(1, 2, 3, 4, 5);
+        let mut counts = [0_u32; 14];
+        let (mut posterized, mut solarized) = ([0_u32; 9], Vec::new());
+        for _ in 0..14_000 {
+            let (operation, magnitude) = augment.draw(&mut rng);
+            counts[OPERATIONS.iter().position(|(known, _)| *known == operation).unwrap()] += 1;
+            match operation {
+                Operation::Posterize => posterized[bits(magnitude) as usize] += 1,
+                Operation::Solarize => solarized.push(magnitude),
+                _ => {}
+            }
+        }
+        // 1000 each, with a standard deviation of 30.
+        assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
+        // Of 31 bins five are nearest to each number of bits, three to the outermost.
+        let share = |bits: usize| f64::from(posterized[bits]) / f64::from(counts[10]) * 31.0;
+        assert!((2.0..4.0).contains(&share(2)) && (2.0..4.0).contains(&share(8)), "{posterized:?}");
+        assert!((3..8).all(|bits| (3.8..6.2).contains(&share(bits))), "{posterized:?}");
+        assert!(solarized.iter().all(|threshold| (0.0..=255.0).contains(threshold)));
+        assert!(solarized.contains(&0.0) && solarized.contains(&255.0));
+    }
+}

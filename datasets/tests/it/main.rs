@@ -24,3 +24,7 @@ mod spec;
 mod support;
 mod synthetic;
 mod transforms;
+mod transforms_color;
+mod transforms_geometry;
+mod transforms_numbers;
+mod transforms_random;

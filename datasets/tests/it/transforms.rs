@@ -3,7 +3,7 @@
 use batchmill_datasets::options::{Options, Role};
 use batchmill_datasets::random::Rng;
 use batchmill_datasets::sample::{Array, Image, Sample, Value};
-use batchmill_datasets::spec::Component;
+use batchmill_datasets::spec::{Component, SpecError};
 use batchmill_datasets::transform::{Transform, TransformError};
 use batchmill_datasets::transforms::{CenterCrop, Color, Resize};
 use expect_test::expect;
@@ -17,14 +17,39 @@ fn size(size: impl Into<toml::Value>) -> Options<'static> {
     options(Component::new("any").with("size", size))
 }
 
+/// A transform from the TOML of its options.
+pub(crate) fn make<T>(new: fn(&mut Options) -> Result<T, SpecError>, table: &str) -> T {
+    let mut options = options(Component { kind: "any".to_owned(), options: table.parse().unwrap() });
+    let made = new(&mut options).and_then(|made| options.finish().map(|()| made));
+    made.unwrap_or_else(|error| panic!("{table}: {error}"))
+}
+
+/// What a user reads who gives such options.
+pub(crate) fn refusal<T>(new: fn(&mut Options) -> Result<T, SpecError>, table: &str) -> String {
+    let mut options = options(Component { kind: "any".to_owned(), options: table.parse().unwrap() });
+    match new(&mut options).and_then(|_| options.finish()) {
+        Ok(()) => panic!("{table} was accepted"),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// What a user reads when an image cannot be transformed.
+pub(crate) fn failure(transform: &dyn Transform, image: Image) -> String {
+    crate::support::report(&apply(transform, image).unwrap_err())
+}
+
+pub(crate) fn rng() -> Rng {
+    Rng::new(0, 0, 0, 0, 0)
+}
+
 /// An image whose every byte counts on from the one before.
-fn counted(height: usize, width: usize, channels: usize) -> Image {
+pub(crate) fn counted(height: usize, width: usize, channels: usize) -> Image {
     let bytes = (0..height * width * channels).map(|place| u8::try_from(place % 251).unwrap());
     Image::new(height, width, channels, bytes.collect()).unwrap()
 }
 
-fn apply(transform: &dyn Transform, image: Image) -> Result<Image, TransformError> {
-    let sample = transform.apply(Sample::new().with("image", image), &mut Rng::new(0, 0, 0, 0, 0))?;
+pub(crate) fn apply(transform: &dyn Transform, image: Image) -> Result<Image, TransformError> {
+    let sample = transform.apply(Sample::new().with("image", image), &mut rng())?;
     match sample.get("image") {
         Some(Value::Image(image)) => Ok(image.clone()),
         other => panic!("{other:?}"),
