@@ -54,7 +54,11 @@ fn peek_draws_the_batch_that_trainers_get() {
 fn a_stream_without_images_is_listed_and_not_drawn() {
     let data = batchmill_tests::folder();
     let config = data.path().join("loader.toml");
-    fs::write(&config, "[stream.n]\ndataset = { kind = 'numbers', len = 7 }\n[stream.m]\ndataset = { kind = 'numbers', len = 3 }\n").unwrap();
+    fs::write(
+        &config,
+        "[stream.n]\ndataset = { kind = 'numbers', len = 7 }\n[stream.m]\ndataset = { kind = 'numbers', len = 3 }\n",
+    )
+    .unwrap();
     let peek = |more: &[&str]| PROGRAMS.run_loader([&["peek", "--config", config.to_str().unwrap()], more].concat());
     let listed = peek(&["--stream", "n"]);
     let listed = String::from_utf8(listed.stdout).unwrap();
@@ -81,9 +85,13 @@ fn inspect_counts_classes_and_lists_what_is_broken() {
     let list = data.path().join("broken.csv");
     let config = shapes.join("loader.toml");
     let arguments = ["inspect", "--stream", "train", "--config", config.to_str().unwrap()];
-    let found = PROGRAMS.says(
-        arguments.iter().copied().chain(["--json", "--threads", "3", "--broken", list.to_str().unwrap()]),
-    );
+    let found = PROGRAMS.says(arguments.iter().copied().chain([
+        "--json",
+        "--threads",
+        "3",
+        "--broken",
+        list.to_str().unwrap(),
+    ]));
     let found = json(&found);
     assert_eq!((&found["samples"], &found["inspected"]), (&64.into(), &64.into()));
     let classes = found["classes"].as_array().unwrap();
