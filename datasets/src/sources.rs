@@ -8,6 +8,7 @@ mod image_folder;
 mod image_folder_csv;
 mod mnist;
 mod published;
+mod labels;
 mod synthetic;
 
 pub use cifar::Cifar;

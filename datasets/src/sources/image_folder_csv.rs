@@ -3,7 +3,6 @@
 mod cells;
 mod class_names;
 mod columns;
-mod labels;
 mod listing;
 
 use std::path::PathBuf;

@@ -5,10 +5,10 @@ use std::io;
 use std::path::Path;
 
 use super::columns::Content;
-use super::labels::Labels;
 use crate::source::OpenError;
 use crate::sources::csv_file::Refusal;
 use crate::sources::image_files::table::{Column, FileEntry, FileList, NO_CLASS, SetList};
+use crate::sources::labels::Labels;
 
 /// A column that is being read.
 #[derive(Debug)]

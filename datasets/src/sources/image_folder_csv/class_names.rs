@@ -5,10 +5,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::labels::{CLASSES_MAX, Labels, is_integer};
 use crate::options::Options;
 use crate::source::OpenError;
 use crate::sources::csv_file::{CsvFile, has_extension, usual_delimiter};
+use crate::sources::labels::{CLASSES_MAX, Labels, is_integer};
 use crate::sources::{classes_from_options, is_class_name};
 use crate::spec::SpecError;
 

@@ -6,12 +6,12 @@ use csv::StringRecord;
 
 use super::cells::Cells;
 use super::columns::{Columns, Header};
-use super::labels::is_integer;
 use crate::nearest::suggestion;
 use crate::source::OpenError;
 use crate::sources::csv_file::{CsvFile, Refusal, has_extension};
 use crate::sources::image_files::check_folder;
 use crate::sources::image_files::table::{self, Column};
+use crate::sources::labels::is_integer;
 
 /// Extensions by which a path is an image's, existing or not.
 const IMAGE_EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "bmp", "gif", "tif", "tiff", "webp"];
