@@ -9,6 +9,7 @@ mod image_folder_csv;
 mod mnist;
 mod published;
 mod labels;
+mod stamp;
 mod synthetic;
 
 pub use cifar::Cifar;
