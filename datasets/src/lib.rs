@@ -82,7 +82,7 @@ pub mod transforms;
 use crate::registry::Registry;
 use crate::sampler::Population;
 use crate::samplers::{Sequential, Shuffled};
-use crate::sources::{Cifar, Idx, ImageFolder, ImageFolderCsv, Mnist, Synthetic};
+use crate::sources::{Cifar, CsvTable, Idx, ImageFolder, ImageFolderCsv, Mnist, Npy, Npz, Synthetic};
 use crate::transforms::{
     Affine, Cast, CenterCrop, Clip, Color, ColorJitter, FiveCrop, GaussianBlur, Grayscale, HorizontalFlip, LabelMap,
     Normalize, OneHot, Pad, RandomCrop, RandomErasing, RandomResizedCrop, Resize, Retouch, Rotation, Standardize,
@@ -95,6 +95,9 @@ pub fn builtin() -> Registry {
         .dataset("image-folder", ImageFolder::from_options)
         .dataset("image-folder-csv", ImageFolderCsv::from_options)
         .dataset("idx", Idx::from_options)
+        .dataset("csv-table", CsvTable::from_options)
+        .dataset("npy", Npy::from_options)
+        .dataset("npz", Npz::from_options)
         .dataset("synthetic", Synthetic::from_options)
         .dataset("mnist", Mnist::from_options)
         .dataset("fashion-mnist", Mnist::fashion)

@@ -317,6 +317,11 @@ impl<'a> Options<'a> {
         Err(self.not_a(key, &value, &expected))
     }
 
+    /// The keys that have not been taken, for a table whose keys are names that the user chose.
+    pub fn keys(&self) -> Vec<String> {
+        self.table.keys().cloned().collect()
+    }
+
     /// A value of any form, for options that the other methods do not know.
     ///
     /// Say what is wrong with it by [`error`](Self::error).

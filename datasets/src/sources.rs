@@ -2,21 +2,27 @@
 
 mod cifar;
 mod csv_file;
+mod csv_table;
 mod idx;
 mod image_files;
 mod image_folder;
 mod image_folder_csv;
-mod mnist;
-mod published;
 mod labels;
+mod mnist;
+mod npy;
+mod packed;
+mod published;
+mod scalar;
 mod stamp;
 mod synthetic;
 
 pub use cifar::Cifar;
+pub use csv_table::CsvTable;
 pub use idx::Idx;
 pub use image_folder::ImageFolder;
 pub use image_folder_csv::ImageFolderCsv;
 pub use mnist::Mnist;
+pub use npy::{Npy, Npz};
 #[cfg(feature = "download")]
 pub(crate) use published::Remote;
 pub use synthetic::Synthetic;

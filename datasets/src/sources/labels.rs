@@ -104,6 +104,27 @@ impl Labels {
     }
 }
 
+/// The names of the classes of labels that are stored as numbers: those `given`, or else "0", "1" and so on; none where
+/// a label is below 0 or too large to be a class.
+///
+/// # Errors
+/// What is wrong with a label, to follow the file: none of the names given is its.
+pub(super) fn classes_of(labels: impl Iterator<Item = i64>, given: Option<&[String]>) -> Result<Vec<String>, String> {
+    let Some((smallest, largest)) = labels.map(|label| (label, label)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    else {
+        return Ok(given.unwrap_or_default().to_vec());
+    };
+    let class = |label: i64| usize::try_from(label).ok();
+    let Some(given) = given else {
+        let largest = class(largest).filter(|&largest| class(smallest).is_some() && largest < CLASSES_MAX);
+        return Ok(largest.map_or_else(Vec::new, |largest| numbered_classes(largest + 1)));
+    };
+    match [smallest, largest].into_iter().find(|&label| class(label).is_none_or(|class| class >= given.len())) {
+        Some(label) => Err(format!("holds the label {label}, but `classes` has {} names", given.len())),
+        None => Ok(given.to_vec()),
+    }
+}
+
 /// Whether a text is written as an integer, of whatever size.
 pub(super) fn is_integer(text: &str) -> bool {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);

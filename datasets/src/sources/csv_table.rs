@@ -1,0 +1,246 @@
+//! A table of numbers in a CSV file.
+
+mod read;
+
+use std::path::PathBuf;
+
+use batchmill_protocol::tensor::{Dtype, Shape};
+use serde::{Deserialize, Serialize};
+
+use super::classes_from_options;
+use super::csv_file::delimiter_from_options;
+use super::packed::unpack;
+use crate::dataset::{MapDataset, SampleError};
+use crate::options::Options;
+use crate::sample::{Array, Sample, ValueError};
+use crate::source::{Index, OpenError, Source};
+use crate::spec::SpecError;
+
+const MAGIC: [u8; 8] = *b"bmtable1";
+
+/// Bytes of a cell in the index: an `f32`, or a label's `u32`.
+const CELL_BYTES: usize = 4;
+
+/// The fields of a sample.
+const INPUT: &str = "input";
+const LABEL: &str = "label";
+const TARGET: &str = "target";
+
+/// The kind `csv-table`: a `TensorDataset` of what `pandas.read_csv` returns.
+///
+/// Options: `file`; `features`, the columns that make up `input` (default: all that are no targets and have a number, or
+/// nothing, in the first row); `targets`, the columns to be predicted (default none); `target_kind`, "class" or
+/// "number" (default "class" for one target whose first value is a name or an integer, "number" otherwise); `classes`,
+/// the names of the classes by label; `missing`, the number put where a feature has none (default: refused);
+/// `delimiter`, ",", ";" or "tab" (default by the file's name: "tab" for `.tsv`); `header`, whether the first row has the
+/// names of the columns (default true), which otherwise are "0", "1" and so on.
+///
+/// Numbers are decimal, with or without point and exponent, and become the nearest `f32`. Those that `f32` has none for,
+/// such as 1e400, and infinities are refused. A cell is missing when it is empty or, in any case of letters, `nan`, `na`,
+/// `n/a`, `null` or `none`; `missing = nan` keeps it as NaN. A missing target is refused in any case: there would be
+/// nothing to learn. Class labels are names or integers from 0, as in `image-folder-csv`.
+///
+/// The whole table lies in the index, 4 bytes a number, and is shared by all workers: the file is not read again.
+///
+/// Shapes: `input`: `[features]`, f32; for a class `label`: [], i64; for numbers `target`: [] for one, `[targets]` for
+/// several, f32.
+#[derive(Clone, Debug)]
+pub struct CsvTable {
+    file: PathBuf,
+    features: Option<Vec<String>>,
+    targets: Vec<String>,
+    target_kind: Option<TargetKind>,
+    classes: Option<Vec<String>>,
+    missing: Option<f32>,
+    delimiter: u8,
+    header: bool,
+}
+
+/// What a target is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TargetKind {
+    Class,
+    Number,
+}
+
+impl CsvTable {
+    /// Reads the options.
+    ///
+    /// # Errors
+    /// [`SpecError`] when one is missing or has no sense.
+    pub fn from_options(options: &mut Options) -> Result<Self, SpecError> {
+        let file = options.path("file")?;
+        let features = options.optional_strings("features")?;
+        let targets = options.optional_strings("targets")?.unwrap_or_default();
+        let kinds = [("class", TargetKind::Class), ("number", TargetKind::Number)];
+        let target_kind = options.optional_one_of("target_kind", &kinds)?;
+        let classes = classes_from_options(options)?;
+        let missing = missing_from_options(options)?;
+        let delimiter = delimiter_from_options(options, &file)?;
+        let header = options.optional_boolean("header")?.unwrap_or(true);
+
+        if features.as_ref().is_some_and(Vec::is_empty) {
+            return Err(options.error("features", "is an empty list; leave it out to take all numeric columns"));
+        }
+        let columns = || features.iter().flatten().chain(&targets);
+        if let Some((_, twice)) =
+            columns().enumerate().find(|(place, name)| columns().take(*place).any(|it| it == *name))
+        {
+            let key = if targets.contains(twice) { "targets" } else { "features" };
+            return Err(options.error(key, format_args!("has the column `{twice}`, which is named before")));
+        }
+        if target_kind == Some(TargetKind::Class) && targets.len() != 1 {
+            let count = targets.len();
+            return Err(
+                options.error("target_kind", format_args!("is \"class\", which is for one target, not {count}"))
+            );
+        }
+        if classes.is_some() && (target_kind == Some(TargetKind::Number) || targets.len() != 1) {
+            return Err(options.error("classes", "is for one target that is a class"));
+        }
+        let target_kind = target_kind.or(classes.as_ref().map(|_| TargetKind::Class));
+        Ok(Self { file, features, targets, target_kind, classes, missing, delimiter, header })
+    }
+}
+
+fn missing_from_options(options: &mut Options) -> Result<Option<f32>, SpecError> {
+    let Some(value) = options.value("missing") else { return Ok(None) };
+    // Through text: the nearest `f32`, as for a number of the table.
+    let number = match &value {
+        toml::Value::Float(number) if number.is_nan() => Some(f32::NAN),
+        toml::Value::Float(number) => number.to_string().parse().ok(),
+        toml::Value::Integer(number) => number.to_string().parse().ok(),
+        _ => None,
+    };
+    match number.filter(|number| !number.is_infinite()) {
+        Some(number) => Ok(Some(number)),
+        None => Err(options.error("missing", format_args!("is {value}, not a number that `f32` has, or nan"))),
+    }
+}
+
+impl Source for CsvTable {
+    fn index(&self) -> Result<Vec<u8>, OpenError> {
+        read::read(self)
+    }
+
+    fn open(self: Box<Self>, index: Index) -> Result<Box<dyn MapDataset>, OpenError> {
+        let opened = Opened::new(self.file.clone(), index);
+        let opened = opened
+            .ok_or_else(|| OpenError::file(&self.file, "the index is damaged or of another version; open it again"))?;
+        Ok(Box::new(opened))
+    }
+}
+
+/// What the index holds: behind each other all rows of `f32`, features before targets, and all labels as `u32`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Table {
+    rows: usize,
+    /// The names of the columns in `input`.
+    features: Vec<String>,
+    /// The names of the columns in `target`.
+    targets: Vec<String>,
+    /// The column of the labels, and the names of the classes.
+    label: Option<(String, Vec<String>)>,
+}
+
+impl Table {
+    /// Numbers of a row, without its label.
+    fn width(&self) -> usize {
+        self.features.len() + self.targets.len()
+    }
+
+    /// Bytes of all rows, without the labels.
+    fn numbers_bytes(&self) -> Option<usize> {
+        self.rows.checked_mul(self.width())?.checked_mul(CELL_BYTES)
+    }
+
+    fn payload_bytes(&self) -> Option<usize> {
+        let labels_bytes = if self.label.is_some() { self.rows.checked_mul(CELL_BYTES)? } else { 0 };
+        self.numbers_bytes()?.checked_add(labels_bytes)
+    }
+}
+
+/// The opened dataset: the index is shared by all workers.
+#[derive(Debug)]
+struct Opened {
+    file: PathBuf,
+    table: Table,
+    labels_start: usize,
+    index: Index,
+}
+
+impl Opened {
+    /// `None` when the index is no table.
+    fn new(file: PathBuf, index: Index) -> Option<Self> {
+        let (payload_bytes, table): (usize, Table) = unpack(&index, MAGIC)?;
+        let labels_start = table.numbers_bytes()?;
+        (table.payload_bytes()? == payload_bytes).then_some(Self { file, table, labels_start, index })
+    }
+
+    /// A number of the table as it is stored.
+    fn number_at(&self, row: usize, column: usize) -> Option<f64> {
+        let start = (row * self.table.width() + column) * CELL_BYTES;
+        self.index.get(start..)?.first_chunk().map(|bytes| f32::from_le_bytes(*bytes).into())
+    }
+
+    fn label_at(&self, row: usize) -> Option<u32> {
+        let start = self.labels_start + row * CELL_BYTES;
+        self.index.get(start..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
+    }
+
+    fn row(&self, index: u64) -> Option<usize> {
+        usize::try_from(index).ok().filter(|&row| row < self.table.rows)
+    }
+
+    fn make(&self, row: usize) -> Result<Sample, ValueError> {
+        let (features, targets) = (self.table.features.len(), self.table.targets.len());
+        let start = row * self.table.width() * CELL_BYTES;
+        let target_start = start + features * CELL_BYTES;
+        let numbers = |start: usize, count: usize| self.index[start..start + count * CELL_BYTES].to_vec();
+        let input = Array::new(Dtype::F32, [features], numbers(start, features))?;
+        let mut sample = Sample::new().with(INPUT, input);
+        if let Some(label) = self.table.label.as_ref().and_then(|_| self.label_at(row)) {
+            sample.insert(LABEL, Array::scalar_i64(label.into()));
+        }
+        if targets > 0 {
+            let shape = if targets == 1 { vec![] } else { vec![targets] };
+            sample.insert(TARGET, Array::new(Dtype::F32, Shape(shape), numbers(target_start, targets))?);
+        }
+        Ok(sample)
+    }
+}
+
+impl MapDataset for Opened {
+    fn len(&self) -> u64 {
+        self.table.rows as u64
+    }
+
+    fn get(&self, index: u64) -> Result<Sample, SampleError> {
+        let row = self.row(index).ok_or_else(|| SampleError::new(self.name(index), "not in the file"))?;
+        self.make(row).map_err(|error| SampleError::caused_by(self.name(index), "read the row", error))
+    }
+
+    fn name(&self, index: u64) -> String {
+        format!("row {index} of {}", self.file.display())
+    }
+
+    /// `label`, a `target` or an `input` of one number, or any column that went into the index by its name.
+    fn number(&self, field: &str, index: u64) -> Option<f64> {
+        let (row, Table { features, targets, label, .. }) = (self.row(index)?, &self.table);
+        let column = |names: &[String]| names.iter().position(|name| name == field);
+        match (field, label) {
+            (LABEL, Some(_)) => self.label_at(row).map(f64::from),
+            (TARGET, _) if targets.len() == 1 => self.number_at(row, features.len()),
+            (INPUT, _) if features.len() == 1 => self.number_at(row, 0),
+            (_, Some((name, _))) if name == field => self.label_at(row).map(f64::from),
+            _ => {
+                let target = || column(targets).map(|target| features.len() + target);
+                self.number_at(row, column(features).or_else(target)?)
+            }
+        }
+    }
+
+    fn classes(&self) -> &[String] {
+        self.table.label.as_ref().map_or(&[], |(_, classes)| classes)
+    }
+}
