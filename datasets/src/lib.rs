@@ -91,7 +91,10 @@ use crate::transforms::{
 
 /// The registry of everything that Batchmill brings along; extend it with your own kinds.
 pub fn builtin() -> Registry {
-    Registry::new()
+    let registry = Registry::new();
+    #[cfg(feature = "parquet")]
+    let registry = registry.dataset("parquet", sources::Parquet::from_options);
+    registry
         .dataset("image-folder", ImageFolder::from_options)
         .dataset("image-folder-csv", ImageFolderCsv::from_options)
         .dataset("idx", Idx::from_options)

@@ -11,11 +11,15 @@ mod labels;
 mod mnist;
 mod npy;
 mod packed;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod published;
 mod scalar;
 mod stamp;
 mod synthetic;
 
+#[cfg(feature = "parquet")]
+pub use self::parquet::Parquet;
 pub use cifar::Cifar;
 pub use csv_table::CsvTable;
 pub use idx::Idx;

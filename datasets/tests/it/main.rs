@@ -20,6 +20,8 @@ mod image_folder_columns;
 mod image_folder_csv;
 mod image_folder_rows;
 mod npy;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod pipeline;
 mod published;
 mod spec;
