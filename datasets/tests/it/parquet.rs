@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use batchmill_datasets::dataset::MapDataset;
+use batchmill_datasets::decode::ColorMode;
 use batchmill_datasets::options::{Options, Role};
 use batchmill_datasets::random::Rng;
 use batchmill_datasets::source::Source;
@@ -161,7 +162,7 @@ fn images_of_several_row_groups_are_decoded_in_any_order() {
         let dataset = opened(&folder, "files = 'a.parquet'\nimage = 'image'\nlabel = 'label'");
         assert_eq!((dataset.len(), dataset.shards()), (5, vec![3, 2]));
         assert_eq!(dataset.classes(), ["cat", "dog", "cow"]);
-        let expected = batchmill_datasets::decode::decode(&png(5, 3), Default::default()).unwrap();
+        let expected = batchmill_datasets::decode::decode(&png(5, 3), ColorMode::Rgb).unwrap();
         for index in [4, 2, 3] {
             let sample = dataset.get(index).unwrap();
             assert_eq!(sample.get("image"), Some(&expected.clone().into()), "{compression:?} {index}");
@@ -339,7 +340,7 @@ fn columns_that_cannot_be_read_are_refused() {
         ", classes = ['one']",
         expect!["dataset `parquet`: `classes` is given without `label`, the column they are the classes of"],
     );
-    expect![[r#"decode row 0 of ~/a.parquet: not an image: it begins with the text "x", unlike a JPEG or PNG"#]]
+    expect![[r#"decode row 0 of ~/a.parquet: not an image: it begins with the text "x", unlike a JPEG, PNG, WebP, BMP, GIF or TIFF"#]]
         .assert_eq(&folder.failure(&table(", image = 'name', columns = []")));
     expect!["row 0 of ~/a.parquet: column `label` has a null"]
         .assert_eq(&folder.failure(&table(", label = 'maybe', columns = []")));
