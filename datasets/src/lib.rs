@@ -66,6 +66,7 @@ pub mod options;
 pub mod permutation;
 pub mod pipeline;
 pub mod progress;
+pub mod pytorch;
 pub mod quarantine;
 pub mod random;
 pub mod registry;

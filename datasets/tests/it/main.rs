@@ -12,6 +12,7 @@ mod decode;
 mod decode_hostile;
 mod decode_mask;
 mod fuzz;
+mod golden;
 mod identity;
 mod idx;
 mod image_files;

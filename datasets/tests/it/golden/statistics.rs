@@ -1,0 +1,332 @@
+//! What random transforms draw, against 10,000 draws of torchvision's, by chi-square.
+//!
+//! A draw is told by a whole number that can be read off the result. Seeds are fixed: a test passes always or never, and
+//! a right transform would fail it with p = 0.001.
+
+use std::collections::BTreeMap;
+
+use batchmill_datasets::sample::{Image, Sample};
+use batchmill_protocol::position::Position;
+
+use super::{Still, arrays, report, unknown_kind};
+use crate::support::{Batch, survey};
+
+/// As many as `make.py` draws.
+const DRAWS: u64 = 10_000;
+
+/// What is read off a result.
+type Observer = fn(&Image) -> i64;
+
+/// Kinds that are not on this branch yet: delete this, and all that asks for it, when they are.
+const NOT_YET: &[&str] = &[];
+
+/// The histograms' names in `torch.json` and what they count, the transform, and the image that is drawn on.
+fn cases() -> Vec<(&'static [(&'static str, Observer)], &'static str, Image)> {
+    let plain = |height: usize, width: usize, pixel: [u8; 3]| {
+        Image::new(height, width, 3, pixel.repeat(height * width)).unwrap()
+    };
+    let orange = plain(4, 4, [200, 100, 50]);
+    // Half of it dark, half of it bright.
+    let halves = || Image::new(4, 4, 3, [[60; 24], [180; 24]].concat()).unwrap();
+    let mut point = plain(9, 9, [0; 3]);
+    point.pixels_mut()[(4 * 9 + 4) * 3..][..3].fill(255);
+    vec![
+        (
+            &[
+                ("random-resized-crop.area", |image| extent(image, 0) * extent(image, 1)),
+                ("random-resized-crop.aspect", |image| extent(image, 0) * 1000 / extent(image, 1)),
+            ],
+            "{ kind = 'random-resized-crop', size = 32, scale = [0.08, 1.0], ratio = [0.75, 1.3333333333333333] }",
+            ramp(80, 100, 2),
+        ),
+        (
+            &[
+                ("random-crop.left", |image| at(image, 0, 0, 0) / 2),
+                ("random-crop.top", |image| at(image, 0, 0, 1) / 2),
+            ],
+            "{ kind = 'random-crop', size = 20 }",
+            ramp(30, 40, 2),
+        ),
+        (
+            &[("random-horizontal-flip", |image| i64::from(at(image, 0, 0, 0) > 0))],
+            "{ kind = 'horizontal-flip', p = 0.3 }",
+            ramp(4, 4, 2),
+        ),
+        (&[("random-vertical-flip", |image| i64::from(at(image, 0, 0, 1) > 0))], "'vertical-flip'", ramp(4, 4, 2)),
+        (
+            &[("random-grayscale", |image| i64::from(at(image, 0, 0, 0) == at(image, 0, 0, 2)))],
+            "{ kind = 'grayscale', p = 0.2 }",
+            orange.clone(),
+        ),
+        (
+            &[("color-jitter.brightness", |image| at(image, 0, 0, 0))],
+            "{ kind = 'color-jitter', brightness = 0.4 }",
+            plain(4, 4, [100; 3]),
+        ),
+        (
+            &[("color-jitter.contrast", |image| at(image, 0, 0, 0))],
+            "{ kind = 'color-jitter', contrast = 0.4 }",
+            halves(),
+        ),
+        (
+            &[("color-jitter.saturation", |image| at(image, 0, 0, 0))],
+            "{ kind = 'color-jitter', saturation = 0.4 }",
+            orange,
+        ),
+        (
+            &[("color-jitter.hue", |image| at(image, 0, 0, 1) - at(image, 0, 0, 2))],
+            "{ kind = 'color-jitter', hue = 0.1 }",
+            plain(4, 4, [200, 100, 100]),
+        ),
+        (
+            // Brightness first clips the bright half, contrast first does not.
+            &[("color-jitter.order", |image| i64::from(at(image, 0, 0, 0) > 165))],
+            "{ kind = 'color-jitter', brightness = [2, 2], contrast = [0.5, 0.5] }",
+            halves(),
+        ),
+        (
+            &[("random-rotation.sine", |image| at(image, 32, 52, 1) - at(image, 32, 12, 1))],
+            "{ kind = 'rotation', degrees = 30 }",
+            ramp(64, 64, 3),
+        ),
+        (
+            &[("random-affine.scale", |image| at(image, 32, 52, 0) - at(image, 32, 12, 0))],
+            "{ kind = 'affine', degrees = 0, scale = [0.7, 1.3] }",
+            ramp(64, 64, 3),
+        ),
+        (
+            &[
+                ("random-affine.translate-x", |image| at(image, 32, 32, 0)),
+                ("random-affine.translate-y", |image| at(image, 32, 32, 1)),
+            ],
+            "{ kind = 'affine', degrees = 0, translate = [0.2, 0.1] }",
+            ramp(64, 64, 3),
+        ),
+        (
+            &[("random-affine.shear", |image| at(image, 52, 32, 0) - at(image, 12, 32, 0))],
+            "{ kind = 'affine', degrees = 0, shear = 20 }",
+            ramp(64, 64, 3),
+        ),
+        (
+            &[
+                ("random-erasing.area", |image| erased(image).rows * erased(image).columns),
+                ("random-erasing.height", |image| erased(image).rows),
+                ("random-erasing.left", |image| erased(image).left),
+                ("random-erasing.top", |image| erased(image).top),
+            ],
+            "{ kind = 'random-erasing', p = 0.8 }",
+            plain(30, 40, [255; 3]),
+        ),
+        (
+            &[("gaussian-blur.sigma", |image| at(image, 4, 4, 0))],
+            "{ kind = 'gaussian-blur', kernel_size = 5, sigma = [0.1, 2.0] }",
+            point,
+        ),
+    ]
+}
+
+#[test]
+fn random_transforms_draw_as_torchvisions_do() {
+    let histograms = report("statistics");
+    let (mut wrong, mut not_yet, mut tested) = (Vec::new(), Vec::new(), Vec::new());
+    for (observers, transform, input) in cases() {
+        tested.extend(observers.iter().map(|(name, _)| *name));
+        let mut values = vec![Vec::new(); observers.len()];
+        let drawn = draw(input, transform, |image| {
+            for ((_, observer), values) in observers.iter().zip(&mut values) {
+                values.push(observer(&image));
+            }
+        });
+        if let Err(unknown) = drawn {
+            not_yet.push(unknown);
+            continue;
+        }
+        for ((name, _), values) in observers.iter().zip(values) {
+            let edges = numbers(&histograms[*name]["edges"]);
+            let found = chi_square_of_two(&counts(&edges, &values), &numbers(&histograms[*name]["counts"]));
+            println!("{name}: {found:?}");
+            if found.is_unlikely() {
+                wrong.push(format!("{name}: {found:?}, {:?} over {edges:?}", counts(&edges, &values)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    not_yet.dedup();
+    assert_eq!(not_yet, NOT_YET);
+
+    // None of theirs is left out.
+    tested.push(TRIVIAL_AUGMENT);
+    tested.sort_unstable();
+    let mut kept: Vec<_> = histograms.as_object().unwrap().keys().map(String::as_str).collect();
+    kept.sort_unstable();
+    assert_eq!(tested, kept);
+}
+
+const TRIVIAL_AUGMENT: &str = "trivial-augment-wide.operation";
+
+#[test]
+fn trivial_augment_wide_draws_every_operation_as_often_as_torchvisions() {
+    let kept = &report("statistics")[TRIVIAL_AUGMENT];
+    let golden = arrays("transforms.npz");
+    let [points, features, operations] =
+        ["points", "features", "operations"].map(|part| &golden[&format!("trivial-augment/{part}")]);
+    // A few pixels of the result tell which operation made it, and how strongly.
+    let candidates: Vec<_> = features.bytes.chunks_exact(features.shape[1]).zip(&operations.bytes).collect();
+    let mut known: BTreeMap<Vec<u8>, (i64, u32)> = BTreeMap::new();
+    let (mut drawn, mut worst) = (Vec::new(), 0);
+    let made = draw(golden["trivial-augment/input"].image(), "'trivial-augment-wide'", |image| {
+        let pixels = points.bytes.chunks_exact(2).flat_map(|point| {
+            let start = (usize::from(point[0]) * image.width() + usize::from(point[1])) * 3;
+            image.pixels()[start..start + 3].to_vec()
+        });
+        let (operation, distance) = *known.entry(pixels.collect()).or_insert_with_key(|pixels| {
+            let distance = |feature: &[u8]| -> u32 {
+                feature.iter().zip(pixels).map(|(left, right)| u32::from(left.abs_diff(*right))).sum()
+            };
+            let (feature, operation) = candidates.iter().min_by_key(|(feature, _)| distance(feature)).unwrap();
+            (i64::from(**operation), distance(feature))
+        });
+        drawn.push(operation);
+        worst = worst.max(distance);
+    });
+    if made.is_err() {
+        // Not on this branch yet: delete this when it is.
+        return;
+    }
+    println!("{} different results, the farthest {worst} levels from torchvision's", known.len());
+    // Sixteen pixels: a level each for rounding, no more.
+    assert!(worst <= 48, "a result is {worst} levels away from all of torchvision's");
+    let counted = counts(&numbers(&kept["edges"]), &drawn);
+    let chances: Vec<_> = kept["chances"].as_array().unwrap().iter().map(|chance| chance.as_f64().unwrap()).collect();
+    let found = chi_square_of_chances(&counted, &chances);
+    assert!(!found.is_unlikely(), "{found:?}: {counted:?}");
+    let found = chi_square_of_two(&counted, &numbers(&kept["counts"]));
+    assert!(!found.is_unlikely(), "{found:?}: {counted:?}");
+}
+
+/// Draws [`DRAWS`] times; if there is no such transform, its name.
+fn draw(input: Image, transform: &str, mut observe: impl FnMut(Image)) -> Result<(), String> {
+    let sample = Sample::new().with("image", input);
+    let pipeline = match (Still { sample, len: DRAWS }).open(transform) {
+        Err(error) => return Err(unknown_kind(&error).unwrap_or_else(|| panic!("{transform}: {error}"))),
+        Ok(pipeline) => pipeline,
+    };
+    let fields = survey(&pipeline).unwrap();
+    let [height, width, channels] = fields[0].shape.0[..] else { panic!("{fields:?}") };
+    for step in 0..pipeline.extent().steps() {
+        for mut row in Batch::fill(&pipeline, &fields, Position { epoch: 0, step }).unwrap().rows {
+            observe(Image::new(height, width, channels, row.swap_remove(0)).unwrap());
+        }
+    }
+    Ok(())
+}
+
+/// An image that says by its first two channels where each pixel was; the third is white, so that no pixel is black.
+fn ramp(height: u8, width: u8, step: u8) -> Image {
+    let pixels = (0..height).flat_map(|y| (0..width).flat_map(move |x| [x * step, y * step, 255]));
+    Image::new(height.into(), width.into(), 3, pixels.collect()).unwrap()
+}
+
+fn at(image: &Image, y: usize, x: usize, channel: usize) -> i64 {
+    image.pixels()[(y * image.width() + x) * image.channels() + channel].into()
+}
+
+/// Along an axis of a ramp of step 2 that was scaled to 32 x 32: how many pixels it had, by least squares.
+///
+/// The outermost columns are left out: there antialiasing sees the border.
+fn extent(image: &Image, axis: usize) -> i64 {
+    let along = |place, other| if axis == 0 { at(image, other, place, 0) } else { at(image, place, other, 1) };
+    let slope: i64 = (2..30)
+        .map(|place| (2 * i64::try_from(place).unwrap() - 31) * (0..32).map(|other| along(place, other)).sum::<i64>())
+        .sum();
+    (slope + 7308 / 2) / 7308
+}
+
+/// A black rectangle on white; nothing of nothing if there is none.
+#[derive(Debug, Default)]
+struct Erased {
+    top: i64,
+    left: i64,
+    rows: i64,
+    columns: i64,
+}
+
+fn erased(image: &Image) -> Erased {
+    let black: Vec<_> = (0..image.height())
+        .flat_map(|y| (0..image.width()).map(move |x| (y, x)))
+        .filter(|&(y, x)| at(image, y, x, 0) == 0)
+        .map(|(y, x)| (i64::try_from(y).unwrap(), i64::try_from(x).unwrap()))
+        .collect();
+    let (Some(first), Some(last)) = (black.first(), black.last()) else { return Erased::default() };
+    Erased { top: first.0, left: first.1, rows: last.0 - first.0 + 1, columns: last.1 - first.1 + 1 }
+}
+
+fn numbers(list: &serde_json::Value) -> Vec<i64> {
+    list.as_array().unwrap().iter().map(|number| number.as_i64().unwrap()).collect()
+}
+
+/// How many values are in each bin: from its edge to below the next. The outermost have no end.
+fn counts(edges: &[i64], values: &[i64]) -> Vec<i64> {
+    let mut counts = vec![0; edges.len()];
+    for value in values {
+        counts[edges.partition_point(|edge| edge <= value).saturating_sub(1)] += 1;
+    }
+    counts
+}
+
+/// What comes of a chi-square test.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ChiSquare {
+    statistic: f64,
+    /// Degrees of freedom.
+    freedom: f64,
+}
+
+impl ChiSquare {
+    /// Whether p is below 0.001.
+    ///
+    /// Source: Wilson and Hilferty, "The distribution of chi-square" (1931): its cube root is nearly normal.
+    pub(super) fn is_unlikely(self) -> bool {
+        let spread = 2.0 / (9.0 * self.freedom);
+        ((self.statistic / self.freedom).cbrt() - (1.0 - spread)) / spread.sqrt() > 3.09
+    }
+}
+
+/// Whether two histograms of equally many draws are of one distribution.
+fn chi_square_of_two(left: &[i64], right: &[i64]) -> ChiSquare {
+    assert_eq!(left.iter().sum::<i64>(), right.iter().sum::<i64>(), "as many draws");
+    let bins = left.iter().zip(right).filter(|(left, right)| *left + *right > 0);
+    let terms = bins.map(|(left, right)| ((left - right) as f64).powi(2) / (left + right) as f64);
+    let terms: Vec<_> = terms.collect();
+    ChiSquare { statistic: terms.iter().sum(), freedom: terms.len() as f64 - 1.0 }
+}
+
+/// Whether a histogram is of a known distribution.
+pub(super) fn chi_square_of_chances(counts: &[i64], chances: &[f64]) -> ChiSquare {
+    let (draws, whole) = (counts.iter().sum::<i64>() as f64, chances.iter().sum::<f64>());
+    let mut statistic = 0.0;
+    let mut bins = 0.0;
+    for (&count, chance) in counts.iter().zip(chances) {
+        if *chance == 0.0 {
+            assert_eq!(count, 0, "what cannot be was drawn");
+            continue;
+        }
+        let expected = draws * chance / whole;
+        statistic += (count as f64 - expected).powi(2) / expected;
+        bins += 1.0;
+    }
+    ChiSquare { statistic, freedom: bins - 1.0 }
+}
+
+#[test]
+fn chi_square_knows_likely_from_unlikely() {
+    // Quantiles of the distribution at p = 0.001: 10.83, 27.88 and 43.82 for 1, 9 and 19 degrees of freedom.
+    for (freedom, quantile) in [(1.0, 10.83), (9.0, 27.88), (19.0, 43.82)] {
+        let at = |statistic| ChiSquare { statistic, freedom }.is_unlikely();
+        assert!(!at(quantile * 0.95) && at(quantile * 1.05), "{freedom}");
+    }
+    assert!(chi_square_of_chances(&[3000, 7000], &[0.5, 0.5]).is_unlikely());
+    assert!(!chi_square_of_chances(&[4950, 5050], &[0.5, 0.5]).is_unlikely());
+    assert!(chi_square_of_two(&[3000, 7000], &[3300, 6700]).is_unlikely());
+    assert!(!chi_square_of_two(&[3000, 7000], &[3050, 6950]).is_unlikely());
+}
