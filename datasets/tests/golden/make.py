@@ -250,6 +250,8 @@ def transforms():
     named = {name: to_numpy(tensor) for name, tensor in cases.items()}
     named["five-crop-10x14"] = np.stack([to_numpy(crop) for crop in F.five_crop(image, [10, 14])])
 
+    named["grayscale-pillow"] = np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None]
+
     small = F.resize(image, [6, 8], antialias=True)
     mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     as_f32 = F.to_dtype(small, torch.float32, scale=True)
