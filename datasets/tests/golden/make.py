@@ -190,6 +190,13 @@ def transforms():
     pixels, mask_pixels = photo(24, 32), classes(24, 32)
     image, mask = to_torch(pixels), tv_tensors.Mask(torch.from_numpy(mask_pixels))
     sky = to_torch(pixels[:9])
+    # By the classes, whose defaults differ from the functions': `fill=0` there, none here, and edges are not the same.
+    rotate = lambda angle, **options: v2.RandomRotation((angle, angle), **options)
+
+    def affine(angle, scale=1.0, shear=(0, 0), **options):
+        shear = [shear[0], shear[0], shear[1], shear[1]]
+        return v2.RandomAffine((angle, angle), scale=(scale, scale), shear=shear, **options)
+
     dim = F.adjust_contrast(image, 0.4)  # Neither black nor white is in it: `autocontrast` has something to do.
     cases = {
         "resize-shorter-13": F.resize(image, [13], antialias=True),
@@ -211,18 +218,20 @@ def transforms():
         "pad-symmetric": F.pad(image, [3, 5], padding_mode="symmetric"),
         "horizontal-flip": F.horizontal_flip(image),
         "vertical-flip": F.vertical_flip(image),
-        "rotation-30-nearest": F.rotate(image, 30, interpolation=NEAREST),
-        "rotation-30-bilinear": F.rotate(image, 30, interpolation=BILINEAR),
-        "rotation-90": F.rotate(image, 90),
-        "rotation-25-expand": F.rotate(image, 25, expand=True, interpolation=NEAREST),
-        "rotation-25-expand-bilinear": F.rotate(image, 25, expand=True, interpolation=BILINEAR),
-        "rotation-minus-40-fill": F.rotate(image, -40, fill=[200.0, 100.0, 50.0]),
-        "affine-scale-1.3": F.affine(image, 0, [0, 0], 1.3, [0, 0], interpolation=NEAREST),
-        "affine-scale-0.7-bilinear": F.affine(image, 0, [0, 0], 0.7, [0, 0], interpolation=BILINEAR),
-        "affine-shear-15": F.affine(image, 0, [0, 0], 1.0, [15, 0], interpolation=NEAREST),
-        "affine-shear-both": F.affine(image, 0, [0, 0], 1.0, [10, -8], interpolation=NEAREST),
-        "affine-all": F.affine(image, 20, [0, 0], 0.8, [10, 5], interpolation=NEAREST, fill=[9.0]),
-        "affine-all-bilinear": F.affine(image, 20, [0, 0], 0.8, [10, 5], interpolation=BILINEAR, fill=[9.0]),
+        "rotation-30-nearest": rotate(30)(image),
+        "rotation-30-bilinear": rotate(30, interpolation=BILINEAR)(image),
+        "rotation-90": rotate(90)(image),
+        "rotation-25-expand": rotate(25, expand=True)(image),
+        "rotation-25-expand-bilinear": rotate(25, expand=True, interpolation=BILINEAR)(image),
+        "rotation-minus-40-fill": rotate(-40, fill=[200.0, 100.0, 50.0])(image),
+        "rotation-30-bilinear-fill": rotate(30, interpolation=BILINEAR, fill=90)(image),
+        # At 1.3 there are places exactly between two pixels, and it is chance which of them is taken.
+        "affine-scale-1.27": affine(0, scale=1.27)(image),
+        "affine-scale-0.7-bilinear": affine(0, scale=0.7, interpolation=BILINEAR)(image),
+        "affine-shear-15": affine(0, shear=[15, 0])(image),
+        "affine-shear-both": affine(0, shear=[10, -8])(image),
+        "affine-all": affine(20, scale=0.8, shear=[10, 5], fill=9)(image),
+        "affine-all-bilinear": affine(20, scale=0.8, shear=[10, 5], fill=9, interpolation=BILINEAR)(image),
         "brightness-1.4": F.adjust_brightness(image, 1.4),
         "brightness-0.6": F.adjust_brightness(image, 0.6),
         "contrast-1.4": F.adjust_contrast(image, 1.4),
@@ -267,8 +276,8 @@ def transforms():
         "pad-sides": F.pad(mask, [1, 2, 3, 4], fill=0),
         "horizontal-flip": F.horizontal_flip(mask),
         "vertical-flip": F.vertical_flip(mask),
-        "rotation-30-bilinear": F.rotate(mask, 30, interpolation=BILINEAR),
-        "affine-all-bilinear": F.affine(mask, 20, [0, 0], 0.8, [10, 5], interpolation=BILINEAR),
+        "rotation-30-bilinear": rotate(30, interpolation=BILINEAR)(mask),
+        "affine-all-bilinear": affine(20, scale=0.8, shear=[10, 5], interpolation=BILINEAR)(mask),
     }
     named |= {f"mask/{name}": tensor.numpy() for name, tensor in masks.items()}
     named |= {"photo": pixels, "mask": mask_pixels, "dim": to_numpy(dim), "sky": pixels[:9]}

@@ -1,8 +1,8 @@
 //! Lengths and orders against those of `torch.utils.data`.
 
-use batchmill_datasets::sampler::{Population, Sampler};
-use batchmill_datasets::samplers::Shuffled;
+use batchmill_datasets::pipeline::Pipeline;
 use batchmill_protocol::position::{Extent, Position};
+use batchmill_protocol::tensor::FieldSpec;
 
 use super::statistics::chi_square_of_chances;
 use super::{open, report};
@@ -43,17 +43,25 @@ fn an_epoch_has_the_batches_of_a_data_loader() {
     }
 }
 
+/// The indices of the samples of an epoch, in order.
+fn order(pipeline: &Pipeline, fields: &[FieldSpec], epoch: u64) -> Vec<usize> {
+    let steps = 0..pipeline.extent().steps();
+    let batches = steps.map(|step| Batch::fill(pipeline, fields, Position { epoch, step }).unwrap());
+    batches.flat_map(|batch| batch.order()).map(|(index, _)| usize::try_from(index).unwrap()).collect()
+}
+
 #[test]
 fn every_sample_is_equally_likely_to_be_shuffled_to_every_place() {
-    for seed in [1, 2] {
-        let sampler = Shuffled::new(Population { samples: 10, seed });
-        for place in 0..10 {
-            let mut counts = vec![0; 10];
-            for epoch in 0..10_000 {
-                counts[usize::try_from(sampler.index(epoch, place)).unwrap()] += 1;
-            }
-            let found = chi_square_of_chances(&counts, &[0.1; 10]);
-            assert!(!found.is_unlikely(), "seed {seed}, place {place}: {found:?}, {counts:?}");
+    let pipeline = open(&batchmill_datasets::builtin(), &stream(&10.into(), "sampler = 'shuffled'")).unwrap();
+    let fields = survey(&pipeline).unwrap();
+    let mut counts = vec![vec![0; 10]; 10];
+    for epoch in 0..10_000 {
+        for (place, index) in order(&pipeline, &fields, epoch).into_iter().enumerate() {
+            counts[place][index] += 1;
         }
+    }
+    for (place, counts) in counts.iter().enumerate() {
+        let found = chi_square_of_chances(counts, &[0.1; 10]);
+        assert!(!found.is_unlikely(), "place {place}: {found:?}, {counts:?}");
     }
 }
