@@ -21,13 +21,13 @@
 //! | `ConcatDataset` | `concat` | same |
 //! | `ChainDataset` | `concat` | same |
 //! | `Subset` | `subset` | same |
-//! | `random_split` | `random-split` | renamed: lengths are rounded as there; each part is a stream of its own, held together by the seed |
+//! | `random_split` | `subset` | renamed: `split = [0.8, 0.2]` and `part = 0`; lengths are rounded as there; each part is a stream of its own, and the same `seed` keeps them apart |
 //! | `DataLoader` | a `[stream.NAME]` table, [`StreamSpec`](crate::spec::StreamSpec) | differs: `batch_size` is the same, `shuffle=True` is `sampler = "shuffled"`, `drop_last=True` is `tail = "drop"`, `num_workers` belongs to the loader, to be changed while it runs; `drop_last` that leaves no batch is refused |
 //! | `Sampler` | [`Sampler`](crate::sampler::Sampler) | differs: asked for the index at a place of an epoch instead of iterated, so that any worker may ask for any place |
 //! | `SequentialSampler` | `sequential` | same |
 //! | `RandomSampler` | `shuffled`, `with-replacement` | renamed: without and with replacement; no list of the order is kept, so that a set of 10^12 shuffles at once |
-//! | `SubsetRandomSampler` | `subset` | renamed: the same indices, in a new order every epoch |
-//! | `WeightedRandomSampler` | `weighted` | same |
+//! | `SubsetRandomSampler` | `subset` | renamed: with `shuffled = true` |
+//! | `WeightedRandomSampler` | `weighted` | differs: weights by class or by a column; without `replacement=False`, where a draw follows from all draws before it, so that no place could be reached alone |
 //! | `BatchSampler` | `batch_size = 64`, `batch-by-length` | differs: every stream is batched, and a batch has the same rows for everybody who reads it |
 //! | `DistributedSampler` | a sharded member of a stream | differs: each member reads its rows of every batch, so that the number of members may change and the order does not |
 //! | `default_collate` | rows of a batch | differs: every field keeps name and dtype; what differs in length is collated as padded or ragged |

@@ -160,8 +160,9 @@ def decode():
         image = Image.open(path)
         for mode, pillow_mode, read_mode in [("rgb", "RGB", ImageReadMode.RGB), ("gray", "L", ImageReadMode.GRAY)]:
             try:
-                # Of PNG, GIF and WebP, torchvision's gray is another luma, or none: Pillow's is the one to follow.
-                if mode == "gray" and path.suffix != ".jpg":
+                # Pillow's is the one to follow where gray is another luma in torchvision, or none: in all but JPEG; and
+                # for GIF, whose transparent pixels torchvision paints over.
+                if path.suffix == ".gif" or mode == "gray" and path.suffix != ".jpg":
                     raise RuntimeError("not by torchvision")
                 tensor = decode_image(torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8), read_mode)
                 assert tensor.dtype == torch.uint8 and tensor.ndim == 3, path
@@ -458,6 +459,7 @@ def lengths():
         [drawn, len(list(data.RandomSampler(population, replacement=True, num_samples=drawn)))] for drawn in [1, 7, 10, 25]
     ]
     replacing.append([None, len(list(data.RandomSampler(population, replacement=True)))])
+    passing = [[drawn, len(list(data.RandomSampler(population, num_samples=drawn)))] for drawn in [1, 7, 10, 25]]
     weights = [1.0, 2.0, 0.0, 3.0, 0.5, 10.0]
     generator = torch.Generator().manual_seed(1)
     weighted = list(data.WeightedRandomSampler(weights, DRAWS, generator=generator))
@@ -472,6 +474,7 @@ def lengths():
         "loader": grid,
         "random_split": splits,
         "with_replacement": replacing,
+        "without_replacement": passing,
         "subset_random_sampler": [subset, sorted(data.SubsetRandomSampler(subset))],
         "weights": weights,
         "weighted": np.bincount(weighted, minlength=len(weights)).tolist(),

@@ -7,6 +7,9 @@ use batchmill_datasets::decode::{ColorMode, DecodeError, decode};
 
 use super::{Array, Difference, arrays, folder, report};
 
+/// A kind of TIFF that `image` does not read.
+const REFUSED: &str = "tiff-palette.tiff";
+
 /// How far a file's pixels may be from theirs.
 fn tolerance(name: &str) -> (f64, f64) {
     const EXACT: (f64, f64) = (0.0, 0.0);
@@ -46,10 +49,12 @@ fn files_are_decoded_as_torchvision_or_pillow_do() {
         for (mode, suffix) in [(ColorMode::Rgb, "rgb"), (ColorMode::Gray, "gray")] {
             let right = &pixels[&format!("{name}/{suffix}")];
             let found = match decode(&file, mode) {
+                Err(_) if name == REFUSED => continue,
                 // Formats that are not on this branch yet: delete this arm when they are.
                 Err(DecodeError::Unsupported { .. }) => continue,
                 found => found.unwrap_or_else(|error| panic!("{name}: {error:?}")),
             };
+            assert_ne!(name, REFUSED, "take it off the exceptions");
             assert_eq!(found.shape()[..], right.shape, "{name} {suffix}");
             let found: Vec<_> = found.into_pixels().into_iter().map(f64::from).collect();
             let difference = Difference::of(&found, &right.numbers());

@@ -1,11 +1,13 @@
 //! Lengths and orders against those of `torch.utils.data`.
 
+use batchmill_datasets::dataset::{MapDataset, SampleError};
 use batchmill_datasets::pipeline::Pipeline;
+use batchmill_datasets::sample::{Array, Sample};
 use batchmill_protocol::position::{Extent, Position};
 use batchmill_protocol::tensor::FieldSpec;
 
 use super::statistics::chi_square_of_chances;
-use super::{open, report};
+use super::{open, report, unknown_kind};
 use crate::support::{Batch, survey};
 
 /// A stream of so many synthetic samples.
@@ -40,6 +42,127 @@ fn an_epoch_has_the_batches_of_a_data_loader() {
         let Extent { samples, batch_size, .. } = pipeline.extent();
         let rest = samples - (steps - 1) * u64::from(batch_size) - last.rows.len() as u64;
         assert_eq!(rest, if tail == "drop" { samples % u64::from(batch_size) } else { 0 }, "{case}");
+    }
+}
+
+#[test]
+fn a_random_split_rounds_as_pytorchs() {
+    for case in report("lengths")["random_split"].as_array().unwrap() {
+        let [samples, fractions, lengths] = &case.as_array().unwrap()[..] else { panic!("{case}") };
+        for (part, len) in lengths.as_array().unwrap().iter().enumerate() {
+            let whole = format!("{{ kind = 'synthetic', len = {samples}, shape = [1] }}");
+            let options = format!("dataset = {whole}, split = {fractions}, part = {part}");
+            let opened = open(&batchmill_datasets::builtin(), &format!("dataset = {{ kind = 'subset', {options} }}"));
+            match opened {
+                Err(error) if unknown_kind(&error).is_some() => return,
+                // There is nothing to train on: PyTorch warns, we refuse.
+                Err(error) => assert_eq!(*len, 0, "{case}, part {part}: {error}"),
+                Ok(pipeline) => assert_eq!(pipeline.extent().samples, len.as_u64().unwrap(), "{case}, part {part}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn compositions_are_as_long_as_pytorchs() {
+    let lengths = &report("lengths")["compositions"];
+    let synthetic = |len: u64| format!("{{ kind = 'synthetic', len = {len}, shape = [1] }}");
+    let [three, five, two, four, ten] = [3, 5, 2, 4, 10].map(synthetic);
+    for (name, dataset) in [
+        ("concat", format!("{{ kind = 'concat', datasets = [{three}, {five}, {two}] }}")),
+        ("subset", format!("{{ kind = 'subset', dataset = {ten}, indices = [2, 3, 5, 7, 9] }}")),
+        ("stack", format!("{{ kind = 'zip', datasets = [{four}, {four}], prefixes = ['', 'second_'] }}")),
+    ] {
+        let Some(pipeline) = if_known(&format!("dataset = {dataset}")) else { continue };
+        assert_eq!(pipeline.extent().samples, lengths[name].as_u64().unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn random_samplers_are_as_long_as_pytorchs() {
+    let lengths = report("lengths");
+    for (name, kind) in [("with_replacement", "with-replacement"), ("without_replacement", "shuffled")] {
+        for case in lengths[name].as_array().unwrap() {
+            let samples = case[0].as_u64().map(|samples| format!(", samples = {samples}")).unwrap_or_default();
+            let table = stream(&10.into(), &format!("sampler = {{ kind = '{kind}'{samples} }}"));
+            let Some(pipeline) = if_known(&table) else { continue };
+            assert_eq!(pipeline.extent().samples, case[1].as_u64().unwrap(), "{name} {case}");
+        }
+    }
+}
+
+#[test]
+fn a_shuffled_subset_is_the_subset() {
+    let [indices, sorted] = &report("lengths")["subset_random_sampler"].as_array().unwrap()[..] else { panic!() };
+    let sampler = format!("sampler = {{ kind = 'subset', indices = {indices}, shuffled = true }}");
+    let Some(pipeline) = if_known(&stream(&10.into(), &sampler)) else { return };
+    let fields = survey(&pipeline).unwrap();
+    for epoch in 0..10 {
+        let mut found = order(&pipeline, &fields, epoch);
+        found.sort_unstable();
+        assert_eq!(serde_json::json!(found), *sorted);
+    }
+}
+
+#[test]
+fn draws_with_replacement_are_as_likely_as_they_should_be() {
+    let lengths = report("lengths");
+    let numbers = |name: &str| -> Vec<f64> {
+        lengths[name].as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+    };
+    let weights = numbers("weights");
+    let uniform = vec![1.0; 10];
+    for (weights, name, sampler) in [
+        (&weights, "weighted", "{ kind = 'weighted', column = 'weight', samples = 10000 }"),
+        (&uniform, "uniform", "{ kind = 'with-replacement', samples = 10000 }"),
+    ] {
+        let weighed = Weighed(weights.clone());
+        let registry = batchmill_datasets::builtin().dataset("weighed", move |_| Ok(weighed.clone()));
+        let pipeline = match open(&registry, &format!("dataset = 'weighed'\nsampler = {sampler}\nbatch_size = 10000")) {
+            Err(error) if unknown_kind(&error).is_some() => continue,
+            opened => opened.unwrap(),
+        };
+        let fields = survey(&pipeline).unwrap();
+        let mut counts = vec![0; weights.len()];
+        for index in order(&pipeline, &fields, 0) {
+            counts[index] += 1;
+        }
+        let found = chi_square_of_chances(&counts, weights);
+        println!("{name}: {found:?}, {counts:?}");
+        assert!(!found.is_unlikely(), "{name}: {found:?}, {counts:?}");
+        // And theirs, so that the weights mean the same.
+        let theirs: Vec<_> = lengths[name].as_array().unwrap().iter().map(|count| count.as_i64().unwrap()).collect();
+        assert!(!chi_square_of_chances(&theirs, weights).is_unlikely(), "{name}: {theirs:?}");
+    }
+}
+
+/// Samples that are nothing but their weights.
+#[derive(Clone, Debug)]
+struct Weighed(Vec<f64>);
+
+impl MapDataset for Weighed {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn get(&self, _index: u64) -> Result<Sample, SampleError> {
+        Ok(Sample::new().with("input", Array::scalar_i64(0)))
+    }
+
+    fn name(&self, index: u64) -> String {
+        format!("sample {index}")
+    }
+
+    fn number(&self, field: &str, index: u64) -> Option<f64> {
+        (field == "weight").then(|| self.0[usize::try_from(index).unwrap()])
+    }
+}
+
+/// Opens a stream; nothing if it asks for what is not on this branch yet: let it fail when it is.
+fn if_known(table: &str) -> Option<Pipeline> {
+    match open(&batchmill_datasets::builtin(), table) {
+        Err(error) if unknown_kind(&error).is_some() => None,
+        opened => Some(opened.unwrap_or_else(|error| panic!("{table}: {error}"))),
     }
 }
 
