@@ -121,10 +121,65 @@ fn open(registry: &Registry, table: &str) -> Result<Pipeline, OpenError> {
     registry.open(&spec, registry.index(&spec)?.into())
 }
 
-/// The kind that the registry does not know, if that is what is wrong.
-fn unknown_kind(error: &OpenError) -> Option<String> {
+/// Kinds and options that are not on this branch yet. Delete it, and all that asks for it, when they are.
+const NOT_YET: &[&str] = &[
+    // Transforms.
+    "affine",
+    "autocontrast",
+    "cast",
+    "clip",
+    "color-jitter",
+    "equalize",
+    "five-crop",
+    "gaussian-blur",
+    "grayscale",
+    "horizontal-flip",
+    "interpolation",
+    "invert",
+    "label-map",
+    "longest",
+    "normalize",
+    "one-hot",
+    "pad",
+    "posterize",
+    "random-crop",
+    "random-erasing",
+    "random-resized-crop",
+    "rotation",
+    "sharpness",
+    "solarize",
+    "standardize",
+    "to-f32",
+    "to-nchw",
+    "trivial-augment-wide",
+    "vertical-flip",
+    // Samplers and compositions.
+    "batch-by-length",
+    "class-balanced",
+    "concat",
+    "from-file",
+    "mix",
+    "repeat",
+    "samples",
+    "subset",
+    "take",
+    "weighted",
+    "with-replacement",
+    "zip",
+    // Tables and records.
+    "csv-rows",
+    "csv-table",
+    "jsonl",
+    "npy",
+    "npz",
+    "parquet",
+    "tar-shards",
+];
+
+/// Whether a stream was refused for what is not there yet.
+fn is_not_yet(error: &OpenError) -> bool {
     let message = error.to_string();
-    message.starts_with("unknown ").then(|| message.split('`').nth(1).unwrap().to_owned())
+    message.starts_with("unknown ") && message.split('`').nth(1).is_some_and(|name| NOT_YET.contains(&name))
 }
 
 /// What differs between values and those that are right.
