@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use self::opened::Opened;
 use super::classes_from_options;
 use crate::dataset::MapDataset;
-use crate::decode::{COLOR_MODES, ColorMode};
+use crate::decode::DecodeOptions;
 use crate::options::Options;
 use crate::source::{Index, OpenError, Source};
 use crate::spec::SpecError;
@@ -22,14 +22,15 @@ use crate::spec::SpecError;
 ///
 /// Options: `files`, a file, a folder (all its `*.parquet`), a path with `*` in its last part, or a list of these;
 /// `image`, the column of encoded images, either bytes or, as Hugging Face has them, a struct with `bytes`; `label`, the
-/// column of class labels; `columns`, further columns of numbers, by name (default: all); `color`, "rgb" (default) or
-/// "gray"; `classes`, the names of the classes by label (default: those that the files name, or "0", "1" and so on).
+/// column of class labels; `columns`, further columns of numbers, by name (default: all); `color`, "rgb" (default),
+/// "gray" or "rgba"; `exif_orientation`, whether images are turned as their EXIF says (default false); `classes`, the
+/// names of the classes by label (default: those that the files name, or "0", "1" and so on).
 ///
 /// Integers, floats and booleans are numbers, and lists of them rows of numbers, whose length may differ from sample to
 /// sample; dates, decimals and text are none. The column of a struct is named `struct.field`. Files in a folder are read
 /// in the order of their names. A row in which one of the values is null cannot be read, and is for `on_bad` to deal with.
 ///
-/// Shapes: `image`: [height, width, 3 or 1], u8; `label`: [], i64; every other column under its name and with its dtype:
+/// Shapes: `image`: [height, width, 3, 1 or 4], u8; `label`: [], i64; every other column under its name and with its dtype:
 /// [], or `[length]` for a list.
 ///
 /// Cost: a sample costs the decoding of its whole row group. Each worker keeps the groups it used last, as many as fit
@@ -44,7 +45,7 @@ pub struct Parquet {
     image: Option<String>,
     label: Option<String>,
     columns: Option<Vec<String>>,
-    color: ColorMode,
+    decoding: DecodeOptions,
     classes: Option<Vec<String>>,
 }
 
@@ -59,7 +60,7 @@ impl Parquet {
             image: options.optional_string("image")?,
             label: options.optional_string("label")?,
             columns: options.optional_strings("columns")?,
-            color: options.optional_one_of("color", &COLOR_MODES)?.unwrap_or_default(),
+            decoding: DecodeOptions::from_options(options)?,
             classes: classes_from_options(options)?,
         };
         if source.classes.is_some() && source.label.is_none() {
@@ -77,6 +78,6 @@ impl Source for Parquet {
     fn open(self: Box<Self>, index: Index) -> Result<Box<dyn MapDataset>, OpenError> {
         let damaged =
             || OpenError::other("the index of the Parquet files is damaged or of another version; open it again", None);
-        Ok(Box::new(Opened::new(&self.files, self.color, index).ok_or_else(damaged)?))
+        Ok(Box::new(Opened::new(&self.files, self.decoding, index).ok_or_else(damaged)?))
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use batchmill_datasets::dataset::MapDataset;
-use batchmill_datasets::decode::ColorMode;
+use batchmill_datasets::decode::{ColorMode, decode};
 use batchmill_datasets::options::{Options, Role};
 use batchmill_datasets::random::Rng;
 use batchmill_datasets::source::Source;
@@ -162,7 +162,7 @@ fn images_of_several_row_groups_are_decoded_in_any_order() {
         let dataset = opened(&folder, "files = 'a.parquet'\nimage = 'image'\nlabel = 'label'");
         assert_eq!((dataset.len(), dataset.shards()), (5, vec![3, 2]));
         assert_eq!(dataset.classes(), ["cat", "dog", "cow"]);
-        let expected = batchmill_datasets::decode::decode(&png(5, 3), ColorMode::Rgb).unwrap();
+        let expected = decode(&png(5, 3), ColorMode::Rgb).unwrap();
         for index in [4, 2, 3] {
             let sample = dataset.get(index).unwrap();
             assert_eq!(sample.get("image"), Some(&expected.clone().into()), "{compression:?} {index}");

@@ -13,7 +13,7 @@ use super::group::{Data, Group, read};
 use super::index::{Description, MAGIC, NO_LABEL};
 use super::schema::{Column, Kind, LABEL};
 use crate::dataset::{MapDataset, SampleError};
-use crate::decode::{ColorMode, decode};
+use crate::decode::{DecodeOptions, decode};
 use crate::sample::{Array, Sample, Value};
 use crate::source::Index;
 use crate::sources::packed::unpack;
@@ -27,7 +27,7 @@ const CACHE_BYTES_MAX: usize = 256 << 20;
 pub(super) struct Opened {
     paths: Vec<PathBuf>,
     description: Description,
-    color: ColorMode,
+    decoding: DecodeOptions,
     /// All row groups of all files.
     groups: Vec<Place>,
     /// Bytes of labels in front of the index.
@@ -60,7 +60,7 @@ struct Cache {
 
 impl Opened {
     /// `None` when the index is none of these files.
-    pub(super) fn new(origins: &[PathBuf], color: ColorMode, index: Index) -> Option<Self> {
+    pub(super) fn new(origins: &[PathBuf], decoding: DecodeOptions, index: Index) -> Option<Self> {
         let (label_bytes, description): (usize, Description) = unpack(&index, MAGIC)?;
         let paths = description.files.iter().map(|file| file.path(origins)).collect::<Option<_>>()?;
         let (mut groups, mut start) = (Vec::new(), 0_u64);
@@ -72,7 +72,7 @@ impl Opened {
                 (start, before) = (end, before + rows);
             }
         }
-        Some(Self { paths, description, color, groups, label_bytes, index, cache: Mutex::default() })
+        Some(Self { paths, description, decoding, groups, label_bytes, index, cache: Mutex::default() })
     }
 
     /// The row group of a sample, and its row there.
@@ -125,7 +125,7 @@ impl Opened {
         match (column.kind, data) {
             (Kind::Image, Data::Images(images)) => {
                 let bytes = images.get(row).and_then(Option::as_ref).ok_or_else(null)?;
-                let image = decode(bytes.data(), self.color);
+                let image = decode(bytes.data(), self.decoding);
                 Ok(image.map_err(|source| SampleError::Decode { sample: name(), source })?.into())
             }
             (Kind::Number(dtype), Data::Numbers(numbers)) => {
