@@ -1,6 +1,7 @@
 //! The datasets that Batchmill brings along.
 
 mod cifar;
+mod csv_columns;
 mod csv_file;
 mod csv_table;
 mod idx;

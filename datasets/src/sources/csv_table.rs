@@ -4,15 +4,14 @@ mod read;
 
 use std::path::PathBuf;
 
-use batchmill_protocol::tensor::{Dtype, Shape};
 use serde::{Deserialize, Serialize};
 
-use super::classes_from_options;
+use super::csv_columns::{self, ColumnOptions, INPUT, LABEL, TARGET};
 use super::csv_file::delimiter_from_options;
 use super::packed::unpack;
 use crate::dataset::{MapDataset, SampleError};
 use crate::options::Options;
-use crate::sample::{Array, Sample, ValueError};
+use crate::sample::{Sample, ValueError};
 use crate::source::{Index, OpenError, Source};
 use crate::spec::SpecError;
 
@@ -20,11 +19,6 @@ const MAGIC: [u8; 8] = *b"bmtable1";
 
 /// Bytes of a cell in the index: an `f32`, or a label's `u32`.
 const CELL_BYTES: usize = 4;
-
-/// The fields of a sample.
-const INPUT: &str = "input";
-const LABEL: &str = "label";
-const TARGET: &str = "target";
 
 /// The kind `csv-table`: a `TensorDataset` of what `pandas.read_csv` returns.
 ///
@@ -47,20 +41,8 @@ const TARGET: &str = "target";
 #[derive(Clone, Debug)]
 pub struct CsvTable {
     file: PathBuf,
-    features: Option<Vec<String>>,
-    targets: Vec<String>,
-    target_kind: Option<TargetKind>,
-    classes: Option<Vec<String>>,
-    missing: Option<f32>,
+    columns: ColumnOptions,
     delimiter: u8,
-    header: bool,
-}
-
-/// What a target is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum TargetKind {
-    Class,
-    Number,
 }
 
 impl CsvTable {
@@ -70,51 +52,8 @@ impl CsvTable {
     /// [`SpecError`] when one is missing or has no sense.
     pub fn from_options(options: &mut Options) -> Result<Self, SpecError> {
         let file = options.path("file")?;
-        let features = options.optional_strings("features")?;
-        let targets = options.optional_strings("targets")?.unwrap_or_default();
-        let kinds = [("class", TargetKind::Class), ("number", TargetKind::Number)];
-        let target_kind = options.optional_one_of("target_kind", &kinds)?;
-        let classes = classes_from_options(options)?;
-        let missing = missing_from_options(options)?;
-        let delimiter = delimiter_from_options(options, &file)?;
-        let header = options.optional_boolean("header")?.unwrap_or(true);
-
-        if features.as_ref().is_some_and(Vec::is_empty) {
-            return Err(options.error("features", "is an empty list; leave it out to take all numeric columns"));
-        }
-        let columns = || features.iter().flatten().chain(&targets);
-        if let Some((_, twice)) =
-            columns().enumerate().find(|(place, name)| columns().take(*place).any(|it| it == *name))
-        {
-            let key = if targets.contains(twice) { "targets" } else { "features" };
-            return Err(options.error(key, format_args!("has the column `{twice}`, which is named before")));
-        }
-        if target_kind == Some(TargetKind::Class) && targets.len() != 1 {
-            let count = targets.len();
-            return Err(
-                options.error("target_kind", format_args!("is \"class\", which is for one target, not {count}"))
-            );
-        }
-        if classes.is_some() && (target_kind == Some(TargetKind::Number) || targets.len() != 1) {
-            return Err(options.error("classes", "is for one target that is a class"));
-        }
-        let target_kind = target_kind.or(classes.as_ref().map(|_| TargetKind::Class));
-        Ok(Self { file, features, targets, target_kind, classes, missing, delimiter, header })
-    }
-}
-
-fn missing_from_options(options: &mut Options) -> Result<Option<f32>, SpecError> {
-    let Some(value) = options.value("missing") else { return Ok(None) };
-    // Through text: the nearest `f32`, as for a number of the table.
-    let number = match &value {
-        toml::Value::Float(number) if number.is_nan() => Some(f32::NAN),
-        toml::Value::Float(number) => number.to_string().parse().ok(),
-        toml::Value::Integer(number) => number.to_string().parse().ok(),
-        _ => None,
-    };
-    match number.filter(|number| !number.is_infinite()) {
-        Some(number) => Ok(Some(number)),
-        None => Err(options.error("missing", format_args!("is {value}, not a number that `f32` has, or nan"))),
+        let columns = ColumnOptions::from_options(options)?;
+        Ok(Self { delimiter: delimiter_from_options(options, &file)?, file, columns })
     }
 }
 
@@ -193,20 +132,10 @@ impl Opened {
     }
 
     fn make(&self, row: usize) -> Result<Sample, ValueError> {
-        let (features, targets) = (self.table.features.len(), self.table.targets.len());
-        let start = row * self.table.width() * CELL_BYTES;
-        let target_start = start + features * CELL_BYTES;
-        let numbers = |start: usize, count: usize| self.index[start..start + count * CELL_BYTES].to_vec();
-        let input = Array::new(Dtype::F32, [features], numbers(start, features))?;
-        let mut sample = Sample::new().with(INPUT, input);
-        if let Some(label) = self.table.label.as_ref().and_then(|_| self.label_at(row)) {
-            sample.insert(LABEL, Array::scalar_i64(label.into()));
-        }
-        if targets > 0 {
-            let shape = if targets == 1 { vec![] } else { vec![targets] };
-            sample.insert(TARGET, Array::new(Dtype::F32, Shape(shape), numbers(target_start, targets))?);
-        }
-        Ok(sample)
+        let row_bytes = self.table.width() * CELL_BYTES;
+        let numbers = &self.index[row * row_bytes..][..row_bytes];
+        let label = self.table.label.as_ref().and_then(|_| self.label_at(row));
+        csv_columns::sample(numbers, self.table.features.len(), label)
     }
 }
 
