@@ -51,7 +51,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A dataset that first has to read a file (a CSV, a list) implements [`source::Source`] as well.
+//! A dataset that first has to read a file (a CSV, a list) implements [`source::Source`] as well. One that is read in
+//! order, or whose length only reading tells, is an [`iterable::IterableDataset`].
 
 pub mod batches;
 pub mod collate;
@@ -60,6 +61,7 @@ pub mod decode;
 #[cfg(feature = "download")]
 mod download;
 pub mod identity;
+pub mod iterable;
 pub mod nearest;
 mod number;
 pub mod options;

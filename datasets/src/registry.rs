@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::collate::Collate;
 use crate::dataset::MapDataset;
+use crate::iterable::{ByNumber, IterableSource};
 use crate::nearest::suggestion;
 use crate::options::{Options, Role};
 use crate::pipeline::Pipeline;
@@ -45,6 +46,17 @@ impl Registry {
     {
         self.datasets.insert(kind, Box::new(move |options| Ok(Box::new(new(options)?))));
         self
+    }
+
+    /// Adds a dataset that is read in order. An [`IterableDataset`](crate::iterable::IterableDataset) is a source by
+    /// itself.
+    #[must_use]
+    pub fn iterable<New, Made>(self, kind: &'static str, new: New) -> Self
+    where
+        New: Fn(&mut Options) -> Result<Made, SpecError> + Send + Sync + 'static,
+        Made: IterableSource + 'static,
+    {
+        self.dataset(kind, move |options| Ok(ByNumber::new(new(options)?)))
     }
 
     /// Adds a sampler, in two steps: the options are read first, the sampler is made when the dataset is open.
@@ -196,7 +208,7 @@ impl fmt::Debug for Registry {
 }
 
 /// An index that is still wanted as it was made.
-struct Shared(Arc<Vec<u8>>);
+pub(crate) struct Shared(pub(crate) Arc<Vec<u8>>);
 
 impl AsRef<[u8]> for Shared {
     fn as_ref(&self) -> &[u8] {

@@ -20,6 +20,7 @@ mod image_folder;
 mod image_folder_columns;
 mod image_folder_csv;
 mod image_folder_rows;
+mod iterable;
 mod npy;
 #[cfg(feature = "parquet")]
 mod parquet;
