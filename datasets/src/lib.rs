@@ -85,7 +85,9 @@ pub mod transforms;
 use crate::registry::Registry;
 use crate::sampler::Population;
 use crate::samplers::{Sequential, Shuffled};
-use crate::sources::{Cifar, CsvTable, Idx, ImageFolder, ImageFolderCsv, Mnist, Npy, Npz, Synthetic};
+use crate::sources::{
+    Cifar, CsvRows, CsvTable, Idx, ImageFolder, ImageFolderCsv, Jsonl, Mnist, Npy, Npz, Synthetic, TarShards,
+};
 use crate::transforms::{
     Affine, Cast, CenterCrop, Clip, Color, ColorJitter, FiveCrop, GaussianBlur, Grayscale, HorizontalFlip, LabelMap,
     Normalize, OneHot, Pad, RandomCrop, RandomErasing, RandomResizedCrop, Resize, Retouch, Rotation, Standardize,
@@ -111,6 +113,9 @@ pub fn builtin() -> Registry {
         .dataset("emnist", Mnist::extended)
         .dataset("cifar10", Cifar::cifar10)
         .dataset("cifar100", Cifar::cifar100)
+        .iterable("csv-rows", CsvRows::from_options)
+        .iterable("jsonl", Jsonl::from_options)
+        .iterable("tar-shards", TarShards::from_options)
         .sampler("sequential", |_| Ok(|population: &Population| Ok(Sequential::new(population))))
         .sampler("shuffled", |_| Ok(|population: &Population| Ok(Shuffled::new(population))))
         .transform("resize", Resize::from_options)

@@ -335,6 +335,11 @@ impl<'a> Options<'a> {
         self.table.keys().cloned().collect()
     }
 
+    /// Where relative paths start.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// A value of any form, for options that the other methods do not know.
     ///
     /// Say what is wrong with it by [`error`](Self::error).

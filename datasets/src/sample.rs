@@ -243,6 +243,13 @@ impl Array {
         Self { dtype: Dtype::F32, shape: Shape::default(), bytes: value.to_le_bytes().to_vec() }
     }
 
+    /// Bytes, of a text for instance.
+    ///
+    /// Shapes: `[bytes.len()]`.
+    pub fn from_u8(bytes: Vec<u8>) -> Self {
+        Self { dtype: Dtype::U8, shape: [bytes.len()].into(), bytes }
+    }
+
     /// A row of numbers.
     ///
     /// Shapes: `[values.len()]`.

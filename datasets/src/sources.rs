@@ -3,11 +3,15 @@
 mod cifar;
 mod csv_columns;
 mod csv_file;
+mod csv_rows;
 mod csv_table;
+mod file_patterns;
 mod idx;
 mod image_files;
 mod image_folder;
 mod image_folder_csv;
+mod json_fields;
+mod jsonl;
 mod labels;
 mod mnist;
 mod npy;
@@ -15,22 +19,28 @@ mod packed;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod published;
+mod rows;
 mod scalar;
+mod shard_file;
 mod stamp;
 mod synthetic;
+mod tar_shards;
 
 #[cfg(feature = "parquet")]
 pub use self::parquet::Parquet;
 pub use cifar::Cifar;
+pub use csv_rows::CsvRows;
 pub use csv_table::CsvTable;
 pub use idx::Idx;
 pub use image_folder::ImageFolder;
 pub use image_folder_csv::ImageFolderCsv;
+pub use jsonl::Jsonl;
 pub use mnist::Mnist;
 pub use npy::{Npy, Npz};
 #[cfg(feature = "download")]
 pub(crate) use published::Remote;
 pub use synthetic::Synthetic;
+pub use tar_shards::TarShards;
 
 use crate::options::Options;
 use crate::spec::SpecError;

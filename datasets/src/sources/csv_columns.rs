@@ -5,6 +5,7 @@ use std::path::Path;
 
 use batchmill_protocol::tensor::{Dtype, Shape};
 use csv::StringRecord;
+use serde::{Deserialize, Serialize};
 
 use super::classes_from_options;
 use super::labels::{Labels, is_integer};
@@ -105,13 +106,15 @@ fn missing_from_options(options: &mut Options) -> Result<Option<f32>, SpecError>
 }
 
 /// Which columns of a file are what.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Columns {
     /// The names of all.
     pub(super) names: Vec<String>,
     pub(super) features: Vec<usize>,
     pub(super) targets: Vec<usize>,
     pub(super) label: Option<usize>,
+    /// An option: JSON has no NaN.
+    #[serde(skip)]
     missing: Option<f32>,
 }
 
@@ -155,6 +158,11 @@ impl Columns {
             _ => (targets, None),
         };
         Ok(Self { names, features, targets, label, missing: source.missing })
+    }
+
+    /// Columns that come from an index.
+    pub(super) fn with_options(self, source: &ColumnOptions) -> Self {
+        Self { missing: source.missing, ..self }
     }
 
     /// Numbers of a row, without its label.

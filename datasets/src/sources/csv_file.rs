@@ -50,13 +50,7 @@ impl CsvFile {
             io::ErrorKind::NotFound => OpenError::file(path, format!("{what} does not exist")),
             _ => OpenError::read(path, error),
         })?;
-        // `flexible`: a wrong number of cells is for the caller to report, with its line.
-        let reader = ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .delimiter(delimiter)
-            .trim(Trim::All)
-            .from_reader(file);
+        let reader = builder(delimiter).from_reader(file);
         Ok(Self { path: path.to_owned(), reader, row: StringRecord::new() })
     }
 
@@ -77,6 +71,14 @@ impl CsvFile {
     }
 }
 
+/// How all CSV files are read.
+pub(super) fn builder(delimiter: u8) -> ReaderBuilder {
+    let mut builder = ReaderBuilder::new();
+    // `flexible`: a wrong number of cells is for the caller to report, with its line.
+    builder.has_headers(false).flexible(true).delimiter(delimiter).trim(Trim::All);
+    builder
+}
+
 /// What is wrong with a row, to follow its line.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -93,7 +95,7 @@ impl From<String> for Refusal {
 
 /// The line on which a record begins. The reader counts the blank lines before it as part of it, so that they have to
 /// be counted here; this happens once, for the row that is refused.
-fn line_of(file: &Path, position: Option<&csv::Position>) -> u64 {
+pub(super) fn line_of(file: &Path, position: Option<&csv::Position>) -> u64 {
     let Some(position) = position else { return 0 };
     let blank_lines = || {
         let mut file = BufReader::new(File::open(file)?);

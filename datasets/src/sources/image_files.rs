@@ -1,7 +1,7 @@
 //! Images in files of their own: what every dataset that lists such files in an index is when it is opened.
 
 mod file;
-mod summary;
+pub(super) mod summary;
 pub(super) mod table;
 
 use std::fs;

@@ -125,6 +125,23 @@ pub(super) fn classes_of(labels: impl Iterator<Item = i64>, given: Option<&[Stri
     }
 }
 
+/// The label that is read as `text` where all `classes` are known; without them it is any integer.
+///
+/// # Errors
+/// What is wrong with the text.
+pub(super) fn label_of(text: &str, classes: &[String]) -> Result<i64, String> {
+    if classes.is_empty() {
+        return text.parse().map_err(|_| format!("label `{text}` is no integer; list the names under `classes`"));
+    }
+    let named = classes.iter().position(|name| name == text);
+    let number = || text.parse().ok().filter(|&label: &usize| label < classes.len());
+    let label = named.or_else(number).and_then(|label| i64::try_from(label).ok());
+    label.ok_or_else(|| {
+        let count = classes.len();
+        format!("label `{text}` is none of the {count} names in `classes`, nor an integer below {count}")
+    })
+}
+
 /// Whether a text is written as an integer, of whatever size.
 pub(super) fn is_integer(text: &str) -> bool {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);

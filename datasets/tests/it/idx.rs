@@ -1,13 +1,9 @@
 //! The kind `idx`: MNIST's files, whole and broken.
 
-use std::io::Write;
-
 use batchmill_protocol::position::Position;
 use expect_test::{Expect, expect};
-use flate2::Compression;
-use flate2::write::GzEncoder;
 
-use crate::support::{Batch, Folder, survey};
+use crate::support::{Batch, Folder, gzip, survey};
 
 pub(crate) const TABLE: &str = r#"dataset = { kind = "idx", images = "images", labels = "labels" }"#;
 
@@ -22,12 +18,6 @@ pub(crate) fn labels() -> Vec<u8> {
     vec![0, 0, 8, 1, 0, 0, 0, 3, 7, 0, 9]
 }
 
-pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
 fn refused(images: impl AsRef<[u8]>, labels: impl AsRef<[u8]>, expected: Expect) {
     expected.assert_eq(&Folder::new().with("images", images).with("labels", labels).refusal(TABLE));
 }
@@ -36,7 +26,7 @@ fn refused(images: impl AsRef<[u8]>, labels: impl AsRef<[u8]>, expected: Expect)
 fn plain_and_compressed_files_hold_the_same() {
     let folders = [
         Folder::new().with("images", images()).with("labels", labels()),
-        Folder::new().with("images", gzip(&images())).with("labels", gzip(&labels())),
+        Folder::new().with("images", gzip(images())).with("labels", gzip(labels())),
     ];
     for folder in folders {
         let pipeline = folder.open(TABLE).unwrap();
@@ -104,7 +94,7 @@ fn files_that_are_no_idx_are_refused() {
         [0, 0, 8, 1, 0, 0, 0, 0],
         expect!["~/images: holds 0 images of 2 x 4 pixels"],
     );
-    let half = gzip(&images());
+    let half = gzip(images());
     refused(&half[..half.len() / 2], labels(), expect!["read ~/images: incomplete deflate stream"]);
     expect!["read ~/labels: No such file or directory (os error 2)"]
         .assert_eq(&Folder::new().with("images", images()).refusal(TABLE));

@@ -105,7 +105,7 @@ fn wrong_tables_are_refused_by_key() {
     refused(
         "dataset = 'tar'",
         expect![[r#"
-            unknown dataset `tar`; there are `cifar10`, `cifar100`, `csv-table`, `emnist`, `fashion-mnist`, `idx`, `image-folder`, `image-folder-csv`, `kmnist`, `mnist`, `npy`, `npz`, `parquet`, `synthetic`
+            unknown dataset `tar`; there are `cifar10`, `cifar100`, `csv-rows`, `csv-table`, `emnist`, `fashion-mnist`, `idx`, `image-folder`, `image-folder-csv`, `jsonl`, `kmnist`, `mnist`, `npy`, `npz`, `parquet`, `synthetic`, `tar-shards`
             at dataset.kind"#]],
     );
     let refused = |line: &str, expected| refused(&format!("{DATASET}\n{line}"), expected);

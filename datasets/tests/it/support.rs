@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fs;
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use batchmill_datasets::dataset::MapDataset;
@@ -14,6 +14,8 @@ use batchmill_datasets::source::{OpenError, Source};
 use batchmill_datasets::spec::{SpecError, StreamSpec};
 use batchmill_protocol::position::{Position, Rows};
 use batchmill_protocol::tensor::FieldSpec;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use image::{DynamicImage, ImageFormat};
 use tempfile::TempDir;
 
@@ -195,6 +197,12 @@ pub(crate) fn png(width: u32, height: u32) -> Vec<u8> {
 
 pub(crate) fn jpeg(width: u32, height: u32) -> Vec<u8> {
     encode(picture(width, height), ImageFormat::Jpeg)
+}
+
+pub(crate) fn gzip(bytes: impl AsRef<[u8]>) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes.as_ref()).unwrap();
+    encoder.finish().unwrap()
 }
 
 /// Sets when a file was last written to.

@@ -10,13 +10,18 @@ use super::table::Table;
 /// Writes `300 files, 12.3 MB, newest b/7.jpg of 2026-11-20T08:15:02.123456789Z` of a column of files: a file that is
 /// edited later is the newest.
 pub(super) fn of(table: &Table, column: usize) -> String {
-    let files = table.len();
-    let noun = if files == 1 { "file" } else { "files" };
-    let summary = format!("{files} {noun}, {}", size(table.bytes(column).map(u128::from).sum()));
     // Of several, the first.
     let newest = (0..).zip(table.modified_ns(column)).max_by_key(|&(row, modified_ns)| (modified_ns, Reverse(row)));
-    let Some((row, modified_ns)) = newest else { return summary };
-    let path = table.file(column, row).map_or("", |file| file.path);
+    let newest = newest.map(|(row, modified_ns)| (table.file(column, row).map_or("", |file| file.path), modified_ns));
+    of_files(table.len(), table.bytes(column).map(u128::from).sum(), newest)
+}
+
+/// The same of so many files of so many bytes; the newest by its path and when it was written to, in nanoseconds since
+/// 1970.
+pub(in crate::sources) fn of_files(files: u64, bytes: u128, newest: Option<(&str, i64)>) -> String {
+    let noun = if files == 1 { "file" } else { "files" };
+    let summary = format!("{files} {noun}, {}", size(bytes));
+    let Some((path, modified_ns)) = newest else { return summary };
     format!("{summary}, newest {} of {}", path.escape_debug(), instant(modified_ns))
 }
 
