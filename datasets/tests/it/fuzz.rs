@@ -63,12 +63,12 @@ fn targets() -> Vec<Target> {
         target("mask", masks, |file| decode_mask(&with_png_checksums(file)).map(drop).map_err(|error| report(&error))),
         target(
             "idx-images",
-            || vec![idx::images(), support::gzip(&idx::images())],
+            || vec![idx::images(), crate::support::gzip(&idx::images())],
             |file| parse_stream(idx::TABLE, &[("images", file), ("labels", &idx::labels())]),
         ),
         target(
             "idx-labels",
-            || vec![idx::labels(), support::gzip(&idx::labels())],
+            || vec![idx::labels(), crate::support::gzip(&idx::labels())],
             |file| parse_stream(idx::TABLE, &[("images", &idx::images()), ("labels", file)]),
         ),
         target(
