@@ -10,7 +10,7 @@ use expect_test::{Expect, expect};
 
 use crate::support::{Batch, Folder, survey};
 
-const IRIS: &str = "id,length,width,species\na,5.1,3.5,setosa\nb,7.0,-3.2e-1,versicolor\nc,+6,.5,setosa\n";
+pub(crate) const IRIS: &str = "id,length,width,species\na,5.1,3.5,setosa\nb,7.0,-3.2e-1,versicolor\nc,+6,.5,setosa\n";
 
 fn table(options: &str) -> String {
     format!("dataset = {{ kind = 'csv-table', file = 'table.csv'{options} }}")

@@ -18,10 +18,13 @@ use std::{env, fmt, process};
 use batchmill_datasets::decode::{ColorMode, DecodeOptions, Format, PIXELS_MAX, decode, decode_mask, dimensions};
 use batchmill_datasets::random::Rng;
 use batchmill_protocol::position::Position;
+use zip::CompressionMethod;
 
 use crate::image_files::{PngHeader, png_file, with_png_checksums};
-use crate::support::{Batch, Folder, png, report, survey};
-use crate::{again, decode_hostile, idx};
+#[cfg(feature = "parquet")]
+use crate::parquet;
+use crate::support::{Batch, Folder, gzip, png, report, survey};
+use crate::{again, csv_table, decode_hostile, idx, npy, tar_shards};
 
 /// Changed files that the suite gives to each parser, besides the good ones.
 const CASES: u64 = 100;
@@ -63,12 +66,12 @@ fn targets() -> Vec<Target> {
         target("mask", masks, |file| decode_mask(&with_png_checksums(file)).map(drop).map_err(|error| report(&error))),
         target(
             "idx-images",
-            || vec![idx::images(), crate::support::gzip(&idx::images())],
+            || vec![idx::images(), gzip(&idx::images())],
             |file| parse_stream(idx::TABLE, &[("images", file), ("labels", &idx::labels())]),
         ),
         target(
             "idx-labels",
-            || vec![idx::labels(), crate::support::gzip(&idx::labels())],
+            || vec![idx::labels(), gzip(&idx::labels())],
             |file| parse_stream(idx::TABLE, &[("images", &idx::images()), ("labels", file)]),
         ),
         target(
@@ -88,6 +91,59 @@ fn targets() -> Vec<Target> {
                 let table = CSV_OF_IMAGES.replace(" }", columns);
                 parse_stream(&table, &[("labels.csv", file), ("a.png", &png(2, 2))])
             },
+        ),
+        target(
+            "csv-table",
+            || vec![csv_table::IRIS.into(), b"1.5\t2\n-3\tnan\n".to_vec()],
+            |file| parse_stream("dataset = { kind = 'csv-table', file = 'a.csv', missing = 0 }", &[("a.csv", file)]),
+        ),
+        target(
+            "csv-rows",
+            || vec![csv_table::IRIS.into(), gzip(csv_table::IRIS.as_bytes())],
+            |file| {
+                let table = "dataset = { kind = 'csv-rows', files = 'a.csv', targets = ['species'] }";
+                parse_stream(table, &[("a.csv", file)])
+            },
+        ),
+        target(
+            "jsonl",
+            || {
+                let lines = b"{\"x\": [[1, 2.5e3], [-3, 4]], \"text\": \"\\u00e9 \", \"y\": 7}\n{\"y\": 0, \"x\": [[0, 1], [1, 0]], \"text\": \"abc\"}\n";
+                vec![lines.to_vec(), gzip(lines)]
+            },
+            |file| {
+                let fields = "fields = { x = 'f32', text = 'text' }, label = 'y'";
+                let table = format!("dataset = {{ kind = 'jsonl', files = 'a.jsonl', {fields} }}");
+                parse_stream(&table, &[("a.jsonl", file)])
+            },
+        ),
+        target(
+            "tar-shards",
+            || vec![tar_shards::shard(0, 3), gzip(&tar_shards::shard(0, 3))],
+            |file| {
+                let table = "dataset = { kind = 'tar-shards', shards = 'a.tar', color = 'gray' }";
+                parse_stream(table, &[("a.tar", file)])
+            },
+        ),
+        target(
+            "npy",
+            || vec![npy::x(), npy::y()],
+            |file| parse_stream("dataset = { kind = 'npy', input = 'x.npy' }", &[("x.npy", file)]),
+        ),
+        target(
+            "npz",
+            || {
+                [CompressionMethod::Stored, CompressionMethod::Deflated]
+                    .map(|method| npy::npz(method, &[("x", &npy::x())]))
+                    .into()
+            },
+            |file| parse_stream("dataset = { kind = 'npz', file = 'x.npz' }", &[("x.npz", file)]),
+        ),
+        #[cfg(feature = "parquet")]
+        target(
+            "parquet",
+            || vec![parquet::of_images(&[0, 1, 2])],
+            |file| parse_stream("dataset = { kind = 'parquet', files = 'a.parquet' }", &[("a.parquet", file)]),
         ),
     ]
 }

@@ -43,12 +43,12 @@ pub(crate) fn npz(method: CompressionMethod, arrays: &[(&str, &[u8])]) -> Vec<u8
 }
 
 /// Three samples of 2 x 2 big-endian i16.
-fn x() -> Vec<u8> {
+pub(crate) fn x() -> Vec<u8> {
     npy(">i2", "(3, 2, 2)", &(0..12_i16).flat_map(|number| (number * -100).to_be_bytes()).collect::<Vec<_>>())
 }
 
 /// Three labels.
-fn y() -> Vec<u8> {
+pub(crate) fn y() -> Vec<u8> {
     npy("|u1", "(3,)", &[2, 0, 1])
 }
 

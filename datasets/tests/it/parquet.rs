@@ -111,6 +111,11 @@ fn images(labels: &[i64]) -> Vec<Cells> {
     ]
 }
 
+/// A file of images and classes.
+pub(crate) fn of_images(labels: &[i64]) -> Vec<u8> {
+    file(IMAGES, &[images(labels)], plain())
+}
+
 fn some<T: Clone>(values: &[T]) -> Vec<Option<T>> {
     values.iter().cloned().map(Some).collect()
 }

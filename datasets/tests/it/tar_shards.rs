@@ -30,7 +30,7 @@ fn gray(shade: u8) -> Vec<u8> {
 }
 
 /// Samples `start..end`, each an image of its shade and a label.
-fn shard(start: u8, end: u8) -> Vec<u8> {
+pub(crate) fn shard(start: u8, end: u8) -> Vec<u8> {
     tar((start..end).flat_map(|sample| {
         let name = |extension: &str| format!("set/{sample:03}.{extension}");
         // Each member may come first.
