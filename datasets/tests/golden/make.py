@@ -158,7 +158,10 @@ def decode():
     pixels, same = {}, {}
     for path in sorted(IMAGES.iterdir()):
         image = Image.open(path)
-        for mode, pillow_mode, read_mode in [("rgb", "RGB", ImageReadMode.RGB), ("gray", "L", ImageReadMode.GRAY)]:
+        modes = {"rgb": ("RGB", ImageReadMode.RGB), "gray": ("L", ImageReadMode.GRAY)}
+        if any(word in path.name for word in ["alpha", "rgba", "transparency"]):
+            modes["rgba"] = ("RGBA", ImageReadMode.RGB_ALPHA)
+        for mode, (pillow_mode, read_mode) in modes.items():
             try:
                 # Pillow's is the one to follow where gray is another luma in torchvision, or none: in all but JPEG; and
                 # for GIF, whose transparent pixels torchvision paints over.
