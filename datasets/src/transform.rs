@@ -21,28 +21,28 @@ pub const IMAGE: &str = "image";
 /// ```
 /// use batchmill_datasets::transform::{from_fn, image_mut};
 ///
-/// // Turns black into white.
-/// let invert = |_: &mut _| Ok(from_fn(|mut sample, _rng| {
-///     image_mut(&mut sample)?.pixels_mut().iter_mut().for_each(|byte| *byte = 255 - *byte);
-///     Ok(sample)
-/// }));
-/// let registry = batchmill_datasets::builtin().transform("invert", invert);
+/// let registry = batchmill_datasets::builtin().transform("negative", |_options| {
+///     Ok(from_fn(|mut sample, _rng| {
+///         image_mut(&mut sample)?.pixels_mut().iter_mut().for_each(|byte| *byte = 255 - *byte);
+///         Ok(sample)
+///     }))
+/// });
 /// ```
 ///
-/// One with options is a type, or a function that has taken them with it:
+/// One with options is a type, or a function that has taken them along (`move`):
 ///
 /// ```
 /// use batchmill_datasets::random::Rng;
 /// use batchmill_datasets::sample::Sample;
 /// use batchmill_datasets::transform::{Transform, TransformError, image_mut};
 ///
-/// /// Inverts the image with probability `p`.
+/// /// Turns black into white, with probability `p`.
 /// #[derive(Debug)]
-/// struct RandomInvert {
+/// struct RandomNegative {
 ///     p: f64,
 /// }
 ///
-/// impl Transform for RandomInvert {
+/// impl Transform for RandomNegative {
 ///     fn apply(&self, mut sample: Sample, rng: &mut Rng) -> Result<Sample, TransformError> {
 ///         if rng.chance(self.p) {
 ///             image_mut(&mut sample)?.pixels_mut().iter_mut().for_each(|byte| *byte = 255 - *byte);
@@ -51,8 +51,8 @@ pub const IMAGE: &str = "image";
 ///     }
 /// }
 ///
-/// let registry = batchmill_datasets::builtin().transform("random-invert", |options| {
-///     Ok(RandomInvert { p: options.optional_number("p", 0.0..=1.0)?.unwrap_or(0.5) })
+/// let registry = batchmill_datasets::builtin().transform("random-negative", |options| {
+///     Ok(RandomNegative { p: options.optional_number("p", 0.0..=1.0)?.unwrap_or(0.5) })
 /// });
 /// ```
 pub trait Transform: Send + Sync + fmt::Debug {

@@ -21,7 +21,7 @@ const BYTES_MAX: usize = 1 << 30;
 /// Options: `classes`, how many there are; `dtype`: "i64" (default) or "f32", which a loss of probabilities needs;
 /// `field` (default "label").
 ///
-/// Shapes: [] becomes [classes], and [height, width] of a mask [height, width, classes].
+/// Shapes: `[]` becomes `[classes]`, and `[height, width]` of a mask `[height, width, classes]`.
 ///
 /// Source: PyTorch's `one_hot`.
 #[derive(Clone, Debug)]
