@@ -56,6 +56,7 @@
 
 pub mod batches;
 pub mod collate;
+mod column;
 pub mod dataset;
 pub mod decode;
 #[cfg(feature = "download")]
@@ -76,6 +77,7 @@ pub mod sample;
 pub mod sampler;
 pub mod samplers;
 mod scratch;
+mod selection;
 pub mod source;
 pub mod sources;
 pub mod spec;
@@ -84,7 +86,7 @@ pub mod transforms;
 
 use crate::registry::Registry;
 use crate::sampler::Population;
-use crate::samplers::{Sequential, Shuffled};
+use crate::samplers::{BatchByLength, ClassBalanced, Sequential, Shuffled, Weighted, WithReplacement};
 use crate::sources::{
     Cifar, CsvRows, CsvTable, Idx, ImageFolder, ImageFolderCsv, Jsonl, Mnist, Npy, Npz, Synthetic, TarShards,
 };
@@ -117,7 +119,13 @@ pub fn builtin() -> Registry {
         .iterable("jsonl", Jsonl::from_options)
         .iterable("tar-shards", TarShards::from_options)
         .sampler("sequential", |_| Ok(|population: &Population| Ok(Sequential::new(population))))
-        .sampler("shuffled", |_| Ok(|population: &Population| Ok(Shuffled::new(population))))
+        .sampler("shuffled", Shuffled::from_options)
+        .sampler("with-replacement", WithReplacement::from_options)
+        .sampler("weighted", Weighted::from_options)
+        .sampler("class-balanced", ClassBalanced::from_options)
+        .sampler("batch-by-length", BatchByLength::from_options)
+        .sampler("subset", samplers::Subset::from_options)
+        .sampler("from-file", samplers::Subset::file_from_options)
         .transform("resize", Resize::from_options)
         .transform("pad", Pad::from_options)
         .transform("center-crop", CenterCrop::from_options)

@@ -278,13 +278,7 @@ impl<'a> Options<'a> {
     /// The value is no number or out of range.
     pub fn optional_number(&mut self, key: &str, range: RangeInclusive<f64>) -> Result<Option<f64>, SpecError> {
         let Some(value) = self.value(key) else { return Ok(None) };
-        let number = match value {
-            // Written without a point. Integers above 2^32 are no sensible reals here; they are refused as no number.
-            Value::Integer(number) => i32::try_from(number).ok().map(f64::from),
-            Value::Float(number) => Some(number),
-            _ => None,
-        };
-        match number.filter(|number| range.contains(number)) {
+        match real(&value).filter(|number| range.contains(number)) {
             Some(number) => Ok(Some(number)),
             None => {
                 let expected = format!("a number from {} to {}", range.start(), range.end());
@@ -350,7 +344,12 @@ impl<'a> Options<'a> {
 
     /// Refuses `key`; `reason` follows the key: `is 0, must be even`.
     pub fn error(&self, key: &str, reason: impl Display) -> SpecError {
-        SpecError::new(self.key_of(key), format!("{}: `{key}` {reason}", self.owner))
+        self.key(key).error(reason)
+    }
+
+    /// Where `key` stands, to refuse its value later: when the data tells what is wrong with it.
+    pub fn key(&self, key: &str) -> OptionKey {
+        OptionKey { owner: self.owner.clone(), name: key.to_owned(), path: self.key_of(key) }
     }
 
     /// Requires that every key has been taken.
@@ -389,5 +388,36 @@ impl<'a> Options<'a> {
 
     fn key_of(&self, key: &str) -> Vec<String> {
         self.key.iter().cloned().chain([key.to_owned()]).collect()
+    }
+}
+
+/// A number, with or without a decimal point.
+pub(crate) fn real(value: &Value) -> Option<f64> {
+    match *value {
+        // Written without a point. Integers above 2^32 are no sensible reals here; they are refused as no number.
+        Value::Integer(number) => i32::try_from(number).ok().map(f64::from),
+        Value::Float(number) => Some(number),
+        _ => None,
+    }
+}
+
+/// Where an option stands, kept to [refuse](Self::error) its value when the data tells what is wrong with it.
+#[derive(Clone, Debug)]
+pub struct OptionKey {
+    owner: String,
+    name: String,
+    path: Vec<String>,
+}
+
+impl OptionKey {
+    /// The key itself.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Refuses the value; `reason` follows the key: `is 7, but the dataset has 5 samples`.
+    pub fn error(&self, reason: impl Display) -> SpecError {
+        let Self { owner, name, path } = self;
+        SpecError::new(path.clone(), format!("{owner}: `{name}` {reason}"))
     }
 }

@@ -29,10 +29,15 @@ pub struct Permutation {
 impl Permutation {
     /// The order of `0..len` under `seed` in `epoch`.
     pub fn new(len: u64, seed: u64, epoch: u64) -> Self {
+        Self::keyed(len, &[seed, epoch])
+    }
+
+    /// The order of `0..len` under a key of any parts; their order and number matter.
+    pub(crate) fn keyed(len: u64, key: &[u64]) -> Self {
         // The bits of `len - 1` are ceil(log2(len)).
         let bits = (u64::BITS - len.saturating_sub(1).leading_zeros()).max(BITS_MIN);
         let left_bits = bits / 2;
-        let mut key = SplitMix::keyed(&[seed, epoch]);
+        let mut key = SplitMix::keyed(key);
         Self { len, left_bits, right_bits: bits - left_bits, keys: std::array::from_fn(|_| key.next()) }
     }
 
@@ -51,12 +56,36 @@ impl Permutation {
         }
     }
 
+    /// The place of `value`: the inverse of [`index`](Self::index).
+    ///
+    /// # Panics
+    /// When `value` is not below the length.
+    pub fn place(&self, value: u64) -> u64 {
+        assert!(value < self.len, "value {value} lies outside a permutation of {}", self.len);
+        let mut place = value;
+        loop {
+            place = self.inverse_network(place);
+            if place < self.len {
+                return place;
+            }
+        }
+    }
+
     /// One pass through the network: a bijection of `0..2^(left_bits + right_bits)`.
     fn network(&self, value: u64) -> u64 {
+        self.rounds(value, self.keys.iter().enumerate())
+    }
+
+    /// The way back: each round undoes itself.
+    fn inverse_network(&self, value: u64) -> u64 {
+        self.rounds(value, self.keys.iter().enumerate().rev())
+    }
+
+    fn rounds<'a>(&self, value: u64, rounds: impl Iterator<Item = (usize, &'a u64)>) -> u64 {
         // Each half has at most 32 bits, so that no shift or mask overflows.
         let (left_mask, right_mask) = ((1 << self.left_bits) - 1, (1 << self.right_bits) - 1);
         let (mut left, mut right) = (value >> self.right_bits, value & right_mask);
-        for (round, key) in self.keys.iter().enumerate() {
+        for (round, key) in rounds {
             if round % 2 == 0 {
                 left ^= mix(right ^ key) & left_mask;
             } else {
@@ -123,6 +152,21 @@ mod tests {
             let mut seen = order(len, 42, 3);
             seen.sort_unstable();
             assert_eq!(seen, (0..len).collect::<Vec<_>>(), "length {len}");
+        }
+    }
+
+    #[test]
+    fn places_are_found_again() {
+        for len in [1, 2, 3, 255, 256, 257, 1000, 65_537] {
+            let permutation = Permutation::keyed(len, &[len, 1, 2, 3]);
+            for value in 0..len {
+                assert_eq!(permutation.index(permutation.place(value)), value, "length {len}");
+            }
+        }
+        const LEN: u64 = 1_000_000_000_000;
+        let permutation = Permutation::new(LEN, 1, 2);
+        for place in [0, 1, LEN / 2, LEN - 1] {
+            assert_eq!(permutation.place(permutation.index(place)), place);
         }
     }
 

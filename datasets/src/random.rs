@@ -6,6 +6,27 @@ pub(crate) const SUBSTITUTE_OP: u64 = u64::MAX;
 /// In the place of a transform: draws a synthetic sample.
 pub(crate) const SYNTHETIC_OP: u64 = u64::MAX - 1;
 
+/// In the place of a transform: draws with replacement.
+pub(crate) const REPLACEMENT_OP: u64 = u64::MAX - 17;
+
+/// In the place of a transform: draws by weight.
+pub(crate) const WEIGHTED_OP: u64 = u64::MAX - 18;
+
+/// Orders the samples of a window.
+pub(crate) const WINDOW_OP: u64 = u64::MAX - 19;
+
+/// Orders the records of a shard's block.
+pub(crate) const BLOCK_OP: u64 = u64::MAX - 20;
+
+/// Orders the classes of a round.
+pub(crate) const ROUND_OP: u64 = u64::MAX - 21;
+
+/// Orders the samples of a class.
+pub(crate) const CLASS_OP: u64 = u64::MAX - 22;
+
+/// Orders the samples of a bucket of about one length.
+pub(crate) const BUCKET_OP: u64 = u64::MAX - 23;
+
 /// A generator keyed by what it is used for, so that no draw depends on what was drawn before elsewhere.
 ///
 /// Source: xoshiro256++ 1.0 of Blackman and Vigna, seeded by SplitMix64 as they advise (<https://prng.di.unimi.it>).

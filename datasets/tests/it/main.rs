@@ -28,6 +28,8 @@ mod npy;
 mod parquet;
 mod pipeline;
 mod published;
+mod rows;
+mod samplers;
 mod spec;
 mod support;
 mod synthetic;

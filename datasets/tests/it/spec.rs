@@ -130,7 +130,7 @@ fn wrong_tables_are_refused_by_key() {
     refused(
         "sampler = 'random'",
         expect![[r#"
-        unknown sampler `random`; there are `sequential`, `shuffled`
+        unknown sampler `random`; there are `batch-by-length`, `class-balanced`, `from-file`, `sequential`, `shuffled`, `subset`, `weighted`, `with-replacement`
         at sampler.kind"#]],
     );
     refused(
@@ -142,7 +142,7 @@ fn wrong_tables_are_refused_by_key() {
     refused(
         "sampler = { kind = 'shuffled', seed = 3 }",
         expect![[r#"
-        unknown key `seed` of sampler `shuffled`; there are none
+        unknown key `seed` of sampler `shuffled`; there are `samples`, `window`, `lanes`, `block`
         at sampler.seed"#]],
     );
     refused(

@@ -1,0 +1,489 @@
+//! The samplers: which samples an epoch has, how often, and in which order.
+
+use batchmill_protocol::position::Position;
+use expect_test::{Expect, expect};
+
+use crate::rows::Rows;
+use crate::support::{Batch, Folder, survey};
+
+/// The samples of one epoch, in order.
+fn epoch_in(folder: &Folder, table: &str, epoch: u64) -> Vec<u64> {
+    let pipeline = folder.open_by(&Rows::registry(), table).unwrap();
+    let fields = survey(&pipeline).unwrap();
+    let batches = (0..pipeline.extent().steps())
+        .map(|step| Batch::fill(&pipeline, &fields, Position { epoch, step }).unwrap().order());
+    batches.flatten().map(|(index, _)| index).collect()
+}
+
+fn epoch(table: &str, number: u64) -> Vec<u64> {
+    epoch_in(&Folder::new(), table, number)
+}
+
+fn table(dataset: &str, sampler: &str, rest: &str) -> String {
+    format!("dataset = {{ kind = 'rows', {dataset} }}\nsampler = {{ kind = {sampler} }}\n{rest}")
+}
+
+fn sorted(mut order: Vec<u64>) -> Vec<u64> {
+    order.sort_unstable();
+    order
+}
+
+/// Requires that samples were drawn as often as their shares of all draws say.
+///
+/// The statistic has `shares - 1` degrees of freedom: as mean, and half as variance. Six standard deviations are allowed.
+fn assert_drawn_by_share(order: &[u64], shares: &[f64], seed: u64) {
+    let mut counts = vec![0.0; shares.len()];
+    order.iter().for_each(|&index| counts[usize::try_from(index).unwrap()] += 1.0);
+    let sum = shares.iter().sum::<f64>();
+    let draws = order.len() as f64;
+    let mut statistic = 0.0;
+    let mut freedom = -1.0;
+    for (count, share) in counts.iter().zip(shares) {
+        let expected = draws * share / sum;
+        if expected == 0.0 {
+            assert!(*count == 0.0, "seed {seed}: what weighs nothing was drawn {count} times");
+        } else {
+            statistic += (count - expected).powi(2) / expected;
+            freedom += 1.0;
+        }
+    }
+    let limit = freedom + 6.0 * (2.0_f64 * freedom).sqrt();
+    assert!(statistic < limit, "seed {seed}: chi-square {statistic} of {freedom} degrees of freedom: {counts:?}");
+}
+
+#[test]
+fn every_epoch_visits_every_sample_once_in_another_order() {
+    let order = |number| epoch(&table("len = 1000", "'shuffled'", "seed = 7"), number);
+    assert_eq!(sorted(order(0)), (0..1000).collect::<Vec<_>>());
+    assert_ne!(order(0), order(1));
+    assert_eq!(order(3), order(3));
+}
+
+#[test]
+fn shuffled_takes_as_many_samples_as_asked_for() {
+    let order = |dataset, samples, number| {
+        epoch(&table(dataset, &format!("'shuffled', samples = {samples}"), "batch_size = 3"), number)
+    };
+    // Golden, from a second implementation in Python.
+    assert_eq!(order("len = 10", 4, 1), [9, 0, 4, 1]);
+    assert_eq!(order("len = 4", 10, 0), [2, 1, 0, 3, 2, 0, 3, 1, 2, 0]);
+    assert_eq!(order("len = 4", 10, 1), [1, 2, 0, 3, 3, 2, 0, 1, 2, 0]);
+    // Fewer are the start of the whole order; more are whole orders.
+    assert_eq!(order("len = 10", 4, 1), order("len = 10", 10, 1)[..4]);
+    let twice = order("len = 10", 20, 3);
+    assert_eq!(sorted(twice[..10].to_vec()), sorted(twice[10..].to_vec()));
+    assert_ne!(twice[..10], twice[10..]);
+}
+
+#[test]
+fn shuffled_keeps_to_windows() {
+    let order =
+        |window, number| epoch(&table("len = 11", &format!("'shuffled', window = {window}"), "batch_size = 4"), number);
+    assert_eq!(order(4, 0), [9, 10, 8, 7, 4, 5, 6, 3, 1, 2, 0]);
+    assert_eq!(order(4, 1), [10, 8, 9, 2, 1, 3, 0, 4, 5, 7, 6]);
+    assert_eq!(order(1, 1), epoch(&table("len = 11", "'shuffled'", ""), 1));
+    assert_eq!(sorted(order(100, 7)), (0..11).collect::<Vec<_>>());
+}
+
+#[test]
+fn shuffled_keeps_to_shards() {
+    let shards = "len = 16, shards = [5, 0, 3, 7, 1]";
+    let order = |sampler, number| epoch(&table(shards, sampler, "batch_size = 5"), number);
+    assert_eq!(order("'shuffled', lanes = 2, block = 3", 0), [5, 15, 7, 6, 1, 2, 0, 4, 3, 10, 8, 9, 13, 12, 11, 14]);
+    // Those where the user does not say: every block is a whole shard.
+    assert_eq!(order("'shuffled'", 2), order("'shuffled', lanes = 4, block = 1024", 2));
+    assert_ne!(order("'shuffled'", 2), order("'shuffled', lanes = 3", 2));
+    // A window is what the user asked for.
+    assert_eq!(order("'shuffled', window = 1", 2), epoch(&table("len = 16", "'shuffled'", ""), 2));
+}
+
+#[test]
+fn draws_with_replacement_are_independent_and_even() {
+    // Golden, from a second implementation in Python.
+    let golden = "'with-replacement', samples = 12";
+    assert_eq!(epoch(&table("len = 10", golden, ""), 0), [6, 3, 9, 8, 0, 5, 2, 1, 5, 0, 4, 8]);
+    assert_eq!(epoch(&table("len = 10", golden, "seed = 7"), 3), [8, 3, 7, 3, 5, 5, 5, 6, 0, 6, 6, 5]);
+    assert_eq!(epoch(&table("len = 10", "'with-replacement'", ""), 0).len(), 10);
+    for seed in 0..20 {
+        let draws =
+            table("len = 50", "'with-replacement', samples = 10000", &format!("seed = {seed}\nbatch_size = 10000"));
+        let order = epoch(&draws, seed);
+        assert_drawn_by_share(&order, &[1.0; 50], seed);
+        // Pairs of neighbours as well: a draw says nothing of the next.
+        let pairs: Vec<_> = order.windows(2).map(|pair| pair[0] % 7 * 7 + pair[1] % 7).collect();
+        let share = |rest: u64| if rest == 0 { 8.0 } else { 7.0 };
+        let shares: Vec<_> = (0..49).map(|pair| share(pair / 7) * share(pair % 7)).collect();
+        assert_drawn_by_share(&pairs, &shares, seed);
+    }
+}
+
+#[test]
+fn samples_are_drawn_by_their_weights() {
+    let weights = "len = 7, weight = [1, 0, 2.5, 0, 0.5, 4, 0]";
+    // Golden, from a second implementation in Python.
+    let golden = "'weighted', column = 'weight', samples = 16";
+    assert_eq!(epoch(&table(weights, golden, ""), 0), [5, 5, 5, 5, 5, 5, 5, 5, 0, 5, 2, 4, 5, 5, 5, 2]);
+    assert_eq!(epoch(&table(weights, golden, "seed = 9"), 4), [2, 5, 5, 5, 0, 2, 4, 2, 5, 5, 5, 5, 5, 5, 0, 0]);
+    assert_eq!(epoch(&table(weights, "'weighted', column = 'weight'", ""), 0).len(), 7);
+    for seed in 0..20 {
+        let rest = format!("seed = {seed}\nbatch_size = 10000");
+        let order = epoch(&table(weights, "'weighted', column = 'weight', samples = 10000", &rest), seed);
+        assert_drawn_by_share(&order, &[1.0, 0.0, 2.5, 0.0, 0.5, 4.0, 0.0], seed);
+    }
+}
+
+#[test]
+fn samples_are_drawn_by_the_weights_of_their_classes() {
+    let labels = "len = 6, label = [0, 0, 0, 2, 1, 0]";
+    let shares = [1.0, 1.0, 1.0, 6.0, 0.5, 1.0];
+    for (dataset, weights) in [
+        (labels.to_owned(), "[1, 0.5, 6]"),
+        (format!("{labels}, classes = ['ant', 'bee', 'cat']"), "[1, 0.5, 6]"),
+        (format!("{labels}, classes = ['ant', 'bee', 'cat']"), "{ cat = 6, bee = 0.5 }"),
+    ] {
+        for seed in 0..10 {
+            let rest = format!("seed = {seed}\nbatch_size = 10000");
+            let sampler = format!("'weighted', weights = {weights}, samples = 10000");
+            assert_drawn_by_share(&epoch(&table(&dataset, &sampler, &rest), 1), &shares, seed);
+        }
+    }
+    let other_field = table("len = 2, length = [1, 0]", "'weighted', weights = [0, 1], field = 'length'", "");
+    assert_eq!(epoch(&other_field, 0), [0, 0]);
+}
+
+#[test]
+fn classes_occur_equally_often() {
+    let labels = "len = 10, label = [0, 2, 2, 0, 5, 2, 0, 2, 2, 2]";
+    // Golden, from a second implementation in Python.
+    let order = |number| epoch(&table(labels, "'class-balanced'", "batch_size = 4"), number);
+    assert_eq!(order(0), [1, 0, 4, 4, 2, 6, 5, 3, 4]);
+    assert_eq!(order(1), [8, 4, 0, 9, 4, 6, 7, 3, 4]);
+    assert_eq!(order(2), [5, 4, 6, 9, 4, 3, 7, 0, 4]);
+    // The passes of class 2 go on from one epoch to the next: two epochs of three rounds are one.
+    let of_class_2 = |index: &u64| ![0, 3, 4, 6].contains(index);
+    let two_epochs = order(4).into_iter().chain(order(5)).filter(of_class_2).collect();
+    assert_eq!(sorted(two_epochs), [1, 2, 5, 7, 8, 9]);
+    // 30 rounds: ten passes through the three samples of class 0, five through the six of class 2.
+    let mut counts = [0_u32; 10];
+    let long = epoch(&table(labels, "'class-balanced', samples = 90", ""), 3);
+    long.iter().for_each(|&index| counts[usize::try_from(index).unwrap()] += 1);
+    assert_eq!(counts, [10, 5, 5, 10, 30, 5, 10, 5, 5, 5]);
+    // Every round has every class once.
+    let class = |index: &u64| [0, 2, 2, 0, 5, 2, 0, 2, 2, 2][usize::try_from(*index).unwrap()];
+    for round in long.chunks(3) {
+        assert_eq!(sorted(round.iter().map(class).collect()), [0, 2, 5]);
+    }
+    let other_field = table("len = 3, length = [0.5, -1, 0.5]", "'class-balanced', field = 'length', samples = 4", "");
+    assert_eq!(epoch(&other_field, 0).iter().filter(|&&index| index == 1).count(), 2);
+}
+
+#[test]
+fn batches_have_samples_of_about_one_length() {
+    let lengths: Vec<u64> = (0..14).map(|index| index * 7 % 11).collect();
+    let golden = table(
+        &format!("len = 14, length = {lengths:?}"),
+        "'batch-by-length', field = 'length', bucket = 2",
+        "batch_size = 3",
+    );
+    // Golden, from a second implementation in Python.
+    assert_eq!(epoch(&golden, 0), [10, 4, 9, 13, 5, 11, 8, 2, 0, 7, 1, 12, 3, 6]);
+    assert_eq!(epoch(&golden, 1), [12, 1, 9, 0, 8, 2, 7, 10, 4, 13, 5, 11, 6, 3]);
+    let lengths: Vec<u64> = (0..1000).map(|index| index * 7919 % 1009).collect();
+    for (bucket, spread_max) in [("", 1009), (", bucket = 1", 33), (", bucket = 4", 130)] {
+        let sampler = format!("'batch-by-length', field = 'length'{bucket}");
+        let order = epoch(&table(&format!("len = 1000, length = {lengths:?}"), &sampler, "batch_size = 32"), 5);
+        assert_eq!(sorted(order.clone()), (0..1000).collect::<Vec<_>>());
+        for batch in order.chunks(32) {
+            let of_batch = sorted(batch.iter().map(|&index| lengths[usize::try_from(index).unwrap()]).collect());
+            let spread = of_batch[of_batch.len() - 1] - of_batch[0];
+            assert!(spread <= spread_max, "{spread} with {bucket:?}");
+        }
+        // The short one is the last, and of the longest.
+        let last = &order[992..];
+        let shortest = last.iter().map(|&index| lengths[usize::try_from(index).unwrap()]).min().unwrap();
+        assert!(shortest >= if bucket == ", bucket = 1" { 990 } else { 0 });
+    }
+}
+
+#[test]
+fn chosen_samples_are_visited_in_their_order_or_a_random_one() {
+    let folder = Folder::new().with("order.txt", "3\n1\n\n 4 \r\n1\n5");
+    let order = |sampler: &str, number| epoch_in(&folder, &table("len = 10", sampler, "batch_size = 2"), number);
+    assert_eq!(order("'subset', indices = [7, 0, 7]", 0), [7, 0, 7]);
+    assert_eq!(order("'subset', range = [2, 5]", 1), [2, 3, 4]);
+    assert_eq!(order("'subset', range = [1, 10, 4]", 1), [1, 5, 9]);
+    assert_eq!(order("'subset', file = 'order.txt'", 1), [3, 1, 4, 1, 5]);
+    assert_eq!(order("'from-file', file = 'order.txt'", 1), [3, 1, 4, 1, 5]);
+    let shuffled = |number| order("'from-file', file = 'order.txt', shuffled = true", number);
+    assert_eq!(sorted(shuffled(0)), [1, 1, 3, 4, 5]);
+    assert!((1..10).any(|number| shuffled(number) != shuffled(0)));
+    assert_eq!(sorted(order("'subset', range = [0, 10, 3], shuffled = true", 4)), [0, 3, 6, 9]);
+}
+
+#[test]
+fn another_order_in_the_file_is_another_stream() {
+    let folder = Folder::new().with("order.txt", "3\n1\n");
+    let hash = |folder: &Folder| {
+        folder
+            .open_by(&Rows::registry(), &table("len = 10", "'from-file', file = 'order.txt'", ""))
+            .unwrap()
+            .identity()
+            .hash()
+    };
+    let before = hash(&folder);
+    assert_ne!(before, hash(&folder.with("order.txt", "1\n3\n")));
+}
+
+fn refused(dataset: &str, sampler: &str, expected: Expect) {
+    let folder = Folder::new().with("bad.txt", "3\n-1\n").with("empty.txt", "\n\n").with("long.txt", [b'7'; 100_000]);
+    let error = folder.open_by(&Rows::registry(), &table(dataset, sampler, "")).unwrap_err();
+    expected.assert_eq(&folder.report(&error));
+}
+
+#[test]
+fn what_cannot_be_drawn_is_refused() {
+    refused(
+        "len = 5",
+        "'shuffled', samples = 0",
+        expect!["sampler `shuffled`: `samples` is 0, not an integer from 1 to 1000000000000000"],
+    );
+    refused(
+        "len = 5",
+        "'shuffled', window = 2, block = 3",
+        expect!["sampler `shuffled`: `block` stands beside `window`; give one of them"],
+    );
+    refused(
+        "len = 5",
+        "'shuffled', lanes = 2",
+        expect![
+            "sampler `shuffled`: `lanes` is for a dataset whose samples lie in shards, and those of this one do not; leave it out, or give `window`"
+        ],
+    );
+    refused("len = 5, shards = [2, 2]", "'shuffled'", expect!["the dataset's 2 shards do not add up to its 5 samples"]);
+    refused("len = 5", "'weighted'", expect!["sampler `weighted`: `weights` or `column` is needed"]);
+    refused(
+        "len = 5",
+        "'weighted', colunm = 'weight'",
+        expect!["unknown key `colunm` of sampler `weighted`; did you mean `column`?"],
+    );
+    refused(
+        "len = 5",
+        "'weighted', column = 'weight', weights = [1]",
+        expect!["sampler `weighted`: `weights` stands beside `column`; give one of them"],
+    );
+    refused(
+        "len = 5",
+        "'weighted', column = 'weight', replacement = false",
+        expect![
+            "sampler `weighted`: `replacement` is false: each draw would follow from all before it; leave it out, or use the sampler `class-balanced`"
+        ],
+    );
+    refused(
+        "len = 5",
+        "'weighted', column = 'weight'",
+        expect![
+            "sampler `weighted`: `column` is `weight`, but the dataset does not tell that number of row 0 without reading it; name a field that stands in its table or index, as labels, weights and lengths do"
+        ],
+    );
+    refused(
+        "len = 2, weight = [1, -1]",
+        "'weighted', column = 'weight'",
+        expect!["sampler `weighted`: `column` is `weight`, which is -1 for row 1, not a number from 0 up"],
+    );
+    refused(
+        "len = 2, weight = [1, nan]",
+        "'weighted', column = 'weight'",
+        expect!["sampler `weighted`: `column` is `weight`, which is NaN for row 1, not a number from 0 up"],
+    );
+    refused(
+        "len = 2, weight = [0, 0]",
+        "'weighted', column = 'weight'",
+        expect!["sampler `weighted`: `column` has weights that add up to 0; no sample can be drawn"],
+    );
+    refused(
+        "len = 2, weight = [1e308, 1e308]",
+        "'weighted', column = 'weight'",
+        expect!["sampler `weighted`: `column` has weights that add up to inf; no sample can be drawn"],
+    );
+    refused(
+        "len = 2, label = [0, 2]",
+        "'weighted', weights = [1, 2]",
+        expect!["sampler `weighted`: `field` is `label`, which is 2 for row 1, not a class from 0 to 1"],
+    );
+    refused(
+        "len = 2, label = [0, 0.5]",
+        "'weighted', weights = [1, 2]",
+        expect!["sampler `weighted`: `field` is `label`, which is 0.5 for row 1, not a class from 0 to 1"],
+    );
+    refused(
+        "len = 2, label = [0, 1]",
+        "'weighted', weights = [1, -2]",
+        expect![
+            "sampler `weighted`: `weights` is [1, -2], not a table { CLASS = WEIGHT, .. } or a list of weights, which are numbers from 0 up"
+        ],
+    );
+    refused(
+        "len = 2, label = [0, 1]",
+        "'weighted', weights = 'cat'",
+        expect![[
+            r#"sampler `weighted`: `weights` is "cat", not a table { CLASS = WEIGHT, .. } or a list of weights, which are numbers from 0 up"#
+        ]],
+    );
+    let named = "len = 2, label = [0, 1], classes = ['cat', 'dog']";
+    refused(
+        named,
+        "'weighted', weights = { catt = 1 }",
+        expect![
+            "sampler `weighted`: `weights` names the class `catt`, which the dataset does not have; did you mean `cat`?"
+        ],
+    );
+    refused(
+        named,
+        "'weighted', weights = { elephant = 1 }",
+        expect![
+            "sampler `weighted`: `weights` names the class `elephant`, which the dataset does not have; there are `cat`, `dog`"
+        ],
+    );
+    refused(
+        named,
+        "'weighted', weights = [1, 2, 3]",
+        expect!["sampler `weighted`: `weights` is a list of 3 for 2 classes"],
+    );
+    refused(
+        "len = 5",
+        "'class-balanced'",
+        expect![
+            "sampler `class-balanced`: `field` is `label`, but the dataset does not tell that number of row 0 without reading it; name a field that stands in its table or index, as labels, weights and lengths do"
+        ],
+    );
+    refused(
+        "len = 2, label = [0, inf]",
+        "'class-balanced'",
+        expect!["sampler `class-balanced`: `field` is `label`, which is inf for row 1, not a finite number"],
+    );
+    refused(
+        "len = 3, label = [0, 1, 7]",
+        "'class-balanced', samples = 10",
+        expect!["sampler `class-balanced`: `samples` is 10, no multiple of 3 classes; give 9 or 12"],
+    );
+    refused(
+        "len = 3, label = [0, 1, 7]",
+        "'class-balanced', samples = 2",
+        expect!["sampler `class-balanced`: `samples` is 2, no multiple of 3 classes; give 3"],
+    );
+    refused("len = 5", "'batch-by-length'", expect!["sampler `batch-by-length` needs the key `field`"]);
+    refused(
+        "len = 5",
+        "'batch-by-length', field = 'tokens_len'",
+        expect![
+            "sampler `batch-by-length`: `field` is `tokens_len`, but the dataset does not tell that number of row 0 without reading it; name a field that stands in its table or index, as labels, weights and lengths do"
+        ],
+    );
+    refused("len = 5", "'subset'", expect!["sampler `subset`: `indices` or one of `range` and `file` is needed"]);
+    refused(
+        "len = 5",
+        "'subset', indeces = [1]",
+        expect!["unknown key `indeces` of sampler `subset`; did you mean `indices`?"],
+    );
+    refused("len = 5", "'subset', indices = []", expect!["sampler `subset`: `indices` is an empty list"]);
+    refused(
+        "len = 5",
+        "'subset', indices = [1, -1]",
+        expect!["sampler `subset`: `indices` is no list of integers from 0 up"],
+    );
+    refused(
+        "len = 5",
+        "'subset', indices = [1, 5]",
+        expect!["sampler `subset`: `indices` names sample 5, but the dataset has 5 samples"],
+    );
+    refused(
+        "len = 5",
+        "'subset', indices = [1], range = [1, 2]",
+        expect!["sampler `subset`: `indices` stands beside `range`; give one of them"],
+    );
+    refused(
+        "len = 5",
+        "'subset', range = [1]",
+        expect!["sampler `subset`: `range` is [1], not [first, end] or [first, end, step]"],
+    );
+    refused(
+        "len = 5",
+        "'subset', range = [1, 3, 0]",
+        expect!["sampler `subset`: `range` is [1, 3, 0], not [first, end] or [first, end, step]"],
+    );
+    refused(
+        "len = 5",
+        "'subset', range = [3, 3]",
+        expect!["sampler `subset`: `range` is [3, 3], which holds no sample; the end is behind the last"],
+    );
+    refused(
+        "len = 5",
+        "'subset', range = [3, 6]",
+        expect!["sampler `subset`: `range` ends at 6, but the dataset has 5 samples"],
+    );
+    refused(
+        "len = 5",
+        "'from-file', file = 'none.txt'",
+        expect!["read ~/none.txt: No such file or directory (os error 2)"],
+    );
+    refused(
+        "len = 5",
+        "'from-file', file = 'bad.txt'",
+        expect![[r#"~/bad.txt:2: "-1" is no index of a sample, an integer from 0 up"#]],
+    );
+    refused(
+        "len = 5",
+        "'from-file', file = 'empty.txt'",
+        expect!["~/empty.txt: empty, expected the index of a sample on each line"],
+    );
+    refused(
+        "len = 5",
+        "'from-file', file = 'long.txt'",
+        expect![[r#"~/long.txt:1: "77777777777777777777777777777777" is no index of a sample, an integer from 0 up"#]],
+    );
+}
+
+#[test]
+fn a_dataset_without_samples_is_refused_by_every_sampler() {
+    for sampler in [
+        "'sequential'",
+        "'shuffled'",
+        "'shuffled', window = 3, samples = 7",
+        "'with-replacement', samples = 7",
+        "'weighted', column = 'weight', samples = 7",
+        "'weighted', weights = [1]",
+        "'class-balanced', samples = 7",
+        "'batch-by-length', field = 'length'",
+    ] {
+        let folder = Folder::new();
+        let error = folder.open_by(&Rows::registry(), &table("len = 0", sampler, "")).unwrap_err();
+        assert_eq!(error.to_string(), "dataset `rows` has no samples", "{sampler}");
+    }
+}
+
+#[test]
+fn a_table_of_a_trillion_is_refused() {
+    let table = "dataset = { kind = 'synthetic', len = 1_000_000_000_000 }\nsampler = 'class-balanced'";
+    expect!["sampler `class-balanced`: `field` is `label`, which asks for a table of 1000000000000 samples, more than 1073741824"].assert_eq(&Folder::new().refusal(table));
+}
+
+#[test]
+fn orders_without_a_table_reach_a_trillion() {
+    for sampler in [
+        "'with-replacement'",
+        "'with-replacement', samples = 1000",
+        "'shuffled', window = 1000",
+        "'shuffled', samples = 1_000_000_000_000_000",
+        "'subset', range = [5, 1_000_000_000_000, 7], shuffled = true",
+    ] {
+        let table = format!(
+            "dataset = {{ kind = 'synthetic', len = 1_000_000_000_000, shape = [1] }}\nsampler = {{ kind = {sampler} }}\nbatch_size = 4"
+        );
+        let pipeline = Folder::new().open(&table).unwrap();
+        let fields = survey(&pipeline).unwrap();
+        for step in [0, pipeline.extent().steps() - 1] {
+            let batch = Batch::fill(&pipeline, &fields, Position { epoch: 7, step }).unwrap();
+            assert!(batch.order().iter().all(|(index, _)| *index < 1_000_000_000_000), "{sampler}");
+        }
+    }
+}
