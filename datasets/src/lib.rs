@@ -57,6 +57,7 @@
 pub mod batches;
 pub mod collate;
 mod column;
+pub mod composition;
 pub mod dataset;
 pub mod decode;
 #[cfg(feature = "download")]
@@ -84,6 +85,7 @@ pub mod spec;
 pub mod transform;
 pub mod transforms;
 
+use crate::composition::{Concat, Mix, Repeat, Subset, Take, Zip};
 use crate::registry::Registry;
 use crate::sampler::Population;
 use crate::samplers::{BatchByLength, ClassBalanced, Sequential, Shuffled, Weighted, WithReplacement};
@@ -118,6 +120,12 @@ pub fn builtin() -> Registry {
         .iterable("csv-rows", CsvRows::from_options)
         .iterable("jsonl", Jsonl::from_options)
         .iterable("tar-shards", TarShards::from_options)
+        .dataset("concat", Concat::from_options)
+        .dataset("mix", Mix::from_options)
+        .dataset("repeat", Repeat::from_options)
+        .dataset("subset", Subset::from_options)
+        .dataset("take", Take::from_options)
+        .dataset("zip", Zip::from_options)
         .sampler("sequential", |_| Ok(|population: &Population| Ok(Sequential::new(population))))
         .sampler("shuffled", Shuffled::from_options)
         .sampler("with-replacement", WithReplacement::from_options)

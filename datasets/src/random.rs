@@ -6,6 +6,9 @@ pub(crate) const SUBSTITUTE_OP: u64 = u64::MAX;
 /// In the place of a transform: draws a synthetic sample.
 pub(crate) const SYNTHETIC_OP: u64 = u64::MAX - 1;
 
+/// In the place of an epoch: deals samples to the parts of a random split.
+pub(crate) const SPLIT_OP: u64 = u64::MAX - 16;
+
 /// In the place of a transform: draws with replacement.
 pub(crate) const REPLACEMENT_OP: u64 = u64::MAX - 17;
 

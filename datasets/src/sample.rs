@@ -62,6 +62,11 @@ impl Sample {
         self.fields.iter_mut().map(|(name, value)| (&**name, value))
     }
 
+    /// Names and values in order, to be taken over.
+    pub fn into_fields(self) -> impl Iterator<Item = (Cow<'static, str>, Value)> {
+        self.fields.into_iter()
+    }
+
     /// The values in order, without their names.
     pub fn into_values(self) -> impl Iterator<Item = Value> {
         self.fields.into_iter().map(|(_, value)| value)

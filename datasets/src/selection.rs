@@ -55,6 +55,11 @@ impl Selection {
         Ok(Self { chosen: Chosen::File(options.path("file")?), key: options.key("file") })
     }
 
+    /// The option that says it.
+    pub(crate) fn key(&self) -> &OptionKey {
+        &self.key
+    }
+
     /// Prepares the list, if it is one: the indices, and behind them the largest.
     ///
     /// # Errors

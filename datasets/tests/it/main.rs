@@ -7,6 +7,7 @@ mod bad_files;
 mod bad_samples;
 mod collate;
 mod csv_rows;
+mod composition;
 mod csv_table;
 mod custom;
 mod decode;

@@ -105,7 +105,7 @@ fn wrong_tables_are_refused_by_key() {
     refused(
         "dataset = 'tar'",
         expect![[r#"
-            unknown dataset `tar`; there are `cifar10`, `cifar100`, `csv-rows`, `csv-table`, `emnist`, `fashion-mnist`, `idx`, `image-folder`, `image-folder-csv`, `jsonl`, `kmnist`, `mnist`, `npy`, `npz`, `parquet`, `synthetic`, `tar-shards`
+            unknown dataset `tar`; there are `cifar10`, `cifar100`, `concat`, `csv-rows`, `csv-table`, `emnist`, `fashion-mnist`, `idx`, `image-folder`, `image-folder-csv`, `jsonl`, `kmnist`, `mix`, `mnist`, `npy`, `npz`, `parquet`, `repeat`, `subset`, `synthetic`, `take`, `tar-shards`, `zip`
             at dataset.kind"#]],
     );
     let refused = |line: &str, expected| refused(&format!("{DATASET}\n{line}"), expected);
