@@ -131,6 +131,11 @@ impl MapDataset for Opened {
     fn classes(&self) -> &[String] {
         &self.classes
     }
+
+    fn number(&self, field: &str, index: u64) -> Option<f64> {
+        let row = usize::try_from(index).ok().filter(|&row| field == "label" && row < self.extents.rows)?;
+        Some(self.index[self.extents.pixels() + row].into())
+    }
 }
 
 /// How many rows of how many pixels; for labels, of one.

@@ -66,9 +66,14 @@ impl Synthetic {
         Ok(Self { len, dtype, shape, sample_bytes, classes })
     }
 
-    fn make(&self, index: u64) -> Result<Sample, ValueError> {
+    /// The label of sample `index`, and the generator that draws the rest.
+    fn label(&self, index: u64) -> (u64, Rng) {
         let mut rng = Rng::new(0, 0, 0, index, SYNTHETIC_OP);
-        let label = rng.below(self.classes.len() as u64);
+        (rng.below(self.classes.len() as u64), rng)
+    }
+
+    fn make(&self, index: u64) -> Result<Sample, ValueError> {
+        let (label, mut rng) = self.label(index);
         let mut bytes = scratch::take(self.sample_bytes);
         match self.dtype {
             Dtype::F32 => {
@@ -116,6 +121,12 @@ impl MapDataset for Synthetic {
 
     fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    fn number(&self, field: &str, index: u64) -> Option<f64> {
+        // Below 2^20.
+        let label = u32::try_from(self.label(index).0).ok()?;
+        (field == "label" && index < self.len).then(|| label.into())
     }
 }
 

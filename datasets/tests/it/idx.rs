@@ -45,6 +45,16 @@ fn plain_and_compressed_files_hold_the_same() {
 }
 
 #[test]
+fn labels_are_known_without_reading_the_image() {
+    let folder = Folder::new().with("images", images()).with("labels", labels());
+    // Only what has the label 9 weighs anything.
+    let sampler = "sampler = { kind = 'weighted', weights = [0, 0, 0, 0, 0, 0, 0, 0, 0, 1], samples = 8 }";
+    let pipeline = folder.open(&format!("{TABLE}\n{sampler}")).unwrap();
+    let batch = Batch::fill(&pipeline, &survey(&pipeline).unwrap(), Position::default()).unwrap();
+    assert_eq!(batch.rows.iter().map(|row| row[1][0]).collect::<Vec<_>>(), [9; 8]);
+}
+
+#[test]
 fn classes_may_be_named() {
     let folder = Folder::new().with("images", images()).with("labels", labels());
     let names = "classes = ['T-shirt', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'boot'] }";

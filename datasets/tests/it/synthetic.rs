@@ -82,6 +82,16 @@ fn labels_are_even_and_of_their_classes() {
 }
 
 #[test]
+fn labels_are_known_without_drawing_the_sample() {
+    let rest = "sampler = 'class-balanced'\nbatch_size = 1000";
+    let pipeline = Folder::new().open(&format!("{}\n{rest}", table("len = 1000, shape = [1], classes = 5"))).unwrap();
+    let batch = Batch::fill(&pipeline, &survey(&pipeline).unwrap(), Position::default()).unwrap();
+    let mut counts = [0_u32; 5];
+    batch.rows.iter().for_each(|row| counts[usize::from(row[1][0])] += 1);
+    assert_eq!(counts, [200; 5]);
+}
+
+#[test]
 fn floats_are_from_zero_to_below_one() {
     let bytes = sample("len = 1, shape = [10000], dtype = 'f32'", 0).remove(0);
     let floats: Vec<_> = bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
