@@ -173,6 +173,8 @@ fn images_of_several_row_groups_are_decoded_in_any_order() {
             assert_eq!(sample.get("image"), Some(&expected.clone().into()), "{compression:?} {index}");
             assert_eq!(sample.get("label").unwrap().bytes(), 1_i64.to_le_bytes());
         }
+        let gray = opened(&folder, "files = 'a.parquet'\nimage = 'image'\ncolor = 'gray'\nexif_orientation = true");
+        assert!(describe(&*gray, 4).starts_with("image: u8 [3, 5, 1]"), "{}", describe(&*gray, 4));
         assert_eq!(dataset.number("label", 0), Some(2.0));
         assert_eq!((dataset.number("label", 5), dataset.number("image", 0)), (None, None));
         assert_eq!(dataset.name(4), format!("row 4 of {}", folder.path("a.parquet").display()));
