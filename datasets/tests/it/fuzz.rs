@@ -66,12 +66,12 @@ fn targets() -> Vec<Target> {
         target("mask", masks, |file| decode_mask(&with_png_checksums(file)).map(drop).map_err(|error| report(&error))),
         target(
             "idx-images",
-            || vec![idx::images(), gzip(&idx::images())],
+            || vec![idx::images(), gzip(idx::images())],
             |file| parse_stream(idx::TABLE, &[("images", file), ("labels", &idx::labels())]),
         ),
         target(
             "idx-labels",
-            || vec![idx::labels(), gzip(&idx::labels())],
+            || vec![idx::labels(), gzip(idx::labels())],
             |file| parse_stream(idx::TABLE, &[("images", &idx::images()), ("labels", file)]),
         ),
         target(
@@ -119,7 +119,7 @@ fn targets() -> Vec<Target> {
         ),
         target(
             "tar-shards",
-            || vec![tar_shards::shard(0, 3), gzip(&tar_shards::shard(0, 3))],
+            || vec![tar_shards::shard(0, 3), gzip(tar_shards::shard(0, 3))],
             |file| {
                 let table = "dataset = { kind = 'tar-shards', shards = 'a.tar', color = 'gray' }";
                 parse_stream(table, &[("a.tar", file)])

@@ -121,37 +121,6 @@ fn open(registry: &Registry, table: &str) -> Result<Pipeline, OpenError> {
     registry.open(&spec, registry.index(&spec)?.into())
 }
 
-/// Kinds and options that are not on this branch yet. Delete it, and all that asks for it, when they are.
-const NOT_YET: &[&str] = &[
-    // Samplers and compositions.
-    "batch-by-length",
-    "class-balanced",
-    "concat",
-    "from-file",
-    "mix",
-    "repeat",
-    "samples",
-    "subset",
-    "take",
-    "weighted",
-    "with-replacement",
-    "zip",
-    // Tables and records.
-    "csv-rows",
-    "csv-table",
-    "jsonl",
-    "npy",
-    "npz",
-    "parquet",
-    "tar-shards",
-];
-
-/// Whether a stream was refused for what is not there yet.
-fn is_not_yet(error: &OpenError) -> bool {
-    let message = error.to_string();
-    message.starts_with("unknown ") && message.split('`').nth(1).is_some_and(|name| NOT_YET.contains(&name))
-}
-
 /// What differs between values and those that are right.
 #[derive(Clone, Copy, Debug, Default)]
 struct Difference {
