@@ -134,7 +134,7 @@ fn targets() -> Vec<Target> {
             "npz",
             || {
                 [CompressionMethod::Stored, CompressionMethod::Deflated]
-                    .map(|method| npy::npz(method, &[("x", &npy::x())]))
+                    .map(|method| npy::npz(method, &[("x.npy", &npy::x())]))
                     .into()
             },
             |file| parse_stream("dataset = { kind = 'npz', file = 'x.npz' }", &[("x.npz", file)]),

@@ -207,7 +207,7 @@ fn what_is_wrong_in_a_member_is_found_when_it_is_read() {
         let folder = Folder::new().with("s.tar", tar([member]));
         folder.failure(&format!("dataset = {{ kind = 'tar-shards', shards = 's.tar', {options} }}"))
     };
-    expect![[r#"decode ~/s.tar: d/a: not an image: it begins with the text "not an image", unlike a JPEG or PNG"#]]
+    expect![[r#"decode ~/s.tar: d/a: not an image: it begins with the text "not an image", unlike a JPEG, PNG, WebP, BMP, GIF or TIFF"#]]
         .assert_eq(&failure(("d/a.png", "not an image"), ""));
     expect!["~/s.tar: a: `json`: has no `x`"].assert_eq(&failure(("a.json", "{}"), "json = { x = 'f32' }"));
     expect!["~/s.tar: a: `json`: `x`: 300 is no u8 at line 2 column 8"]
