@@ -15,7 +15,7 @@ use super::file_patterns::FilePatterns;
 use super::json_fields::JsonFields;
 use super::shard_file::{self, ShardReader};
 use crate::dataset::SampleError;
-use crate::decode::{COLOR_MODES, ColorMode, decode};
+use crate::decode::{DecodeOptions, decode};
 use crate::iterable::{IterableDataset, IterableSource, Record, Records};
 use crate::options::Options;
 use crate::sample::{Array, Sample};
@@ -36,7 +36,8 @@ const JSON: &str = "json";
 /// which a sample has one (default: `image` of the usual extensions of images, `label` of `cls`, `text` of `txt`, as far
 /// as the very first sample has them); `json`, a table from the keys of the member `json` to their dtypes, or "text":
 /// `json = { x = "f32", box = "f32" }`; `missing`, the number that stands for one that is null or not there in it;
-/// `color`, "rgb" (default) or "gray"; `classes`, the names of the classes by label.
+/// `color`, "rgb" (default), "gray" or "rgba"; `exif_orientation`, whether images are turned as their EXIF says (default
+/// false); `classes`, the names of the classes by label.
 ///
 /// Members of one sample stand one after the other and share a stem: the path up to the first dot of the file's name, so
 /// that `n01/5.seg.png` is the member `seg.png` of the sample `n01/5`. Upper and lower case of extensions are one.
@@ -49,7 +50,7 @@ const JSON: &str = "json";
 /// Plain files are read from header to header when the stream is opened, and any sample is then reached by its place;
 /// `.tar.gz`, told by content, are decompressed to the end once, and read in order from then on.
 ///
-/// Shapes: `image`: [height, width, 3 or 1], u8; `label`: [], i64; `text` and bytes: `[bytes]`, u8; numbers of `json`: [],
+/// Shapes: `image`: [height, width, 3, 1 or 4], u8; `label`: [], i64; `text` and bytes: `[bytes]`, u8; numbers of `json`: [],
 /// or the extents of the lists they stand in.
 ///
 /// Order: that of the files, in each of its members.
@@ -62,7 +63,7 @@ pub struct TarShards {
     shards: FilePatterns,
     fields: Option<Vec<Field>>,
     json: Option<JsonFields>,
-    color: ColorMode,
+    decoding: DecodeOptions,
     classes: Option<Vec<String>>,
 }
 
@@ -107,13 +108,13 @@ impl TarShards {
         let shards = FilePatterns::from_options(options, "shards")?;
         let json = JsonFields::from_options(options, "json")?;
         let fields = fields_from_options(options)?;
-        let color = options.optional_one_of("color", &COLOR_MODES)?.unwrap_or_default();
+        let decoding = DecodeOptions::from_options(options)?;
         let classes = classes_from_options(options)?;
         let names = fields.iter().flatten().map(|field| field.name.as_str());
         if let Some(twice) = json.iter().flat_map(JsonFields::names).find(|name| names.clone().any(|it| it == *name)) {
             return Err(options.error("json", format_args!("has the key `{twice}`, which is a field of `fields`, too")));
         }
-        Ok(Self { shards, fields, json, color, classes })
+        Ok(Self { shards, fields, json, decoding, classes })
     }
 }
 
@@ -168,7 +169,7 @@ impl IterableSource for TarShards {
         let table = table
             .ok_or_else(|| OpenError::other("the index of the tar files is damaged or of another version", None))?;
         let folder = self.shards.folder().to_owned();
-        Ok(Arc::new(Shards(Arc::new(Opened { folder, json: self.json.clone(), color: self.color, table }))))
+        Ok(Arc::new(Shards(Arc::new(Opened { folder, json: self.json.clone(), decoding: self.decoding, table }))))
     }
 }
 
@@ -181,7 +182,7 @@ struct Shards(Arc<Opened>);
 struct Opened {
     folder: PathBuf,
     json: Option<JsonFields>,
-    color: ColorMode,
+    decoding: DecodeOptions,
     table: listing::Table,
 }
 
@@ -301,7 +302,7 @@ impl Opened {
             let wrong = |reason: &str| SampleError::new(self.name(row), format!("`{}`: {reason}", field.name));
             match field.kind {
                 FieldKind::Image => {
-                    let image = decode(&content, self.color)
+                    let image = decode(&content, self.decoding)
                         .map_err(|source| SampleError::Decode { sample: self.name(row), source })?;
                     scratch::give(content);
                     sample.insert(name, image);

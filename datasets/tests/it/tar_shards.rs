@@ -149,6 +149,8 @@ fn members_become_fields_by_their_extensions() {
     assert_eq!(first(members("PNG"), ""), [pixels.clone(), label.clone(), "ü".into()]);
     let with_json = first(members("jpeg"), "color = 'gray', json = { x = 'f32', box = 'u8', who = 'text' }");
     assert_eq!(with_json[3..], [vec![1, 2, 3, 4], "é".into(), 1.5_f32.to_le_bytes().to_vec()]);
+    let clear = first(members("png"), "color = 'rgba', exif_orientation = true");
+    assert_eq!(clear[0], [7, 7, 7, 255].repeat(4));
     let chosen = first(members("png"), "fields = { raw = 'bin', picture = ['jpg', 'png'], class = 'cls' }");
     assert_eq!(chosen, [label, pixels, vec![1, 2]]);
 }
