@@ -162,7 +162,9 @@ fn every_record_comes_once_an_epoch_for_any_shards_and_workers() {
     let mut rng = rng();
     for round in 0..40 {
         let pairs = random_pairs(&mut rng);
-        let table = format!("sampler = 'shuffled'\nbatch_size = {}\nseed = {round}", 1 + rng.below(20));
+        let (lanes, block) = (1 + rng.below(6), 1 + rng.below(30));
+        let sampler = format!("sampler = {{ kind = 'shuffled', lanes = {lanes}, block = {block} }}");
+        let table = format!("{sampler}\nbatch_size = {}\nseed = {round}", 1 + rng.below(20));
         let alone = pairs.open(&table);
         let fields = survey(&alone).unwrap();
         let workers: Vec<_> = (0..=rng.below(4)).map(|_| pairs.open(&table)).collect();
@@ -193,10 +195,10 @@ fn every_record_comes_once_an_epoch_for_any_shards_and_workers() {
 #[test]
 fn an_epoch_is_resumed_at_any_step() {
     let mut rng = rng();
-    for sampler in ["sequential", "shuffled"] {
+    for sampler in ["'sequential'", "'shuffled'", "{ kind = 'shuffled', lanes = 3, block = 5 }"] {
         for _ in 0..20 {
             let pairs = random_pairs(&mut rng);
-            let table = format!("sampler = '{sampler}'\nbatch_size = 3");
+            let table = format!("sampler = {sampler}\nbatch_size = 3");
             let whole = pairs.open(&table);
             let steps = whole.extent().steps();
             let batches = epoch(&whole, 5, 0..steps);
@@ -227,7 +229,8 @@ fn reading_in_order_reads_every_record_once() {
 
 #[test]
 fn records_that_were_passed_over_are_kept() {
-    // The whole order is permuted here: with all kept, nothing is read twice but the first sample.
+    // Blocks hold all of a shard here: with what was passed over kept, nothing is read twice but what the first sample
+    // opened.
     let pairs = Pairs { is_known: true, ..Pairs::new(&[500, 500]) };
     let pipeline = pairs.open("sampler = 'shuffled'\nbatch_size = 10");
     epoch(&pipeline, 0, 0..100);
