@@ -23,7 +23,7 @@
 use batchmill_protocol::tensor::{Dtype, Shape};
 use toml::Value as Toml;
 
-use crate::number::element;
+use crate::number::Number;
 use crate::options::Options;
 use crate::sample::{Array, Sample, Value};
 use crate::spec::{Component, SpecError, StreamSpec};
@@ -50,7 +50,7 @@ struct Rule {
 
 #[derive(Debug)]
 enum Form {
-    Padded { value: Toml },
+    Padded { value: Number },
     Ragged,
 }
 
@@ -61,6 +61,12 @@ impl Collate {
     /// [`SpecError`] for an unknown kind and wrong options.
     pub(crate) fn new(spec: &StreamSpec) -> Result<Self, SpecError> {
         let rules = spec.collate.iter().map(|(field, component)| Rule::new(field, component, spec));
+        for (place, field) in spec.fields.iter().flatten().enumerate() {
+            if spec.fields.iter().flatten().take(place).any(|before| before == field) {
+                let key = vec!["fields".to_owned(), place.to_string()];
+                return Err(SpecError::new(key, format!("`fields` names `{field}` twice")));
+            }
+        }
         Ok(Self { rules: rules.collect::<Result<_, _>>()?, fields: spec.fields.clone() })
     }
 
@@ -87,7 +93,12 @@ impl Rule {
         let key = vec!["collate".to_owned(), field.to_owned()];
         let mut options = Options::at(key.clone(), "collate", component, &spec.folder);
         let form = match component.kind.as_str() {
-            "padded" => Form::Padded { value: options.value("value").unwrap_or(Toml::Integer(0)) },
+            "padded" => {
+                let value = options.value("value").unwrap_or(Toml::Integer(0));
+                let number = Number::of(&value);
+                let refuse = || options.error("value", format_args!("is {value}, not a number, `true` or `false`"));
+                Form::Padded { value: number.ok_or_else(refuse)? }
+            }
             "ragged" => Form::Ragged,
             other => {
                 let message = format!("unknown collate `{other}` of field `{field}`; it may be `padded` or `ragged`");
@@ -134,8 +145,11 @@ impl Rule {
         match &self.form {
             Form::Ragged => bytes.resize(bytes_len, 0),
             Form::Padded { value } => {
-                let element = element(dtype, value).ok_or_else(|| {
-                    TransformError::new(format!("collate `{field}`: it is padded with {value}, which is no {dtype}"))
+                let mut element = Vec::new();
+                value.write(dtype, &mut element).map_err(|no_such| {
+                    TransformError::new(format!(
+                        "collate `{field}`: it is padded with what the field has not: {no_such}"
+                    ))
                 })?;
                 bytes.reserve_exact(bytes_len - bytes.len());
                 while bytes.len() < bytes_len {
@@ -151,7 +165,12 @@ impl Rule {
             }
             Form::Ragged => (format!("{field}_len"), Array::scalar_i64(i64::try_from(kept).unwrap_or(i64::MAX))),
         };
-        sample.insert(field.clone(), Array::new(dtype, padded.clone(), bytes).map_err(made)?);
+        // What the dataset has under that name would be lost.
+        if sample.get(&name).is_some() {
+            let reason = format!("collate `{field}`: it makes a field `{name}`, but the sample has one of that name");
+            return Err(TransformError::new(reason));
+        }
+        sample.insert(field.clone(), Array::new(dtype, padded, bytes).map_err(made)?);
         sample.insert(name, beside);
         Ok(sample)
     }

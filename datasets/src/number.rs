@@ -95,16 +95,16 @@ impl fmt::Display for Number {
     }
 }
 
-/// The bytes of `value`, little-endian; `None` when it is no number, or none that `dtype` has.
-pub(crate) fn element(dtype: Dtype, value: &Value) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    Number::of(value)?.element(dtype, &mut bytes)?;
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The bytes of `value`; `None` when it is no number, or none that `dtype` has.
+    fn element(dtype: Dtype, value: &Value) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        Number::of(value)?.write(dtype, &mut bytes).ok()?;
+        Some(bytes)
+    }
 
     #[test]
     fn a_number_becomes_an_element_where_the_dtype_has_it() {

@@ -36,12 +36,31 @@ impl MapDataset for Triangle {
     }
 }
 
+/// Has a field that a rule would make.
+#[derive(Debug)]
+struct Masked;
+
+impl MapDataset for Masked {
+    fn len(&self) -> u64 {
+        1
+    }
+
+    fn get(&self, _: u64) -> Result<Sample, SampleError> {
+        Ok(Sample::new().with("tokens", Array::from_i64(&[1, 2])).with("tokens_mask", Array::from_i64(&[5])))
+    }
+
+    fn name(&self, index: u64) -> String {
+        format!("row {index}")
+    }
+}
+
 fn registry() -> Registry {
-    builtin().dataset("triangle", |_| Ok(Triangle))
+    builtin().dataset("triangle", |_| Ok(Triangle)).dataset("masked", |_| Ok(Masked))
 }
 
 fn open(table: &str) -> Pipeline {
-    Folder::new().open_by(&registry(), &format!("dataset = 'triangle'\n{table}")).unwrap()
+    let dataset = if table.contains("dataset = ") { "" } else { "dataset = 'triangle'\n" };
+    Folder::new().open_by(&registry(), &format!("{dataset}{table}")).unwrap()
 }
 
 fn first_batch(table: &str) -> Result<Batch, String> {
@@ -101,8 +120,10 @@ fn a_rule_without_sense_is_refused() {
         .assert_eq(&failure("collate.tokesn = { kind = 'ragged', max_len = 3 }"));
     expect!["row 0: collate `label`: it is a single number, and has no length"]
         .assert_eq(&failure("collate.label = { kind = 'padded', max_len = 3 }"));
-    expect!["row 0: collate `tokens`: it is padded with 0.5, which is no i64"]
+    expect!["row 0: collate `tokens`: it is padded with what the field has not: 0.5 is no i64"]
         .assert_eq(&failure("collate.tokens = { kind = 'padded', max_len = 3, value = 0.5 }"));
+    expect!["row 0: collate `tokens`: it makes a field `tokens_mask`, but the sample has one of that name"]
+        .assert_eq(&failure("dataset = 'masked'\ncollate.tokens = { kind = 'padded', max_len = 3 }"));
     expect!["row 0: there is no field `image`; the sample has tokens, pairs, label"]
         .assert_eq(&failure("fields = ['image']"));
     expect![[r#"
@@ -116,6 +137,9 @@ fn a_rule_without_sense_is_refused() {
     };
     expect!["unknown collate `pad` of field `tokens`; it may be `padded` or `ragged` (at collate.tokens)"]
         .assert_eq(&refusal("collate.tokens = { kind = 'pad', max_len = 3 }"));
+    expect!["collate `padded`: `value` is \"none\", not a number, `true` or `false` (at collate.tokens.value)"]
+        .assert_eq(&refusal("collate.tokens = { kind = 'padded', max_len = 3, value = 'none' }"));
+    expect!["`fields` names `label` twice (at fields.2)"].assert_eq(&refusal("fields = ['label', 'tokens', 'label']"));
     expect!["collate `ragged` needs the key `max_len` (at collate.tokens)"]
         .assert_eq(&refusal("collate.tokens = { kind = 'ragged' }"));
     expect!["unknown key `value` of collate `ragged`; there are `max_len`, `truncate` (at collate.tokens.value)"]
