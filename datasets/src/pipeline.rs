@@ -29,6 +29,8 @@ pub struct Pipeline {
     sampler: Box<dyn Sampler>,
     transforms: Vec<Named>,
     collate: Collate,
+    /// By label, behind the transforms.
+    classes: Vec<String>,
     extent: Extent,
     spec: StreamSpec,
     index: Index,
@@ -95,10 +97,11 @@ impl Pipeline {
             let message = format!("`tail` = \"drop\" leaves no batch of {batch_size} from {samples} samples; {remedy}");
             return refuse("tail", message);
         }
+        let classes = transforms.iter().fold(dataset.classes().to_vec(), |names, transform| transform.classes(names));
         let kinds = spec.transforms.iter().map(|component| component.kind.clone());
         let transforms = kinds.zip(transforms).map(|(kind, transform)| Named { kind, transform }).collect();
         let quarantine = Quarantine::default();
-        Ok(Self { dataset, sampler, transforms, collate, extent, spec: spec.clone(), index, quarantine })
+        Ok(Self { dataset, sampler, transforms, collate, classes, extent, spec: spec.clone(), index, quarantine })
     }
 
     /// How far one epoch reaches.
@@ -120,9 +123,9 @@ impl Pipeline {
         self.finish(Place { epoch: 0, place: index, index }, &self.dataset.name(index), sample)
     }
 
-    /// The names of the classes, by label.
+    /// The names of the classes, by the label that a batch has: behind the transforms.
     pub fn classes(&self) -> &[String] {
-        self.dataset.classes()
+        &self.classes
     }
 
     /// What the content follows from, and the hash of it.

@@ -43,6 +43,7 @@ pub use weighted::Weighted;
 use self::numbers::Field;
 use crate::options::Options;
 use crate::spec::SpecError;
+use crate::transform::LABEL;
 
 /// The most samples of an epoch: beyond it a typing error is more likely than an intention.
 const SAMPLES_MAX: u64 = 1_000_000_000_000_000;
@@ -59,6 +60,6 @@ fn epoch_len(asked: Option<u64>, of: u64) -> u64 {
 
 /// The option `field`: which number of a sample is its class.
 fn label_from_options(options: &mut Options) -> Result<Field, SpecError> {
-    let name = options.optional_string("field")?.unwrap_or_else(|| "label".to_owned());
+    let name = options.optional_string("field")?.unwrap_or_else(|| LABEL.to_owned());
     Ok(Field { name, key: options.key("field") })
 }

@@ -11,6 +11,9 @@ use crate::sample::{Image, Sample, Value};
 /// The field that image transforms act on where the user names no other.
 pub const IMAGE: &str = "image";
 
+/// The field that is a sample's class, whose names the dataset has.
+pub const LABEL: &str = "label";
+
 /// A change to a sample: torchvision's transforms.
 ///
 /// It must be pure: the same sample and generator give the same result in any process. All randomness comes from the
@@ -61,6 +64,12 @@ pub trait Transform: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`TransformError`]; who called knows which sample and which transform it was.
     fn apply(&self, sample: Sample, rng: &mut Rng) -> Result<Sample, TransformError>;
+
+    /// What the classes are called behind it, by label, of which `names` are the names before it. Without an
+    /// implementation they are the same; a transform that gives the labels other numbers says which.
+    fn classes(&self, names: Vec<String>) -> Vec<String> {
+        names
+    }
 }
 
 /// Makes a function a transform.

@@ -10,7 +10,13 @@ use crate::options::Options;
 use crate::random::Rng;
 use crate::sample::{Image, Sample, Value};
 use crate::spec::SpecError;
-use crate::transform::{Transform, TransformError, value_of};
+use crate::transform::{LABEL, Transform, TransformError, value_of};
+
+/// The most classes that are given names.
+const CLASSES_MAX: usize = 1 << 20;
+
+/// The most old classes that a new one is named after.
+const NAMES_MAX: usize = 4;
 
 /// Puts another class in the place of every class.
 ///
@@ -18,6 +24,9 @@ use crate::transform::{Transform, TransformError, value_of};
 /// `default`, the new class of all others, without which they are refused; `field` (default "label").
 ///
 /// Shapes: shape and dtype are kept; a mask remains a mask.
+///
+/// The names of the classes go with the field "label": a new class has that of the old one, or of the old ones, such as
+/// "cat or dog"; one that no old class becomes has its number.
 ///
 /// Source: torchvision's `target_transform` with a dictionary.
 #[derive(Clone, Debug)]
@@ -47,7 +56,7 @@ impl LabelMap {
         Ok(Self {
             map: found,
             default: options.optional_integer("default", i64::MIN..=i64::MAX)?,
-            field: field(options, "label")?,
+            field: field(options, LABEL)?,
         })
     }
 
@@ -70,6 +79,32 @@ impl Transform for LabelMap {
             Number::Real(_) => Err(TransformError::new("it holds no classes, which are integers")),
         })?;
         Ok(sample)
+    }
+
+    fn classes(&self, names: Vec<String>) -> Vec<String> {
+        if self.field != LABEL {
+            return names;
+        }
+        let mut renamed: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        for (old, name) in (0..).zip(names) {
+            // One below 0 is no class, but a value to be passed over.
+            if let Some(new) = self.new_of(old).and_then(|new| usize::try_from(new).ok()) {
+                renamed.entry(new).or_default().push(name);
+            }
+        }
+        let len = renamed.keys().next_back().map_or(0, |last| last.saturating_add(1));
+        if len > CLASSES_MAX {
+            return Vec::new();
+        }
+        (0..len).map(|new| renamed.get(&new).map_or_else(|| new.to_string(), |olds| joined(olds))).collect()
+    }
+}
+
+/// One name for several classes.
+fn joined(names: &[String]) -> String {
+    match names {
+        [first, others @ ..] if others.len() >= NAMES_MAX => format!("{first} or {} others", others.len()),
+        names => names.join(" or "),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::options::Options;
 use crate::random::Rng;
 use crate::sample::Sample;
 use crate::spec::SpecError;
-use crate::transform::{Transform, TransformError, value_of};
+use crate::transform::{LABEL, Transform, TransformError, value_of};
 
 /// The most classes.
 const CLASSES_MAX: usize = 1 << 20;
@@ -41,7 +41,7 @@ impl OneHot {
         Ok(Self {
             classes: options.integer("classes", 1..=CLASSES_MAX)?,
             dtype: options.optional_one_of("dtype", &dtypes)?.unwrap_or(Dtype::I64),
-            field: field(options, "label")?,
+            field: field(options, LABEL)?,
         })
     }
 }

@@ -8,6 +8,8 @@ use batchmill_datasets::transforms::{Cast, Clip, LabelMap, Normalize, OneHot, St
 use batchmill_protocol::tensor::Dtype;
 use expect_test::{Expect, expect};
 
+use crate::rows::Rows;
+use crate::support::Folder;
 use crate::transforms::{counted, make, refusal, rng};
 
 /// A field after a transform, as its description and its bytes, or why there is none.
@@ -128,6 +130,23 @@ fn label_map_gives_classes_other_numbers() {
     expect!["the new class 300 is not in range of u8; `cast` the mask before"].assert_eq(
         &field(LabelMap::from_options, "field = 'mask'\nmap = [300]\ndefault = 0", "mask", mask()).unwrap_err(),
     );
+}
+
+#[test]
+fn classes_are_called_what_they_were() {
+    let classes = |map: &str| {
+        let table = format!(
+            "dataset = {{ kind = 'rows', len = 1, classes = ['ant', 'bee', 'cat', 'dog', 'eel', 'fox'] }}
+             transforms = [{{ kind = 'label-map', {map} }}]"
+        );
+        Folder::new().open_by(&Rows::registry(), &table).unwrap().classes().to_vec()
+    };
+    assert_eq!(classes("map = { 3 = 0, 5 = 1 }"), ["dog", "fox"]);
+    assert_eq!(classes("map = { 0 = 2, 4 = 0 }, default = -1"), ["eel", "1", "ant"]);
+    assert_eq!(classes("map = { 0 = 1, 1 = 1 }, default = 0"), ["cat or dog or eel or fox", "ant or bee"]);
+    assert_eq!(classes("map = { 0 = 1 }, default = 0"), ["bee or 4 others", "ant"]);
+    assert_eq!(classes("map = { 0 = 9_223_372_036_854_775_807 }").len(), 0);
+    assert_eq!(classes("map = [0], field = 'row'").len(), 6);
 }
 
 #[test]

@@ -113,7 +113,7 @@ pub(crate) fn inspect(arguments: &Inspect, registry: &Registry) -> Result<(), Fa
         epoch_samples,
         inspected,
         fields: fields.unwrap_or_default().iter().map(ToString::to_string).collect(),
-        classes: classes(&found.labels, pipeline.classes()),
+        classes: classes(&found.labels, pipeline.dataset().classes()),
         sizes: sizes
             .into_iter()
             .map(|([height, width, channels], samples)| Size { height, width, channels, samples })
