@@ -59,7 +59,8 @@ pub(crate) fn peek(arguments: &Peek, registry: &Registry) -> Result<(), Failure>
             row,
             index: label.index,
             sample: pipeline.dataset().name(label.index),
-            label: caption(&batch, row, classes),
+            // Its numbers are all zero, which is none of its own.
+            label: if label.masked { String::new() } else { caption(&batch, row, classes) },
             is: [(label.masked, "masked"), (label.substituted, "a substitute"), (label.padding, "padding")]
                 .into_iter()
                 .find_map(|(is, what)| is.then_some(what)),
@@ -71,8 +72,11 @@ pub(crate) fn peek(arguments: &Peek, registry: &Registry) -> Result<(), Failure>
             let fields = fields.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             return Err(PeekError::NoImage { stream: spec.name, fields }.into());
         }
-        let captions =
-            rows.iter().map(|row| if row.label.is_empty() { row.index.to_string() } else { row.label.clone() });
+        let captions = rows.iter().map(|row| match row.is {
+            _ if !row.label.is_empty() => row.label.clone(),
+            Some(is) => is.to_owned(),
+            None => row.index.to_string(),
+        });
         let drawn = sheet::draw(&tiles.into_iter().zip(captions).collect::<Vec<_>>());
         drawn
             .save_with_format(path, image::ImageFormat::Png)
