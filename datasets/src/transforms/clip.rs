@@ -1,7 +1,7 @@
 //! Keeps numbers within bounds.
 
 use super::arguments::field;
-use super::numbers::{Number, map};
+use super::numbers::{Number, largest, map};
 use crate::options::Options;
 use crate::random::Rng;
 use crate::sample::Sample;
@@ -12,7 +12,8 @@ use crate::transform::{Transform, TransformError, value_of};
 ///
 /// Options: `min`, `max`, one of them or both; `field` (default "input").
 ///
-/// Shapes: shape and dtype are kept; integers are kept within the integers between the bounds.
+/// Shapes: shape and dtype are kept; integers are kept within the integers between the bounds, of which there must be
+/// one.
 ///
 /// Source: PyTorch's `clamp`.
 #[derive(Clone, Debug)]
@@ -57,6 +58,10 @@ impl Clip {
 impl Transform for Clip {
     fn apply(&self, mut sample: Sample, _rng: &mut Rng) -> Result<Sample, TransformError> {
         let value = value_of(&mut sample, &self.field)?;
+        if largest(value.dtype()).is_some() && self.min.ceil() > self.max.floor() {
+            let (min, max, field) = (self.min, self.max, value.field(&self.field));
+            return Err(TransformError::new(format!("{field} holds integers, and none is from {min} to {max}")));
+        }
         *value = map(value, value.dtype(), value.shape(), |_, number| Ok(self.clip(number)))?;
         Ok(sample)
     }

@@ -178,6 +178,8 @@ fn clip_keeps_numbers_within_bounds() {
     assert_eq!((spec.as_str(), integers(&bytes)), ("input: i64 [3]", vec![-1, 2, 2]));
     let largest = Array::from_i64(&[i64::MAX]);
     assert_eq!(integers(&field(Clip::from_options, "min = 0", "input", largest).unwrap().1), [i64::MAX]);
+    expect!["input: i64 [1] holds integers, and none is from 0.2 to 0.8"]
+        .assert_eq(&field(Clip::from_options, "min = 0.2\nmax = 0.8", "input", Array::from_i64(&[0])).unwrap_err());
 }
 
 #[test]
