@@ -391,11 +391,14 @@ impl<'a> Options<'a> {
     }
 }
 
+/// An f64 has every integer up to here, 2^53.
+const INTEGER_MAX: u64 = 1 << 53;
+
 /// A number, with or without a decimal point.
 pub(crate) fn real(value: &Value) -> Option<f64> {
     match *value {
-        // Written without a point. Integers above 2^32 are no sensible reals here; they are refused as no number.
-        Value::Integer(number) => i32::try_from(number).ok().map(f64::from),
+        // Written without a point; from where on an f64 has not every integer, it would be another number.
+        Value::Integer(number) => (number.unsigned_abs() <= INTEGER_MAX).then_some(number as f64),
         Value::Float(number) => Some(number),
         _ => None,
     }

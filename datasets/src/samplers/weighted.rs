@@ -97,8 +97,9 @@ impl SamplerSource for Weighted {
                 key
             }
         };
-        if population.samples > 0 && !(sum > 0.0 && sum.is_finite()) {
-            return Err(key.error(format_args!("has weights that add up to {sum}; no sample can be drawn")).into());
+        // A subnormal sum has too few digits to be divided by draws.
+        if population.samples > 0 && !sum.is_normal() {
+            return Err(key.error(format_args!("has weights that add up to {sum:?}; no sample can be drawn")).into());
         }
         Ok(sums)
     }

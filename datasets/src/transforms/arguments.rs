@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use toml::Value;
 
-use crate::options::Options;
+use crate::options::{Options, real};
 use crate::sample::Image;
 use crate::spec::SpecError;
 use crate::transform::{IMAGE, TransformError};
@@ -62,13 +62,9 @@ fn side(value: &Value) -> Option<usize> {
     side.filter(|side| (1..=SIDE_MAX).contains(side))
 }
 
-/// A number, written with or without a point.
+/// A finite number.
 fn number(value: &Value) -> Option<f64> {
-    match value {
-        Value::Integer(number) => i32::try_from(*number).ok().map(f64::from),
-        Value::Float(number) => Some(*number).filter(|number| number.is_finite()),
-        _ => None,
-    }
+    real(value).filter(|number| number.is_finite())
 }
 
 /// One number or a list of them, none empty.

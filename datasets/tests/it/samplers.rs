@@ -138,6 +138,7 @@ fn samples_are_drawn_by_the_weights_of_their_classes() {
     let shares = [1.0, 1.0, 1.0, 6.0, 0.5, 1.0];
     for (dataset, weights) in [
         (labels.to_owned(), "[1, 0.5, 6]"),
+        (labels.to_owned(), "[4_000_000_000, 2_000_000_000, 24_000_000_000]"),
         (format!("{labels}, classes = ['ant', 'bee', 'cat']"), "[1, 0.5, 6]"),
         (format!("{labels}, classes = ['ant', 'bee', 'cat']"), "{ cat = 6, bee = 0.5 }"),
     ] {
@@ -298,12 +299,18 @@ fn what_cannot_be_drawn_is_refused() {
     refused(
         "len = 2, weight = [0, 0]",
         "'weighted', column = 'weight'",
-        expect!["sampler `weighted`: `column` has weights that add up to 0; no sample can be drawn"],
+        expect!["sampler `weighted`: `column` has weights that add up to 0.0; no sample can be drawn"],
     );
     refused(
         "len = 2, weight = [1e308, 1e308]",
         "'weighted', column = 'weight'",
         expect!["sampler `weighted`: `column` has weights that add up to inf; no sample can be drawn"],
+    );
+    // The smallest number there is: a draw from it would be rounded up to it, behind the last sample.
+    refused(
+        "len = 2, weight = [5e-324, 0]",
+        "'weighted', column = 'weight'",
+        expect!["sampler `weighted`: `column` has weights that add up to 5e-324; no sample can be drawn"],
     );
     refused(
         "len = 2, label = [0, 2]",
