@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub(crate) use self::by_number::ByNumber;
+pub(crate) use self::reader::CURSORS_MAX;
 use crate::dataset::SampleError;
 use crate::sample::Sample;
 use crate::source::{Index, OpenError};

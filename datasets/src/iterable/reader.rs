@@ -7,7 +7,7 @@ use super::{IterableDataset, Record, Records};
 use crate::dataset::SampleError;
 
 /// Shards that are being read at once; the one that was not asked for the longest is closed first.
-pub(super) const CURSORS_MAX: usize = 64;
+pub(crate) const CURSORS_MAX: usize = 64;
 
 /// Bytes of records that were passed over and are kept; the oldest are dropped first.
 pub(super) const KEPT_BYTES_MAX: usize = 128 << 20;

@@ -2,6 +2,7 @@
 
 use super::blocks::Blocks;
 use super::windows::Windows;
+use crate::iterable::CURSORS_MAX;
 use crate::options::{OptionKey, Options};
 use crate::permutation::Permutation;
 use crate::sampler::{Population, Sampler, SamplerSource};
@@ -12,8 +13,8 @@ use crate::spec::SpecError;
 const LANES_DEFAULT: usize = 4;
 const BLOCK_DEFAULT: u64 = 1024;
 
-/// The most lanes.
-const LANES_MAX: usize = 256;
+/// The most lanes: with more of them than shards that are open at once, each record would open its shard again.
+const LANES_MAX: usize = CURSORS_MAX;
 
 /// The kind `shuffled`: every sample once an epoch, in an order drawn from seed and epoch (PyTorch's `RandomSampler`).
 ///

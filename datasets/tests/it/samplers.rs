@@ -261,6 +261,11 @@ fn what_cannot_be_drawn_is_refused() {
         ],
     );
     refused("len = 5, shards = [2, 2]", "'shuffled'", expect!["the dataset's 2 shards do not add up to its 5 samples"]);
+    refused(
+        "len = 5, shards = [5]",
+        "'shuffled', lanes = 65",
+        expect!["sampler `shuffled`: `lanes` is 65, not an integer from 1 to 64"],
+    );
     refused("len = 5", "'weighted'", expect!["sampler `weighted`: `weights` or `column` is needed"]);
     refused(
         "len = 5",
