@@ -63,9 +63,8 @@ fn rows_of_different_lengths_are_read_as_values_and_offsets() {
     let mut member = loader.attach(&Subscription::new("lines").epochs(0, Some(1)));
     let mut seen = Vec::new();
     while let Some(batch) = member.next().expect("a batch") {
-        let integers = |bytes: &[u8]| -> Vec<i64> {
-            bytes.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()
-        };
+        let integers =
+            |bytes: &[u8]| -> Vec<i64> { bytes.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect() };
         let labels = integers(batch.field("label").expect("labels"));
         let tokens = batch.ragged("tokens").expect("it is ragged");
         assert_eq!(tokens.offsets.len(), labels.len() + 1);

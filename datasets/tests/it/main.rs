@@ -7,6 +7,7 @@ mod bad_files;
 mod bad_samples;
 mod collate;
 mod composition;
+mod composition_parts;
 mod csv_rows;
 mod csv_table;
 mod custom;
