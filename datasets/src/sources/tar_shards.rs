@@ -266,8 +266,9 @@ impl Reading {
         let mut bytes = 0_usize;
         for field in order {
             let place = &places[field];
-            // The index has it from a file that was as long as that.
-            let mut content = scratch::take(usize::try_from(place.end - place.start).map_err(|_| damaged())?);
+            // The index has it from a file that was as long as that. No buffer that is used again: it may be far larger,
+            // and a record that is passed over is kept by the thousand.
+            let mut content = vec![0; usize::try_from(place.end - place.start).map_err(|_| damaged())?];
             let outcome = reader.skip_to(place.start).and_then(|()| reader.read_exact(&mut content));
             reader.checked(|| opened.name(row), outcome)?;
             bytes = bytes.saturating_add(content.len());
@@ -321,5 +322,36 @@ impl Opened {
             }
         }
         Ok(sample)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::options::Role;
+    use crate::spec::StreamSpec;
+
+    #[test]
+    fn a_record_holds_no_more_memory_than_its_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut shard = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(3);
+        shard.append_data(&mut header, "a.txt", &b"one"[..]).unwrap();
+        fs::write(folder.path().join("a.tar"), shard.into_inner().unwrap()).unwrap();
+        let table = "dataset = { kind = 'tar-shards', shards = 'a.tar' }".parse().unwrap();
+        let spec = StreamSpec::from_table("train", table, folder.path()).unwrap();
+        let mut options = Options::new(Role::Dataset, &spec.dataset, folder.path());
+        let source = Arc::new(TarShards::from_options(&mut options).unwrap());
+        let index = source.index().unwrap();
+        let dataset = source.open(index.into()).unwrap();
+
+        // A large image was decoded before by the same thread.
+        scratch::give(Vec::with_capacity(1 << 20));
+        let record = dataset.records(0, 0).unwrap().next().unwrap().unwrap();
+        assert!(scratch::take(0).capacity() >= 1 << 20, "the record has the buffer of the image");
+        assert_eq!(record.decode().unwrap().get("text").unwrap().bytes(), b"one");
     }
 }
