@@ -157,7 +157,7 @@ impl Published {
 /// A file of `folder`; one that is published compressed may be there without that.
 fn found(folder: &Path, name: &str) -> Option<PathBuf> {
     let names = name.strip_suffix(".gz").into_iter().chain([name]);
-    names.map(|name| folder.join(name)).find(|file| file.exists())
+    names.map(|name| folder.join(name)).find(|file| file.is_file())
 }
 
 #[cfg(feature = "download")]
@@ -190,7 +190,9 @@ mod tests {
         let raw = folder.path().join("MNIST/raw");
         fs::create_dir_all(&raw).unwrap();
         fs::write(raw.join("t10k-images-idx3-ubyte"), [0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 5]).unwrap();
-        fs::write(raw.join("t10k-labels-idx1-ubyte"), [0, 0, 8, 1, 0, 0, 0, 1, 9]).unwrap();
+        fs::write(raw.join("t10k-labels-idx1-ubyte.gz"), [0, 0, 8, 1, 0, 0, 0, 1, 9]).unwrap();
+        // Some archives unpack to a folder of the file's name.
+        fs::create_dir(raw.join("t10k-labels-idx1-ubyte")).unwrap();
         let mirror = server.folder("mnist");
         let dataset = format!("kind = 'mnist', root = '.', train = false, download = true, mirror = '{mirror}'");
         assert_eq!(index(&crate::builtin(), folder.path(), &dataset).err(), None);
