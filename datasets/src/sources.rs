@@ -45,6 +45,9 @@ pub use tar_shards::TarShards;
 use crate::options::Options;
 use crate::spec::SpecError;
 
+/// The most bytes of samples that an index takes in: the loader makes it in memory.
+const INDEX_BYTES_MAX: u64 = 4 << 30;
+
 /// The names of classes that have none: "0", "1" and so on.
 fn numbered_classes(count: usize) -> Vec<String> {
     (0..count).map(|label| label.to_string()).collect()

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
-use super::{classes_from_options, numbered_classes};
+use super::{INDEX_BYTES_MAX, classes_from_options, numbered_classes};
 use crate::dataset::{MapDataset, SampleError};
 use crate::options::Options;
 use crate::sample::{Array, Image, Sample};
@@ -24,6 +24,8 @@ const UNSIGNED_BYTES: u8 = 0x08;
 ///
 /// Options: `images` and `labels`, the two files, plain or `.gz` (told apart by content); `classes`, the names of the
 /// classes by label, which otherwise are "0", "1" and so on.
+///
+/// Both files lie in the index, which workers share, as they are without compression: at most 4 GiB each.
 ///
 /// Shapes: `image`: [height, width, 1], u8; `label`: [], i64.
 ///
@@ -186,9 +188,9 @@ fn read_plain(mut plain: impl Read, file: &Path, rank: u8, out: &mut Vec<u8>) ->
     let header_bytes = 4 + 4 * usize::from(rank);
     plain.by_ref().take(header_bytes as u64).read_to_end(&mut header).map_err(failed)?;
     let expected = [0, 0, UNSIGNED_BYTES, rank];
+    let what = if rank == 1 { "labels" } else { "images" };
     if !header.starts_with(&expected) {
         let found = &header[..header.len().min(4)];
-        let what = if rank == 1 { "labels" } else { "images" };
         let reason = format!("no IDX file of {what}: it begins with {found:02x?}, expected {expected:02x?}");
         return Err(OpenError::file(file, reason));
     }
@@ -202,8 +204,11 @@ fn read_plain(mut plain: impl Read, file: &Path, rank: u8, out: &mut Vec<u8>) ->
     }
     let [rows, height, width] = extents;
     let promised = rows.checked_mul(height).and_then(|bytes| bytes.checked_mul(width)).map(|bytes| bytes as u64);
-    let Some(promised) = promised.filter(|&bytes| bytes < u64::MAX / 2) else {
-        return Err(OpenError::file(file, format!("claims {rows} images of {height} x {width} pixels")));
+    // A small file can be decompressed to any size.
+    let Some(promised) = promised.filter(|&bytes| bytes <= INDEX_BYTES_MAX) else {
+        let pixels = if rank == 1 { String::new() } else { format!(" of {height} x {width} pixels") };
+        let reason = format!("claims {rows} {what}{pixels}, more than {INDEX_BYTES_MAX} bytes");
+        return Err(OpenError::file(file, reason));
     };
 
     // Reading grows the buffer as bytes arrive: a header that promises too much costs no memory.

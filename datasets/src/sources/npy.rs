@@ -14,9 +14,6 @@ use crate::options::Options;
 use crate::source::{Index, OpenError, Source};
 use crate::spec::SpecError;
 
-/// The most bytes of an index: of arrays that are compressed, and of those with one number a sample.
-const INDEX_BYTES_MAX: u64 = 4 << 30;
-
 /// The keys that are fields without being named under `fields`.
 const FIELDS: [&str; 4] = ["image", "input", "label", "target"];
 

@@ -97,7 +97,13 @@ fn files_that_are_no_idx_are_refused() {
     refused(
         [0, 0, 8, 3, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
         labels(),
-        expect!["~/images: claims 4294967295 images of 4294967295 x 4294967295 pixels"],
+        expect!["~/images: claims 4294967295 images of 4294967295 x 4294967295 pixels, more than 4294967296 bytes"],
+    );
+    // One pixel more than the limit, in a file that could be decompressed to that.
+    refused(
+        gzip([0, 0, 8, 3, 1, 0, 0, 1, 0, 0, 0, 16, 0, 0, 0, 16]),
+        labels(),
+        expect!["~/images: claims 16777217 images of 16 x 16 pixels, more than 4294967296 bytes"],
     );
     refused(
         [0, 0, 8, 3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 4],

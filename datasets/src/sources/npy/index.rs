@@ -8,10 +8,10 @@ use batchmill_protocol::tensor::{Dtype, FieldSpec, Shape};
 use serde::{Deserialize, Serialize};
 use zip::{CompressionMethod, ZipArchive};
 
-use super::INDEX_BYTES_MAX;
 use super::header::{Header, HeaderError};
 use crate::nearest::suggestion;
 use crate::source::OpenError;
+use crate::sources::INDEX_BYTES_MAX;
 use crate::sources::labels::classes_of;
 use crate::sources::packed::pack;
 use crate::sources::scalar::{integer, is_integer};
