@@ -15,11 +15,11 @@
 //! | there | here | how the two compare |
 //! |---|---|---|
 //! | `Dataset` | [`MapDataset`](crate::dataset::MapDataset) | renamed: `__len__` is `len`, `__getitem__` is `get`; `get` must give the same sample in any process at any time |
-//! | `IterableDataset` | `IterableDataset` | differs: the spec fixes the number of lanes, no worker asks which part is its own, and each record comes exactly once for any number of workers |
+//! | `IterableDataset` | [`IterableDataset`](crate::iterable::IterableDataset) | differs: it comes in shards and knows of no worker; each record is delivered once for any number of workers, and samplers and compositions work as on any dataset |
 //! | `TensorDataset` | `npy`, `npz` | differs: every worker is a process of its own, so that tensors come from a file and not from the caller's memory |
 //! | `StackDataset` | `zip` | renamed: the fields of all, side by side |
 //! | `ConcatDataset` | `concat` | same |
-//! | `ChainDataset` | `concat` | same |
+//! | `ChainDataset` | `concat` | renamed: one kind for both sorts of datasets |
 //! | `Subset` | `subset` | same |
 //! | `random_split` | `subset` | renamed: `split = [0.8, 0.2]` and `part = 0`; lengths are rounded as there; each part is a stream of its own, and the same `seed` keeps them apart |
 //! | `DataLoader` | a `[stream.NAME]` table, [`StreamSpec`](crate::spec::StreamSpec) | differs: `batch_size` is the same, `shuffle=True` is `sampler = "shuffled"`, `drop_last=True` is `tail = "drop"`, `num_workers` belongs to the loader, to be changed while it runs; `drop_last` that leaves no batch is refused |
@@ -30,8 +30,8 @@
 //! | `WeightedRandomSampler` | `weighted` | differs: weights by class or by a column; without `replacement=False`, where a draw follows from all draws before it, so that no place could be reached alone |
 //! | `BatchSampler` | `batch_size = 64`, `batch-by-length` | differs: every stream is batched, and a batch has the same rows for everybody who reads it |
 //! | `DistributedSampler` | a sharded member of a stream | differs: each member reads its rows of every batch, so that the number of members may change and the order does not |
-//! | `default_collate` | rows of a batch | differs: every field keeps name and dtype; what differs in length is collated as padded or ragged |
-//! | `default_convert` | - | missing: samples are tensors from the start |
+//! | `default_collate` | `collate = { .. }`, [rules](mod@crate::collate) | differs: every field keeps name and dtype; one whose length differs needs a rule, padded or ragged |
+//! | `default_convert` | - | missing: samples are arrays from the start |
 //! | `get_worker_info` | - | missing: what a sample is must not depend on who makes it |
 //! | `IterDataPipe`, `MapDataPipe`, `DFIterDataPipe`, `DataChunk`, `functional_datapipe`, `argument_validation`, `runtime_validation`, `runtime_validation_disabled`, `non_deterministic`, `guaranteed_datapipes_determinism` | - | missing: data pipes are given up there as well |
 //!
@@ -41,7 +41,7 @@
 //! |---|---|---|
 //! | `VisionDataset` | [`MapDataset`](crate::dataset::MapDataset) | renamed: transforms stand in the stream, not in the dataset |
 //! | `DatasetFolder`, `ImageFolder` | `image-folder` | differs: only images, of the formats that [`decode`](crate::decode) reads, by content and not by name |
-//! | `FakeData` | `synthetic` | renamed: any shape and dtype; drawn uniformly, as noise needs no normal distribution |
+//! | `FakeData` | `synthetic` | differs: of any shape and three dtypes; the noise is uniform, where that one's is normal |
 //! | `MNIST` | `mnist` | same |
 //! | `FashionMNIST` | `fashion-mnist` | same |
 //! | `KMNIST` | `kmnist` | same |
@@ -49,12 +49,13 @@
 //! | `CIFAR10` | `cifar10` | differs: reads the binary version, not Python's pickles |
 //! | `CIFAR100` | `cifar100` | differs: reads the binary version, not Python's pickles |
 //! | `Caltech101`, `Caltech256`, `Country211`, `EuroSAT`, `ImageNet`, `Imagenette`, `RenderedSST2` | `image-folder` | differs: no download; unpacked, a split of theirs is one folder with a sub-folder for each class |
-//! | `CLEVRClassification`, `CelebA`, `DTD`, `FGVCAircraft`, `Flowers102`, `Food101`, `GTSRB`, `INaturalist`, `LFWPeople`, `Omniglot`, `OxfordIIITPet`, `Places365`, `StanfordCars`, `SUN397` | `image-folder-csv` | differs: no download; their lists, each of a form of its own, are written once as a CSV of path and label |
-//! | `FER2013`, `MovingMNIST`, `PCAM`, `PhotoTour`, `QMNIST`, `SEMEION`, `STL10`, `SVHN`, `USPS` | - | missing: each has a file format of its own; converted to NPY or Parquet they are read |
+//! | `CLEVRClassification`, `CelebA`, `DTD`, `FGVCAircraft`, `Flowers102`, `Food101`, `GTSRB`, `INaturalist`, `LFWPeople`, `Omniglot`, `OxfordIIITPet`, `Places365`, `StanfordCars`, `SUN397` | `image-folder-csv` | differs: no download; their lists, each of a form of its own, are written once as a CSV of path and labels |
+//! | `Cityscapes`, `VOCSegmentation` | `image-folder-csv` | differs: no download; a CSV has the paths of image and mask |
+//! | `FER2013`, `MovingMNIST`, `PCAM`, `PhotoTour`, `QMNIST`, `SEMEION`, `STL10`, `SVHN`, `USPS` | - | missing: each has a file format or a layout of its own; converted to NPY or Parquet they are read |
 //! | `LSUN`, `LSUNClass` | - | missing: LMDB is a database to be mapped into memory, and dataset files are not mapped here |
-//! | `CocoCaptions`, `Flickr8k`, `Flickr30k`, `SBU` | - | missing: the targets are sentences, and a batch holds numbers; tokenized they are read as ragged fields |
+//! | `CocoCaptions`, `Flickr8k`, `Flickr30k`, `SBU` | - | missing: the targets are sentences, and a batch holds numbers |
 //! | `CocoDetection`, `Kitti`, `VOCDetection`, `WIDERFace` | - | missing: the targets are boxes, which no transform here moves with the image |
-//! | `Cityscapes`, `SBDataset`, `VOCSegmentation` | - | missing: their folders are laid out each in its own way; transforms move masks with the image |
+//! | `SBDataset` | - | missing: its masks are MATLAB files; converted to PNG they are read |
 //! | `LFWPairs` | - | missing: a sample is a pair of images; a dataset of one's own |
 //! | `HMDB51`, `Kinetics`, `UCF101` | - | missing: nothing here decodes videos |
 //! | `FlyingChairs`, `FlyingThings3D`, `HD1K`, `KittiFlow`, `Sintel` | - | missing: optical flow has file formats of its own, and a crop or flip must change the flow's values as well |

@@ -7,9 +7,7 @@ Deterministic for given versions, which `torch.json` names. `images/` holds tiny
 """
 
 import inspect
-import io
 import json
-import math
 import pathlib
 import warnings
 
@@ -315,7 +313,8 @@ def trivial_augment_candidates():
         signs = [1, -1] if signed else [1]
         for magnitude in magnitudes:
             for sign in signs:
-                made = transform._apply_image_or_video_transform(image, name, sign * magnitude, NEAREST, {tv_tensors.Image: None})
+                fill = {tv_tensors.Image: None}
+                made = transform._apply_image_or_video_transform(image, name, sign * magnitude, NEAREST, fill)
                 feature = features_of(to_numpy(made), points)
                 chance = 1 / len(space) / len(magnitudes) / len(signs)
                 if feature in features:
