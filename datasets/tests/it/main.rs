@@ -32,6 +32,7 @@ mod pipeline;
 mod published;
 mod rows;
 mod samplers;
+mod samplers_refused;
 mod spec;
 mod support;
 mod synthetic;
