@@ -37,6 +37,23 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// All there are.
+    pub const ALL: [Self; 13] = [
+        Self::Bool,
+        Self::U8,
+        Self::I8,
+        Self::U16,
+        Self::I16,
+        Self::U32,
+        Self::I32,
+        Self::U64,
+        Self::I64,
+        Self::F16,
+        Self::Bf16,
+        Self::F32,
+        Self::F64,
+    ];
+
     /// The bytes of one element.
     pub const fn size_bytes(self) -> usize {
         match self {

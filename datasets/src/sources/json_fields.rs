@@ -21,23 +21,6 @@ const TEXT: &str = "text";
 /// The field of a label, whatever its key.
 const LABEL: &str = "label";
 
-/// All dtypes.
-const DTYPES: [Dtype; 13] = [
-    Dtype::Bool,
-    Dtype::U8,
-    Dtype::I8,
-    Dtype::U16,
-    Dtype::I16,
-    Dtype::U32,
-    Dtype::I32,
-    Dtype::U64,
-    Dtype::I64,
-    Dtype::F16,
-    Dtype::Bf16,
-    Dtype::F32,
-    Dtype::F64,
-];
-
 /// One option: a table of the keys of an object that are wanted, each with a dtype or "text": `{ x = "f32" }`.
 ///
 /// Shapes: a number is []; a list `[len]`; a list of lists, which must be of one length, `[len, len]`, and so on; a text
@@ -78,12 +61,12 @@ impl JsonFields {
         };
         let mut wanted = Vec::new();
         for (name, word) in table {
-            let dtype = DTYPES.into_iter().find(|dtype| word.as_str() == Some(dtype.name()));
+            let dtype = Dtype::ALL.into_iter().find(|dtype| word.as_str() == Some(dtype.name()));
             let kind = match dtype {
                 Some(dtype) => Wanted::Numbers(dtype),
                 None if word.as_str() == Some(TEXT) => Wanted::Text,
                 None => {
-                    let dtypes = DTYPES.map(Dtype::name).join(", ");
+                    let dtypes = Dtype::ALL.map(Dtype::name).join(", ");
                     return Err(options.error(key, format_args!("has {word} for `{name}`, not {dtypes} or {TEXT}")));
                 }
             };

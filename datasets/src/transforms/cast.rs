@@ -3,7 +3,7 @@
 use batchmill_protocol::tensor::Dtype;
 
 use super::arguments::field;
-use super::numbers::{DTYPES, map};
+use super::numbers::map;
 use crate::options::Options;
 use crate::random::Rng;
 use crate::sample::Sample;
@@ -34,7 +34,10 @@ impl Cast {
     /// # Errors
     /// [`SpecError`] when `dtype` is missing, or one has no sense.
     pub fn from_options(options: &mut Options) -> Result<Self, SpecError> {
-        Ok(Self { dtype: options.one_of("dtype", &DTYPES)?, field: field(options, "input")? })
+        Ok(Self {
+            dtype: options.one_of("dtype", &Dtype::ALL.map(|dtype| (dtype.name(), dtype)))?,
+            field: field(options, "input")?,
+        })
     }
 }
 

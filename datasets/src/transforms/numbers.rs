@@ -103,32 +103,6 @@ pub(super) fn array(dtype: Dtype, shape: Shape, bytes: Vec<u8>) -> Result<Value,
     Ok(array.map_err(|error| TransformError::caused_by("put the array together", error))?.into())
 }
 
-/// The dtypes by name.
-pub(super) const DTYPES: [(&str, Dtype); 13] = {
-    let all = [
-        Dtype::Bool,
-        Dtype::U8,
-        Dtype::I8,
-        Dtype::U16,
-        Dtype::I16,
-        Dtype::U32,
-        Dtype::I32,
-        Dtype::U64,
-        Dtype::I64,
-        Dtype::F16,
-        Dtype::Bf16,
-        Dtype::F32,
-        Dtype::F64,
-    ];
-    let mut named = [("", Dtype::Bool); 13];
-    let mut place = 0;
-    while place < all.len() {
-        named[place] = (all[place].name(), all[place]);
-        place += 1;
-    }
-    named
-};
-
 /// The largest value of a dtype of integers, by which its numbers are scaled to 1; none for those of reals.
 ///
 /// Source: torchvision's `_max_value`.
