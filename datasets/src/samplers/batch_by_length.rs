@@ -43,7 +43,7 @@ impl BatchByLength {
 impl SamplerSource for BatchByLength {
     /// The samples, the shortest first.
     fn index(&self, population: &Population) -> Result<Vec<u8>, OpenError> {
-        let sorted = self.length.sorted(population)?;
+        let sorted = self.length.sorted(population, |_| Ok(()))?;
         Ok(Column::pack(sorted.into_iter().map(|(_, index)| index)))
     }
 

@@ -13,7 +13,7 @@ use crate::spec::SpecError;
 ///
 /// Options:
 /// - `field` (default "label"), the number that is a sample's class; samples of one number are one class, and a class
-///   without samples is none;
+///   without samples is none. One below 0, as a missing label is, is refused;
 /// - `samples`, how many an epoch has, a multiple of the number of classes. Where left out: the largest that is no more
 ///   than the dataset has.
 ///
@@ -47,7 +47,10 @@ impl ClassBalanced {
 impl SamplerSource for ClassBalanced {
     /// The samples, class by class, and where each class ends.
     fn index(&self, population: &Population) -> Result<Vec<u8>, OpenError> {
-        let sorted = self.label.sorted(population)?;
+        let sorted = self.label.sorted(population, |class| {
+            // As datasets tell of a label that is missing: it would be drawn as often as each of the classes.
+            if class < 0.0 { Err("a class from 0 up; leave it out by the dataset `subset`") } else { Ok(()) }
+        })?;
         let mut end = 0;
         let ends = sorted.chunk_by(|(one, _), (other, _)| one == other).map(|class| {
             end += class.len() as u64;

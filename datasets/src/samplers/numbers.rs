@@ -52,13 +52,18 @@ impl Field {
     /// The indices of all samples with their numbers, the smallest first; of equal ones in the dataset's order.
     ///
     /// # Errors
-    /// Those of [`each`](Self::each).
-    pub(super) fn sorted(&self, population: &Population) -> Result<Vec<(f64, u64)>, OpenError> {
+    /// Those of [`each`](Self::each), for a number that is not finite or that `check` refuses.
+    pub(super) fn sorted(
+        &self,
+        population: &Population,
+        check: impl Fn(f64) -> Result<(), &'static str>,
+    ) -> Result<Vec<(f64, u64)>, OpenError> {
         let mut numbers = Vec::new();
         self.each(population, |number| {
             if !number.is_finite() {
                 return Err("a finite number");
             }
+            check(number)?;
             // Zeros of both signs are one number.
             numbers.push((number + 0.0, numbers.len() as u64));
             Ok(())

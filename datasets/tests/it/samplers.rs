@@ -173,7 +173,7 @@ fn classes_occur_equally_often() {
     for round in long.chunks(3) {
         assert_eq!(sorted(round.iter().map(class).collect()), [0, 2, 5]);
     }
-    let other_field = table("len = 3, length = [0.5, -1, 0.5]", "'class-balanced', field = 'length', samples = 4", "");
+    let other_field = table("len = 3, length = [0.5, 1, 0.5]", "'class-balanced', field = 'length', samples = 4", "");
     assert_eq!(epoch(&other_field, 0).iter().filter(|&&index| index == 1).count(), 2);
 }
 

@@ -145,6 +145,13 @@ fn what_cannot_be_drawn_is_refused() {
         expect!["sampler `class-balanced`: `field` is `label`, which is inf for row 1, not a finite number"],
     );
     refused(
+        "len = 3, label = [0, -1, 1]",
+        "'class-balanced'",
+        expect![
+            "sampler `class-balanced`: `field` is `label`, which is -1 for row 1, not a class from 0 up; leave it out by the dataset `subset`"
+        ],
+    );
+    refused(
         "len = 3, label = [0, 1, 7]",
         "'class-balanced', samples = 10",
         expect!["sampler `class-balanced`: `samples` is 10, no multiple of 3 classes; give 9 or 12"],
