@@ -177,19 +177,6 @@ impl<'a> Options<'a> {
         Ok(text.map(|text| self.folder.join(text)))
     }
 
-    /// Files or folders, one or a list of them, not empty; relative ones start at the configuration's folder.
-    ///
-    /// # Errors
-    /// The key is missing or its value neither a text nor a list of texts.
-    pub fn paths(&mut self, key: &str) -> Result<Vec<PathBuf>, SpecError> {
-        let value = self.value(key);
-        let value = self.required(key, value)?;
-        let items = value.as_array().map_or(std::slice::from_ref(&value), Vec::as_slice);
-        let paths = items.iter().map(|item| item.as_str().map(|text| self.folder.join(text)));
-        let paths = paths.collect::<Option<Vec<_>>>().filter(|paths| !paths.is_empty());
-        paths.ok_or_else(|| self.not_a(key, &value, "a path in quotes or a list of them"))
-    }
-
     /// A text.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Files named by patterns: `train-{000..146}.tar`, `part-{a,b}.csv`, `logs/*.jsonl`.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fs;
 use std::io;
@@ -25,6 +26,8 @@ pub(super) struct FilePatterns {
     folder: PathBuf,
     /// Without braces.
     patterns: Vec<String>,
+    /// The files of a folder that is named itself; without, none may be.
+    in_folders: Option<&'static str>,
 }
 
 impl FilePatterns {
@@ -44,7 +47,13 @@ impl FilePatterns {
         for text in texts {
             expand(text, &mut patterns).map_err(|reason| options.error(key, format_args!("is {text:?}: {reason}")))?;
         }
-        Ok(Self { folder: options.folder().to_owned(), patterns })
+        Ok(Self { folder: options.folder().to_owned(), patterns, in_folders: None })
+    }
+
+    /// Lets a folder stand for its files of such names: `*.parquet`.
+    #[cfg(feature = "parquet")]
+    pub(super) fn with_folders_of(self, names: &'static str) -> Self {
+        Self { in_folders: Some(names), ..self }
     }
 
     /// One of the names.
@@ -64,17 +73,18 @@ impl FilePatterns {
     pub(super) fn find(&self) -> Result<Vec<String>, OpenError> {
         let mut files = Vec::new();
         for pattern in &self.patterns {
+            let pattern = self.in_folder(pattern);
             if pattern.contains('*') {
                 let start = files.len();
-                matches(&self.folder, pattern, &mut files)?;
+                matches(&self.folder, &pattern, &mut files)?;
                 if files.len() == start {
-                    return Err(OpenError::file(self.folder.join(pattern), "no file has such a name"));
+                    return Err(OpenError::file(self.folder.join(&*pattern), "no file has such a name"));
                 }
                 files[start..].sort_unstable();
             } else {
-                let file = self.folder.join(pattern);
+                let file = self.folder.join(&*pattern);
                 match fs::metadata(&file) {
-                    Ok(metadata) if metadata.is_file() => files.push(pattern.clone()),
+                    Ok(metadata) if metadata.is_file() => files.push(pattern.into_owned()),
                     Ok(_) => return Err(OpenError::file(file, "no file")),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
                         return Err(OpenError::file(file, "the file does not exist"));
@@ -87,6 +97,16 @@ impl FilePatterns {
         match files.iter().find(|file| !seen.insert(file.as_str())) {
             None => Ok(files),
             Some(twice) => Err(OpenError::file(self.folder.join(twice), "is named twice: each sample would be, too")),
+        }
+    }
+
+    /// The pattern itself, or that of the files in the folder that it names.
+    fn in_folder<'a>(&self, pattern: &'a str) -> Cow<'a, str> {
+        match self.in_folders {
+            Some(names) if self.folder.join(pattern).is_dir() => {
+                format!("{}/{names}", pattern.trim_end_matches('/')).into()
+            }
+            _ => pattern.into(),
         }
     }
 }
@@ -222,11 +242,12 @@ mod tests {
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(file, "").unwrap();
         }
-        let find = |patterns: &[&str]| {
+        let find_in = |patterns: &[&str], in_folders| {
             let patterns = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
-            let found = FilePatterns { folder: folder.path().to_owned(), patterns }.find();
+            let found = FilePatterns { folder: folder.path().to_owned(), patterns, in_folders }.find();
             found.map_err(|error| error.to_string().replace(&folder.path().display().to_string(), "~"))
         };
+        let find = |patterns| find_in(patterns, None);
         assert_eq!(find(&["d/c.y", "*/*.x"]).unwrap(), ["d/c.y", "d/a.x", "d/b.x", "e/a.x"]);
         assert_eq!(find(&["*/a.x"]).unwrap(), ["d/a.x", "e/a.x"]);
         assert_eq!(find(&["d/q.x"]).unwrap_err(), "~/d/q.x: the file does not exist");
@@ -236,5 +257,7 @@ mod tests {
         assert_eq!(find(&["d/*.x", "d/a.x"]).unwrap_err(), "~/d/a.x: is named twice: each sample would be, too");
         let absolute = folder.path().join("e/*").display().to_string();
         assert_eq!(find(&[&absolute]).unwrap(), [folder.path().join("e/a.x").display().to_string()]);
+        assert_eq!(find_in(&["e/", "d", "d/c.y"], Some("*.x")).unwrap(), ["e/a.x", "d/a.x", "d/b.x", "d/c.y"]);
+        assert_eq!(find_in(&["e"], Some("*.y")).unwrap_err(), "~/e/*.y: no file has such a name");
     }
 }

@@ -3,15 +3,13 @@
 mod footer;
 mod group;
 mod index;
-mod listing;
 mod opened;
 mod pages;
 mod schema;
 
-use std::path::PathBuf;
-
 use self::opened::Opened;
 use super::classes_from_options;
+use super::file_patterns::FilePatterns;
 use crate::dataset::MapDataset;
 use crate::decode::DecodeOptions;
 use crate::options::Options;
@@ -20,15 +18,16 @@ use crate::spec::SpecError;
 
 /// The kind `parquet`: rows of one or several files, as Hugging Face's `datasets` publishes and loads them.
 ///
-/// Options: `files`, a file, a folder (all its `*.parquet`), a path with `*` in its last part, or a list of these;
+/// Options: `files`, one or a list, with braces and `*`: `train-{00..01}.parquet`, `train-*.parquet`; or a folder, which
+/// stands for all its `*.parquet`;
 /// `image`, the column of encoded images, either bytes or, as Hugging Face has them, a struct with `bytes`; `label`, the
 /// column of class labels; `columns`, further columns of numbers, by name (default: all); `color`, "rgb" (default),
 /// "gray" or "rgba"; `exif_orientation`, whether images are turned as their EXIF says (default false); `classes`, the
 /// names of the classes by label (default: those that the files name, or "0", "1" and so on).
 ///
 /// Integers, floats and booleans are numbers, and lists of them rows of numbers, whose length may differ from sample to
-/// sample; dates, decimals and text are none. The column of a struct is named `struct.field`. Files in a folder are read
-/// in the order of their names. A row in which one of the values is null cannot be read, and is for `on_bad` to deal with.
+/// sample; dates, decimals and text are none. The column of a struct is named `struct.field`. Files are read as they are
+/// listed, those of a folder or a `*` in the order of their names. A row in which one of the values is null cannot be read, and is for `on_bad` to deal with.
 ///
 /// Shapes: `image`: [height, width, 3, 1 or 4], u8; `label`: [], i64; every other column under its name and with its dtype:
 /// [], or `[length]` for a list.
@@ -41,7 +40,7 @@ use crate::spec::SpecError;
 /// Source: <https://parquet.apache.org/docs/file-format/>, and `datasets.Image` of Hugging Face.
 #[derive(Clone, Debug)]
 pub struct Parquet {
-    files: Vec<PathBuf>,
+    files: FilePatterns,
     image: Option<String>,
     label: Option<String>,
     columns: Option<Vec<String>>,
@@ -56,7 +55,7 @@ impl Parquet {
     /// [`SpecError`] when one is missing or has no sense.
     pub fn from_options(options: &mut Options) -> Result<Self, SpecError> {
         let source = Self {
-            files: options.paths("files")?,
+            files: FilePatterns::from_options(options, "files")?.with_folders_of("*.parquet"),
             image: options.optional_string("image")?,
             label: options.optional_string("label")?,
             columns: options.optional_strings("columns")?,
@@ -78,6 +77,6 @@ impl Source for Parquet {
     fn open(self: Box<Self>, index: Index) -> Result<Box<dyn MapDataset>, OpenError> {
         let damaged =
             || OpenError::other("the index of the Parquet files is damaged or of another version; open it again", None);
-        Ok(Box::new(Opened::new(&self.files, self.decoding, index).ok_or_else(damaged)?))
+        Ok(Box::new(Opened::new(self.files.folder(), self.decoding, index).ok_or_else(damaged)?))
     }
 }

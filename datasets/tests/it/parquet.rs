@@ -296,20 +296,33 @@ fn several_files_are_one_dataset() {
     assert_eq!(labels("'data'"), [7.0, 5.0, 1.0, 2.0]);
     assert_eq!(labels("'data/train-*.parquet'"), [5.0, 1.0, 2.0]);
     assert_eq!(labels("['data/train-1.parquet', 'data/t*-0.parquet']"), [2.0, 7.0, 5.0, 1.0]);
+    assert_eq!(labels("'data/{train-1,test-0}.parquet'"), [2.0, 7.0]);
     let dataset = opened(&folder, "files = 'data'");
     assert_eq!(dataset.name(2), format!("row 1 of {}", folder.path("data/train-0.parquet").display()));
     assert_eq!(dataset.shards(), [1, 2, 1]);
     let table = |files: &str| format!("dataset = {{ kind = 'parquet', files = {files} }}");
-    expect!["~/data: has no file `valid-*.parquet`"].assert_eq(&folder.refusal(&table("'data/valid-*.parquet'")));
-    expect!["read ~/data/valid.parquet: No such file or directory (os error 2)"]
-        .assert_eq(&folder.refusal(&table("'data/valid.parquet'")));
-    expect!["dataset `parquet`: `files` is [], not a path in quotes or a list of them"]
+    expect!["~/data/valid-*.parquet: no file has such a name"]
+        .assert_eq(&folder.refusal(&table("'data/valid-*.parquet'")));
+    expect!["~/data/valid.parquet: the file does not exist"].assert_eq(&folder.refusal(&table("'data/valid.parquet'")));
+    expect!["dataset `parquet`: `files` is [], not the path of a file or a list of such"]
         .assert_eq(&folder.refusal(&table("[]")));
     expect!["~/data/notes.txt: no Parquet file: Parquet error: Invalid Parquet file. Corrupt footer"]
         .assert_eq(&folder.refusal(&table("'data/notes.txt'")));
     let folder = folder.with("data/u.parquet", file("required float label;", &[], plain()));
     expect!["~/data/u.parquet: has no column `label` of the same type as in the file before it"]
         .assert_eq(&folder.refusal(&table("'data'")));
+}
+
+#[test]
+fn braces_count_files() {
+    let part = |label| file("required int64 label;", &[vec![Cells::I64(some(&[label]))]], plain());
+    let folder = Folder::new().with("train-00.parquet", part(4)).with("train-01.parquet", part(3));
+    let dataset = opened(&folder, "files = 'train-{00..01}.parquet'\nlabel = 'label'");
+    assert_eq!((dataset.len(), dataset.number("label", 0), dataset.number("label", 1)), (2, Some(4.0), Some(3.0)));
+    let table = |files: &str| format!("dataset = {{ kind = 'parquet', files = '{files}' }}");
+    expect!["~/train-02.parquet: the file does not exist"].assert_eq(&folder.refusal(&table("train-{00..02}.parquet")));
+    let folder = Folder::new().with("data/notes.txt", "no table");
+    expect!["~/data/*.parquet: no file has such a name"].assert_eq(&folder.refusal(&table("data")));
 }
 
 #[test]

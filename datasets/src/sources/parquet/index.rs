@@ -1,7 +1,7 @@
 //! Looks at every file once: its row groups, its columns, its labels.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use parquet::file::metadata::ParquetMetaData;
@@ -11,14 +11,13 @@ use serde_json::Value as Json;
 use super::Parquet;
 use super::footer::metadata;
 use super::group::{Data, GROUP_BYTES_MAX, Group, expected_bytes, read, too_large};
-use super::listing::{Listed, list};
 use super::schema::{Column, Kind, LABEL, place, resolve};
 use crate::source::OpenError;
 use crate::sources::labels::{CLASSES_MAX, classes_of};
 use crate::sources::packed::pack;
 use crate::sources::stamp::Stamp;
 
-pub(super) const MAGIC: [u8; 8] = *b"bmparqt1";
+pub(super) const MAGIC: [u8; 8] = *b"bmparqt2";
 
 /// What stands for the label of a row that has none.
 pub(super) const NO_LABEL: i64 = i64::MIN;
@@ -35,10 +34,8 @@ pub(super) struct Description {
 /// One file.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct FileEntry {
-    /// Which of the option's paths it comes from.
-    pub(super) origin: usize,
-    /// Its name, if that path stands for several files.
-    pub(super) name: Option<String>,
+    /// As the option names it, so that data that is moved stays the same.
+    pub(super) path: String,
     pub(super) stamp: Stamp,
     /// The rows of its row groups.
     pub(super) group_rows: Vec<u64>,
@@ -50,16 +47,8 @@ pub(super) struct FileEntry {
 /// [`OpenError`], naming the file.
 pub(super) fn build(source: &Parquet) -> Result<Vec<u8>, OpenError> {
     let mut builder = Builder { source, files: Vec::new(), columns: Vec::new(), named: None, labels: Vec::new() };
-    for (origin, path) in source.files.iter().enumerate() {
-        match list(path)? {
-            Listed::One => builder.add(origin, None, path)?,
-            Listed::Several { folder, names } => {
-                for name in names {
-                    let path = folder.join(&name);
-                    builder.add(origin, Some(name), &path)?;
-                }
-            }
-        }
+    for path in source.files.find()? {
+        builder.add(path)?;
     }
     builder.finish()
 }
@@ -74,7 +63,8 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn add(&mut self, origin: usize, name: Option<String>, path: &Path) -> Result<(), OpenError> {
+    fn add(&mut self, name: String) -> Result<(), OpenError> {
+        let path = &self.source.files.folder().join(&name);
         let failed = |error| OpenError::read(path, error);
         let file = Arc::new(File::open(path).map_err(failed)?);
         let stamp = Stamp::of(&file.metadata().map_err(failed)?);
@@ -96,7 +86,7 @@ impl Builder<'_> {
             );
             self.add_labels(&file, &metadata, group, path)?;
         }
-        self.files.push(FileEntry { origin, name, stamp, group_rows });
+        self.files.push(FileEntry { path: name, stamp, group_rows });
         Ok(())
     }
 
@@ -150,7 +140,8 @@ impl Builder<'_> {
             // Labels need not be the classes that a file names, whatever it means by them.
             None => classes_of(labels(), self.named.as_deref()).or_else(|_| classes_of(labels(), None)),
         };
-        let classes = classes.map_err(|reason| OpenError::file(&self.source.files[0], reason))?;
+        let classes = classes
+            .map_err(|reason| OpenError::file(self.source.files.folder().join(self.source.files.first()), reason))?;
         let payload = self.labels.iter().flat_map(|label| label.to_le_bytes()).collect();
         pack(payload, MAGIC, &Description { files: self.files, columns: self.columns, classes })
     }
@@ -166,15 +157,4 @@ fn named_classes(metadata: &ParquetMetaData, label: &str) -> Option<Vec<String>>
     let names = json.get("info")?.get("features")?.get(label)?.get("names")?.as_array()?;
     let names: Vec<String> = names.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<_>>()?;
     (names.len() <= CLASSES_MAX && names.iter().all(|name| crate::sources::is_class_name(name))).then_some(names)
-}
-
-impl FileEntry {
-    /// The file, given the paths of the option.
-    pub(super) fn path(&self, origins: &[PathBuf]) -> Option<PathBuf> {
-        let origin = origins.get(self.origin)?;
-        Some(match &self.name {
-            None => origin.clone(),
-            Some(name) => super::listing::folder(origin).join(name),
-        })
-    }
 }

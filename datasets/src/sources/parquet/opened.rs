@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use batchmill_protocol::tensor::{Dtype, Shape};
@@ -60,9 +60,9 @@ struct Cache {
 
 impl Opened {
     /// `None` when the index is none of these files.
-    pub(super) fn new(origins: &[PathBuf], decoding: DecodeOptions, index: Index) -> Option<Self> {
+    pub(super) fn new(folder: &Path, decoding: DecodeOptions, index: Index) -> Option<Self> {
         let (label_bytes, description): (usize, Description) = unpack(&index, MAGIC)?;
-        let paths = description.files.iter().map(|file| file.path(origins)).collect::<Option<_>>()?;
+        let paths = description.files.iter().map(|file| folder.join(&file.path)).collect();
         let (mut groups, mut start) = (Vec::new(), 0_u64);
         for (file, entry) in description.files.iter().enumerate() {
             let mut before = 0;
