@@ -1,11 +1,12 @@
 //! The IDX files of MNIST and FashionMNIST, plain or compressed.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek};
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
+use super::gzip::is_gzip;
 use super::{INDEX_BYTES_MAX, classes_from_options, numbered_classes};
 use crate::dataset::{MapDataset, SampleError};
 use crate::options::Options;
@@ -13,9 +14,6 @@ use crate::sample::{Array, Image, Sample};
 use crate::scratch;
 use crate::source::{Index, OpenError, Source};
 use crate::spec::SpecError;
-
-/// The first bytes of a gzip file (RFC 1952, 2.3.1).
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// The third byte of an IDX file of unsigned bytes.
 const UNSIGNED_BYTES: u8 = 0x08;
@@ -171,11 +169,9 @@ impl Extents {
 
 /// Reads a file of `rank` dimensions behind what `out` holds already.
 fn read(file: &Path, rank: u8, out: &mut Vec<u8>) -> Result<Extents, OpenError> {
-    let mut opened = BufReader::new(File::open(file).map_err(|error| OpenError::read(file, error))?);
-    let mut start = Vec::new();
-    opened.by_ref().take(2).read_to_end(&mut start).map_err(|error| OpenError::read(file, error))?;
-    opened.rewind().map_err(|error| OpenError::read(file, error))?;
-    if start == GZIP_MAGIC {
+    let failed = |error| OpenError::read(file, error);
+    let mut opened = BufReader::new(File::open(file).map_err(failed)?);
+    if is_gzip(&mut opened).map_err(failed)? {
         read_plain(MultiGzDecoder::new(opened), file, rank, out)
     } else {
         read_plain(opened, file, rank, out)

@@ -7,13 +7,11 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
 
+use super::gzip::is_gzip;
 use super::image_files::summary;
 use super::stamp::Stamp;
 use crate::dataset::SampleError;
 use crate::source::OpenError;
-
-/// The first bytes of a gzip file (RFC 1952, 2.3.1).
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// What the index keeps of a file of records.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,10 +35,8 @@ impl ShardFile {
         let opened = || -> io::Result<_> {
             let mut file = File::open(&full)?;
             let stamp = Stamp::of(&file.metadata()?);
-            let mut start = Vec::new();
-            Read::by_ref(&mut file).take(2).read_to_end(&mut start)?;
-            file.rewind()?;
-            Ok((file, stamp, start == GZIP_MAGIC))
+            let is_gzip = is_gzip(&mut file)?;
+            Ok((file, stamp, is_gzip))
         };
         let (file, stamp, is_gzip) = opened().map_err(|error| OpenError::read(&full, error))?;
         let shard = Self { path: path.to_owned(), stamp, is_gzip, records: 0 };
