@@ -59,10 +59,15 @@ pub(super) struct Numbers {
 
 impl Numbers {
     /// The bytes of a row; `None` when one of its numbers is null.
-    pub(super) fn row(&self, row: usize) -> Option<&[u8]> {
-        let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
-        let bytes = self.bytes.get(usize::try_from(start).ok()?..usize::try_from(*self.ends.get(row)?).ok()?)?;
-        (!self.nulls[row]).then_some(bytes)
+    ///
+    /// # Errors
+    /// There is no such row.
+    pub(super) fn row(&self, row: usize) -> Result<Option<&[u8]>, Failure> {
+        let end = |row: usize| self.ends.get(row).map(|&end| end as usize);
+        let start = row.checked_sub(1).map_or(Some(0), end);
+        let bytes = start.zip(end(row)).and_then(|(start, end)| self.bytes.get(start..end));
+        let (bytes, is_null) = bytes.zip(self.nulls.get(row)).ok_or_else(|| format!("it ends before row {row}"))?;
+        Ok((!is_null).then_some(bytes))
     }
 
     /// Reads a column; `write` adds a number to the bytes.
@@ -286,4 +291,20 @@ fn walk<T: DataType>(
         done += records;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_is_not_there_is_an_error() {
+        let numbers = Numbers { bytes: vec![7, 8, 9], ends: vec![1, 1, 3], nulls: vec![false, true, false] };
+        assert_eq!(numbers.row(0).unwrap(), Some(&[7][..]));
+        assert_eq!(numbers.row(1).unwrap(), None);
+        assert_eq!(numbers.row(2).unwrap(), Some(&[8, 9][..]));
+        for row in [3, 4, usize::MAX] {
+            assert_eq!(numbers.row(row).unwrap_err().to_string(), format!("it ends before row {row}"));
+        }
+    }
 }

@@ -119,11 +119,13 @@ impl Builder<'_> {
     ) -> Result<(), OpenError> {
         let Some(column) = self.columns.iter().find(|column| column.field == LABEL) else { return Ok(()) };
         let read = read(file, metadata, group, std::slice::from_ref(column));
-        let Group { columns, .. } =
-            read.map_err(|(what, failure)| OpenError::other(format!("{}: {what}", path.display()), Some(failure)))?;
+        let failed = |(what, failure)| OpenError::other(format!("{}: {what}", path.display()), Some(failure));
+        let Group { columns, .. } = read.map_err(failed)?;
         let (Kind::Number(dtype), [Data::Numbers(numbers)]) = (column.kind, &columns[..]) else { return Ok(()) };
         for row in 0..usize::try_from(metadata.row_group(group).num_rows()).unwrap_or(0) {
-            let label = match numbers.row(row) {
+            let bytes = numbers.row(row);
+            let bytes = bytes.map_err(|failure| failed((format!("column `{LABEL}` of row group {group}"), failure)))?;
+            let label = match bytes {
                 None => NO_LABEL,
                 Some(bytes) => super::opened::label(dtype, bytes)
                     .ok_or_else(|| OpenError::file(path, "holds a label beyond the largest i64"))?,

@@ -122,6 +122,7 @@ impl Opened {
 
     fn value(&self, column: &Column, data: &Data, row: usize, name: &dyn Fn() -> String) -> Result<Value, SampleError> {
         let null = || SampleError::new(name(), format!("column `{}` has a null", column.field));
+        let failed = |failure| SampleError::caused_by(name(), format!("column `{}`", column.field), failure);
         match (column.kind, data) {
             (Kind::Image, Data::Images(images)) => {
                 let bytes = images.get(row).and_then(Option::as_ref).ok_or_else(null)?;
@@ -129,7 +130,7 @@ impl Opened {
                 Ok(image.map_err(|source| SampleError::Decode { sample: name(), source })?.into())
             }
             (Kind::Number(dtype), Data::Numbers(numbers)) => {
-                let bytes = numbers.row(row).ok_or_else(null)?;
+                let bytes = numbers.row(row).map_err(failed)?.ok_or_else(null)?;
                 if column.field == LABEL && self.label_bytes > 0 {
                     let label = label(dtype, bytes).ok_or_else(null)?;
                     return Ok(Array::scalar_i64(label).into());
@@ -137,7 +138,7 @@ impl Opened {
                 array(dtype, Shape::default(), bytes, name)
             }
             (Kind::List(dtype), Data::Numbers(numbers)) => {
-                let bytes = numbers.row(row).ok_or_else(null)?;
+                let bytes = numbers.row(row).map_err(failed)?.ok_or_else(null)?;
                 array(dtype, [bytes.len() / dtype.size_bytes()].into(), bytes, name)
             }
             _ => Err(SampleError::new(name(), format!("column `{}` is of another kind", column.field))),
