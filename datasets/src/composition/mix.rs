@@ -30,7 +30,8 @@ const ENDS: [(&str, Until); 2] = [("first-exhausted", Until::FirstExhausted), ("
 /// Order: the datasets take turns in an order that repeats after as many samples as the reduced weights add up to, and
 /// spreads each dataset evenly over them; each dataset gives its samples in its own order. Every such period has
 /// exactly as many of each as the weights say, so that any sample is found without those before it. For a random order
-/// of the samples use a sampler.
+/// of the samples use a sampler. A mix keeps no [shards](MapDataset::shards): over `tar-shards`, `shuffled` visits them in
+/// a wholly random order, which is slow where they are compressed.
 #[derive(Debug)]
 pub struct Mix {
     parts: Parts,

@@ -32,7 +32,9 @@ const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 /// from the first part, as PyTorch does it; which samples they are follows from our own permutation, not from PyTorch's
 /// generator.
 ///
-/// Order: as listed; that of a split is random, and the same in every epoch.
+/// Order: as listed; that of a split is random, and the same in every epoch. Only a `range` without a step keeps the
+/// [shards](MapDataset::shards) of its dataset; a split, a range with a step and a list keep none: over `tar-shards`,
+/// `shuffled` visits them in a wholly random order, which is slow where they are compressed.
 #[derive(Debug)]
 pub struct Subset {
     parts: Parts,

@@ -13,6 +13,9 @@ use crate::quarantine::is_passing_io;
 /// How a file was when the index was made. It is part of the index: a file that changes makes another stream.
 ///
 /// Without it an epoch before the change and one after it would differ, with nothing to show for it.
+///
+/// A file that is replaced by one of equal size and equal modification time is not noticed: by `cp -p` or `rsync -t`, or
+/// by a second write within one tick of the file system's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stamp {
     /// The size of the file.
