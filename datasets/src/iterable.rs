@@ -66,7 +66,7 @@ use crate::source::{Index, OpenError};
 /// # let table = "dataset = { kind = 'collatz', shards = 3 }\nsampler = 'shuffled'".parse()?;
 /// # let spec = StreamSpec::from_table("train", table, "/".as_ref())?;
 /// // 2 1, 3 10 5 16 8 4 2 1, 4 2 1
-/// # let pipeline = registry.open(&spec, registry.index(&spec)?.into())?;
+/// # let pipeline = registry.pipeline(&spec)?;
 /// assert_eq!(pipeline.extent().samples, 2 + 8 + 3);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -45,8 +45,7 @@
 //!     sampler = "shuffled"
 //! "#;
 //! let spec = StreamSpec::from_table("train", table.parse()?, "/".as_ref())?;
-//! let index = registry.index(&spec)?;
-//! let pipeline = registry.open(&spec, index.into())?;
+//! let pipeline = registry.pipeline(&spec)?;
 //! assert_eq!(pipeline.survey(&mut |_, _| ())?[0].to_string(), "input: f32 [1]");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

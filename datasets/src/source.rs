@@ -62,7 +62,7 @@ use crate::spec::SpecError;
 /// # std::fs::write(folder.path().join("poem.txt"), "one\nthree\n")?;
 /// # let table = r#"dataset = { kind = "lines", file = "poem.txt" }"#.parse()?;
 /// # let spec = batchmill_datasets::spec::StreamSpec::from_table("poem", table, folder.path())?;
-/// # assert_eq!(registry.open(&spec, registry.index(&spec)?.into())?.extent().samples, 2);
+/// # assert_eq!(registry.pipeline(&spec)?.extent().samples, 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Source {

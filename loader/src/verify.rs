@@ -294,7 +294,7 @@ struct Remaker {
 impl Remaker {
     fn open(head: &Head, registry: &Registry) -> Result<Self, Failure> {
         let spec: StreamSpec = serde_json::from_value(head.spec.clone())?;
-        let pipeline = registry.open(&spec, registry.index(&spec)?.into())?;
+        let pipeline = registry.pipeline(&spec)?;
         let identity: Identity = pipeline.identity().parts.into_iter().collect();
         Ok(Self { changes: identity.changes_since(&head.identity), fields: head.fields.clone(), pipeline })
     }

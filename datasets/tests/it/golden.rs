@@ -118,7 +118,7 @@ impl Still {
 fn open(registry: &Registry, table: &str) -> Result<Pipeline, OpenError> {
     let table = table.parse().unwrap_or_else(|error| panic!("{table}: {error}"));
     let spec = StreamSpec::from_table("golden", table, "/".as_ref())?;
-    registry.open(&spec, registry.index(&spec)?.into())
+    registry.pipeline(&spec)
 }
 
 /// What differs between values and those that are right.

@@ -114,7 +114,7 @@ fn name_and_folder_are_no_part() {
     assert!(differing(&identity(&first, TABLE), &identity(&second, TABLE)).is_empty());
     let spec = StreamSpec::from_table("other", TABLE.parse().unwrap(), &second.path("")).unwrap();
     let registry = builtin();
-    let renamed = registry.open(&spec, registry.index(&spec).unwrap().into()).unwrap().identity();
+    let renamed = registry.pipeline(&spec).unwrap().identity();
     assert!(differing(&identity(&first, TABLE), &renamed).is_empty());
 }
 

@@ -52,8 +52,7 @@ impl Folder {
     pub(crate) fn open_by(&self, registry: &Registry, table: &str) -> Result<Pipeline, OpenError> {
         let spec = self.spec(table)?;
         registry.check(&spec)?;
-        let index = registry.index(&spec)?;
-        registry.open(&spec, index.into())
+        registry.pipeline(&spec)
     }
 
     /// Opens the dataset of the stream `train` alone.

@@ -26,7 +26,7 @@ impl Reference {
     pub(super) fn open(name: &str, table: &str, folder: &Path) -> Result<Self, Box<dyn Error>> {
         let registry = batchmill_datasets::builtin();
         let spec = StreamSpec::from_table(name, table.parse()?, folder)?;
-        let pipeline = registry.open(&spec, registry.index(&spec)?.into())?;
+        let pipeline = registry.pipeline(&spec)?;
         Ok(Self { fields: pipeline.survey(&mut |_, _| {})?, pipeline, known: BTreeMap::new() })
     }
 
