@@ -20,11 +20,14 @@
 //! |---|---|
 //! | `flatten`, `relu`, `softmax` | |
 //! | `linear` | `out_features`, `in_features` (inferred), `bias` (true) |
-//! | `conv2d` | `out_channels`, `kernel_size`, `stride` (1), `padding` (0), `bias` (true), `in_channels` (inferred) |
+//! | `conv2d` | `out_channels`, `kernel_size`, `stride` (1), `padding` (0), `dilation` (1), `groups` (1), `bias` (true), `in_channels` (inferred) |
 //! | `max-pool2d` | `kernel_size`, `stride` (kernel_size), `padding` (0) |
 //! | `dropout` | `p` (0.5) |
+//! | `sequential` | `layers`: tables as `[[layer]]` |
+//! | `residual` | `layers`, `downsample` (none): what is added after it; `activation` (none): the kind of the layer after the sum |
 //!
-//! `kernel_size`, `stride` and `padding` are one number, or `[height, width]`.
+//! `kernel_size`, `stride`, `padding` and `dilation` are one number, or `[height, width]`. Every layer may have a `name`,
+//! which its parameters' names begin with; it is the layer's number otherwise.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -32,20 +35,21 @@ use std::{fs, io};
 use thiserror::Error;
 use toml::de::DeTable;
 
-use crate::layers::LayerSpec;
+use crate::layers::RowSpec;
+use crate::registry::Registry;
 pub use crate::section::Mistake;
 use crate::section::{Section, line_at};
 use crate::shape::ImageShape;
 
 /// What a model file says.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub struct ModelSpec {
     /// The images it is made for, when it says so.
     pub input: Option<ImageShape>,
     /// What to do with bytes before the first layer.
     pub normalize: NormalizeSpec,
     /// The layers, first to last.
-    pub layers: Vec<LayerSpec>,
+    pub layers: RowSpec,
 }
 
 /// How bytes become numbers around zero: `(byte * scale - mean) / std`.
@@ -122,6 +126,14 @@ impl ModelSpec {
     /// # Errors
     /// The first [`Mistake`] found.
     pub fn parse(text: &str) -> Result<Self, Mistake> {
+        Self::parse_with(text, &Registry::builtin())
+    }
+
+    /// Reads the text of a model file, whose layers may be any of `registry`.
+    ///
+    /// # Errors
+    /// The first [`Mistake`] found.
+    pub fn parse_with(text: &str, registry: &Registry) -> Result<Self, Mistake> {
         let document = DeTable::parse(text).map_err(|error| Mistake {
             line: error.span().map_or(1, |span| line_at(text, span.start)),
             what: error.message().to_owned(),
@@ -132,13 +144,7 @@ impl ModelSpec {
             Some(section) => parse_normalize(section)?,
             None => NormalizeSpec::default(),
         };
-        let mut layers = Vec::new();
-        for (idx, mut section) in root.tables("layer", "[[layer]]")?.into_iter().enumerate() {
-            section.rename(format!("[[layer]] {idx}"));
-            let layer = LayerSpec::parse(&mut section)?;
-            section.finish()?;
-            layers.push(layer);
-        }
+        let layers = RowSpec::parse(&mut root, "layer", "[[layer]]", registry)?;
         root.finish()?;
         if layers.is_empty() {
             return Err(root.mistake("there is no layer: begin each with a line [[layer]]"));
@@ -235,7 +241,7 @@ mod tests {
         check("[[layers]]\nkind = 'relu'\n", expect!["1: unknown key `layers` in the file: did you mean `layer`?"]);
         check(
             "[[layer]]\nkind = 'relu'\ncolour = 3\n",
-            expect!["3: unknown key `colour` in [[layer]] 0 (relu): it may have `kind`"],
+            expect!["3: unknown key `colour` in [[layer]] 0 (relu): it may have `kind`, `name`"],
         );
         check(
             "[normalise]\nmean = 1\n[[layer]]\nkind = 'relu'\n",
@@ -249,7 +255,7 @@ mod tests {
         check(
             "[[layer]]\nkind = 'lstm'\n",
             expect![
-                "2: unknown kind of layer `lstm`: it may be `flatten`, `linear`, `relu`, `softmax`, `conv2d`, `max-pool2d`, `dropout`"
+                "2: unknown kind of layer `lstm`: it may be `flatten`, `linear`, `relu`, `softmax`, `conv2d`, `max-pool2d`, `dropout`, `sequential`, `residual`"
             ],
         );
         check("[[layer]]\nout_features = 10\n", expect!["1: [[layer]] 0 has no `kind`"]);

@@ -314,11 +314,11 @@ mod tests {
     use batchmill_protocol::position::{Extent, Tail};
     use batchmill_protocol::tensor::Shape;
     use burn::module::Param;
+    use burn::nn::Linear;
     use expect_test::expect;
 
     use super::*;
     use crate::config::ModelSpec;
-    use crate::layers::Layer;
     use crate::loss::cross_entropy;
     use crate::model::Sequential;
     use crate::normalize::Normalizer;
@@ -340,7 +340,7 @@ mod tests {
         let device = Device::flex();
         let mut model = Sequential::build(&spec, SHAPE, &device).expect("it fits");
         let weights: Vec<f32> = (0..12_u8).map(|number| f32::from(number) / 12.0).collect();
-        if let Some(Layer::Linear(layer)) = model.layers.last_mut() {
+        if let Some(layer) = model.layer_mut(1).and_then(|layer| layer.downcast_mut::<Linear>()) {
             layer.weight = Param::from_tensor(Tensor::<1>::from_data(weights.as_slice(), &device).reshape([4, 3]));
             layer.bias = None;
         }

@@ -146,7 +146,7 @@ pub fn run(args: &FitArgs) -> Result<(), FitError> {
         None => None,
     };
     report.start(&Start {
-        model: model.to_torch_string(),
+        model: model.to_string(),
         parameters: model.parameters().iter().map(|parameter| parameter.count).sum(),
         stream: &stream.name,
         samples: stream.extent.samples_delivered(),
@@ -465,6 +465,7 @@ mod tests {
     use batchmill_protocol::position::{Extent, Tail};
     use batchmill_protocol::tensor::{Dtype, Shape};
     use burn::module::Param;
+    use burn::nn::Linear;
     use burn::tensor::Tensor;
     use clap::Parser;
     use expect_test::{Expect, expect};
@@ -472,7 +473,6 @@ mod tests {
     use super::*;
     use crate::checkpoint;
     use crate::cli::{Cli, Command};
-    use crate::layers::Layer;
 
     fn stream(name: &str, classes: &[&str], side: usize, samples: u64) -> StreamDescription {
         StreamDescription {
@@ -558,13 +558,13 @@ mod tests {
             metrics(Some(Score { accuracy: 0.5, loss: f64::INFINITY })),
             expect!["the test loss is inf in epoch 1: the training diverged, lower --lr (now 2)"],
         );
-        if let Some(Layer::Linear(layer)) = model.layers.last_mut() {
+        if let Some(layer) = model.layer_mut(1).and_then(|layer| layer.downcast_mut::<Linear>()) {
             layer.bias = Some(Param::from_tensor(Tensor::from_data([0.0, f32::NAN], &Device::flex())));
         }
         refused(
             &model,
             metrics(None),
-            expect!["parameter layers.1.bias is not finite in epoch 1: the training diverged, lower --lr (now 2)"],
+            expect!["parameter 1.bias is not finite in epoch 1: the training diverged, lower --lr (now 2)"],
         );
     }
 

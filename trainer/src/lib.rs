@@ -13,6 +13,7 @@ pub mod predict;
 pub mod summary;
 
 pub mod feed;
+pub mod layer;
 pub mod layers;
 pub mod loss;
 pub mod metrics;
@@ -20,12 +21,14 @@ pub mod model;
 pub mod normalize;
 pub mod optimizer;
 pub mod prepare;
+pub mod registry;
 pub mod shape;
+pub mod state;
 
 pub mod checkpoint;
 pub mod report;
 pub mod resume;
-mod section;
+pub mod section;
 
 use std::error::Error;
 use std::io::Write as _;

@@ -11,7 +11,8 @@ use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::model::{Parameter, Sequential};
+use crate::model::Sequential;
+use crate::state::Parameter;
 
 /// An optimizer with PyTorch's defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -144,7 +145,7 @@ impl Optimizer {
         let (mut counts, mut tensors) = (BTreeMap::new(), Vec::new());
         for (name, view) in &file.iter().collect::<BTreeMap<_, _>>() {
             let of = parameters.iter().find(|parameter| is_below(&parameter.name, name));
-            let fits = |parameter: &&Parameter| view.dtype() == Dtype::F32 && view.shape() == parameter.shape;
+            let fits = |parameter: &&Parameter| view.dtype() == Dtype::F32 && view.shape() == parameter.burn_shape();
             match (of, <[u8; 8]>::try_from(view.data())) {
                 (Some(_), Ok(count)) if view.dtype() == Dtype::U64 => {
                     counts.insert((*name).to_owned(), u64::from_le_bytes(count).into());
@@ -307,14 +308,10 @@ mod tests {
             let error = OptimizerKind::Adam.init().restore(bytes, &self::model(outputs), &Device::flex());
             expected.assert_eq(&error.expect_err("it is of another").to_string());
         };
-        refused(&bytes, 4, expect!["`layers.3.bias.momentum.moment_1` is not what this model's optimizer remembers"]);
+        refused(&bytes, 4, expect!["`3.bias.momentum.moment_1` is not what this model's optimizer remembers"]);
         refused(&bytes[..bytes.len() - 1], 3, expect!["incomplete metadata, file not fully covered"]);
         let mut less = optimizer.clone();
         less.states.truncate(3);
-        refused(
-            &less.to_bytes(&model).expect("it fits into a file"),
-            3,
-            expect!["there is nothing about `layers.3.bias`"],
-        );
+        refused(&less.to_bytes(&model).expect("it fits into a file"), 3, expect!["there is nothing about `3.bias`"]);
     }
 }

@@ -1,6 +1,7 @@
 //! One table of a model file: gives out the keys that are asked for, refuses the others by name.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use thiserror::Error;
 use toml::Spanned;
@@ -37,7 +38,7 @@ fn misspelled(wrong: &str, right: &str) -> Option<usize> {
 
 /// A table whose keys are taken one by one.
 #[derive(Debug)]
-pub(crate) struct Section<'a> {
+pub struct Section<'a> {
     text: &'a str,
     name: String,
     span: Range<usize>,
@@ -57,22 +58,22 @@ impl<'a> Section<'a> {
     }
 
     /// What errors call it.
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 
     /// A mistake in the section as a whole.
-    pub(crate) fn mistake(&self, what: &str) -> Mistake {
+    pub fn mistake(&self, what: &str) -> Mistake {
         Mistake { line: line_at(self.text, self.span.start), what: what.to_owned() }
     }
 
     /// A mistake in the value of `key`; the sentence begins with the key's name.
-    pub(crate) fn mistake_at(&self, key: &str, what: &str) -> Mistake {
+    pub fn mistake_at(&self, key: &str, what: &str) -> Mistake {
         Mistake { line: self.line_of(key), what: format!("`{key}` {what}") }
     }
 
     /// The line of the value of `key`, or of the section when it has no such key.
-    pub(crate) fn line_of(&self, key: &str) -> usize {
+    pub fn line_of(&self, key: &str) -> usize {
         let span = self.find(key).map_or_else(|| self.span.clone(), Spanned::span);
         line_at(self.text, span.start)
     }
@@ -85,7 +86,10 @@ impl<'a> Section<'a> {
     }
 
     /// A value that must be there; a key that nobody asked for and that looks like it is taken for a misspelling.
-    pub(crate) fn required<T>(&self, key: &str, value: Option<T>) -> Result<T, Mistake> {
+    ///
+    /// # Errors
+    /// [`Mistake`] when it is not there.
+    pub fn required<T>(&self, key: &str, value: Option<T>) -> Result<T, Mistake> {
         value.ok_or_else(|| {
             let strange = self.table.keys().filter(|found| !self.known.contains(&found.get_ref().as_ref()));
             let near = strange.filter_map(|found| Some((misspelled(found.get_ref(), key)?, found)));
@@ -103,36 +107,56 @@ impl<'a> Section<'a> {
         }
     }
 
-    pub(crate) fn string(&mut self, key: &'static str) -> Result<Option<&'a str>, Mistake> {
+    /// A string.
+    ///
+    /// # Errors
+    /// [`Mistake`] when the value is none.
+    pub fn string(&mut self, key: &'static str) -> Result<Option<&'a str>, Mistake> {
         let Some(value) = self.take(key) else { return Ok(None) };
         value.as_str().map(Some).ok_or_else(|| self.wrong_type(key, value, "a string"))
     }
 
-    pub(crate) fn boolean(&mut self, key: &'static str) -> Result<Option<bool>, Mistake> {
+    /// True or false.
+    ///
+    /// # Errors
+    /// [`Mistake`] when the value is none.
+    pub fn boolean(&mut self, key: &'static str) -> Result<Option<bool>, Mistake> {
         let Some(value) = self.take(key) else { return Ok(None) };
         value.as_bool().map(Some).ok_or_else(|| self.wrong_type(key, value, "true or false"))
     }
 
     /// A finite number, whole or not.
-    pub(crate) fn number(&mut self, key: &'static str) -> Result<Option<f64>, Mistake> {
+    ///
+    /// # Errors
+    /// [`Mistake`] when the value is none.
+    pub fn number(&mut self, key: &'static str) -> Result<Option<f64>, Mistake> {
         let Some(value) = self.take(key) else { return Ok(None) };
         number(value).map(Some).ok_or_else(|| self.wrong_type(key, value, "a number"))
     }
 
     /// One number or an array of them.
-    pub(crate) fn numbers(&mut self, key: &'static str) -> Result<Option<Vec<f64>>, Mistake> {
+    ///
+    /// # Errors
+    /// [`Mistake`] when the value is none.
+    pub fn numbers(&mut self, key: &'static str) -> Result<Option<Vec<f64>>, Mistake> {
         let Some(value) = self.take(key) else { return Ok(None) };
         list(value, number).map(Some).ok_or_else(|| self.mistake_at(key, "must be a number, or an array of numbers"))
     }
 
     /// An array of whole numbers; the sentence of a mistake goes on with `wanted`.
-    pub(crate) fn counts(&mut self, key: &'static str, wanted: &str) -> Result<Option<Vec<usize>>, Mistake> {
+    ///
+    /// # Errors
+    /// [`Mistake`] when the value is none.
+    pub fn counts(&mut self, key: &'static str, wanted: &str) -> Result<Option<Vec<usize>>, Mistake> {
         let Some(value) = self.take(key) else { return Ok(None) };
         list(value, integer).map(Some).ok_or_else(|| self.mistake_at(key, wanted))
     }
 
     /// A whole number within `range`.
-    pub(crate) fn count(&mut self, key: &'static str, range: Range<usize>) -> Result<Option<usize>, Mistake> {
+    ///
+    /// # Errors
+    /// [`Mistake`] when the value is none.
+    pub fn count(&mut self, key: &'static str, range: Range<usize>) -> Result<Option<usize>, Mistake> {
         let Some(value) = self.take(key) else { return Ok(None) };
         let wanted = format!("a whole number from {} to {}", range.start, range.end - 1);
         match integer(value) {
@@ -142,7 +166,10 @@ impl<'a> Section<'a> {
     }
 
     /// A whole number for both directions, or `[height, width]`.
-    pub(crate) fn pair(&mut self, key: &'static str, range: Range<usize>) -> Result<Option<[usize; 2]>, Mistake> {
+    ///
+    /// # Errors
+    /// [`Mistake`] when the value is none.
+    pub fn pair(&mut self, key: &'static str, range: Range<usize>) -> Result<Option<[usize; 2]>, Mistake> {
         let Some(value) = self.take(key) else { return Ok(None) };
         let pair = match list(value, integer).as_deref() {
             Some(&[both]) if !value.is_array() => Some([both, both]),
@@ -176,6 +203,17 @@ impl<'a> Section<'a> {
         array.iter().map(section).collect()
     }
 
+    /// A table without keys in its place, for what has only defaults.
+    pub(crate) fn empty(&self) -> Section<'static> {
+        static NOTHING: LazyLock<DeTable<'static>> = LazyLock::new(DeTable::new);
+        Section { text: "", name: self.name.clone(), span: 0..0, table: &NOTHING, known: Vec::new() }
+    }
+
+    /// All that the table says, wherever its lines stand.
+    pub(crate) fn stated(&self) -> String {
+        stated(&DeValue::Table(self.table.clone()))
+    }
+
     fn take(&mut self, key: &'static str) -> Option<&'a DeValue<'a>> {
         if !self.known.contains(&key) {
             self.known.push(key);
@@ -196,6 +234,30 @@ impl<'a> Section<'a> {
             other => format!("a {}", other.type_str()),
         };
         self.mistake_at(key, &format!("is {found}: it must be {wanted}"))
+    }
+}
+
+/// A value without its place and its comments; keys are in order.
+fn stated(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::Table(table) => {
+            let entry = |(key, value): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| {
+                format!("{} = {}", key.get_ref(), stated(value.get_ref()))
+            };
+            format!("{{{}}}", table.iter().map(entry).collect::<Vec<_>>().join(", "))
+        }
+        DeValue::Array(array) => {
+            let elements = array.iter().map(|element| stated(element.get_ref()));
+            format!("[{}]", elements.collect::<Vec<_>>().join(", "))
+        }
+        DeValue::String(text) => format!("{text:?}"),
+        DeValue::Boolean(flag) => flag.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::Integer(_) | DeValue::Float(_) => match (integer(value), number(value)) {
+            (Some(whole), _) => whole.to_string(),
+            (_, Some(number)) => number.to_string(),
+            (None, None) => format!("{value:?}"),
+        },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 use thiserror::Error;
 
 /// The shape of one image as it arrives: height, width, channels.
@@ -59,37 +59,64 @@ impl fmt::Display for ImageShape {
 }
 
 /// The shape of an [`Activation`], without the batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Extents {
-    /// Rows of numbers.
-    Flat {
-        /// Numbers of a row.
-        features: usize,
-    },
-    /// Images, channels first.
-    Image {
-        /// Planes of an image.
-        channels: usize,
-        /// Rows of a plane.
-        height: usize,
-        /// Numbers of a row.
-        width: usize,
-    },
+    /// Real numbers: `[features]`, `[channels, length]` or `[channels, height, width]`.
+    Floats(Vec<usize>),
+    /// Whole numbers, such as the words of a text: `[length]`.
+    Indices(Vec<usize>),
+}
+
+impl Extents {
+    /// The features of each row, when rows arrive.
+    pub fn features(&self) -> Option<usize> {
+        match *self {
+            Self::Floats(ref extents) => <[usize; 1]>::try_from(&extents[..]).ok().map(|[features]| features),
+            Self::Indices(_) => None,
+        }
+    }
+
+    /// `[channels, length]`, when sequences arrive.
+    pub fn sequence(&self) -> Option<[usize; 2]> {
+        match self {
+            Self::Floats(extents) => extents[..].try_into().ok(),
+            Self::Indices(_) => None,
+        }
+    }
+
+    /// `[channels, height, width]`, when images arrive.
+    pub fn image(&self) -> Option<[usize; 3]> {
+        match self {
+            Self::Floats(extents) => extents[..].try_into().ok(),
+            Self::Indices(_) => None,
+        }
+    }
+
+    /// All extents, whatever they hold.
+    pub fn as_slice(&self) -> &[usize] {
+        match self {
+            Self::Floats(extents) | Self::Indices(extents) => extents,
+        }
+    }
+
+    /// How many numbers one sample has; `usize::MAX` when they are more than can be counted.
+    pub fn numbers(&self) -> usize {
+        self.as_slice().iter().fold(1, |product: usize, &extent| product.saturating_mul(extent))
+    }
 }
 
 impl From<ImageShape> for Extents {
     fn from(ImageShape { height, width, channels }: ImageShape) -> Self {
-        Self::Image { channels, height, width }
+        Self::Floats(vec![channels, height, width])
     }
 }
 
 impl fmt::Display for Extents {
     /// Writes the shape of a batch: `[batch, 784]`, `[batch, 3, 32, 32]`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flat { features } => write!(f, "[batch, {features}]"),
-            Self::Image { channels, height, width } => write!(f, "[batch, {channels}, {height}, {width}]"),
-        }
+        f.write_str("[batch")?;
+        self.as_slice().iter().try_for_each(|extent| write!(f, ", {extent}"))?;
+        f.write_str(if let Self::Floats(_) = self { "]" } else { "] of whole numbers" })
     }
 }
 
@@ -98,9 +125,57 @@ impl fmt::Display for Extents {
 pub enum Activation {
     /// *Shape* `[batch, features]`.
     Flat(Tensor<2>),
+    /// *Shape* `[batch, channels, length]`.
+    Sequence(Tensor<3>),
     /// *Shape* `[batch, channels, height, width]`.
     Image(Tensor<4>),
+    /// *Shape* `[batch, length]`.
+    Indices(Tensor<2, Int>),
 }
+
+impl From<Tensor<2>> for Activation {
+    fn from(rows: Tensor<2>) -> Self {
+        Self::Flat(rows)
+    }
+}
+
+impl From<Tensor<3>> for Activation {
+    fn from(sequences: Tensor<3>) -> Self {
+        Self::Sequence(sequences)
+    }
+}
+
+impl From<Tensor<4>> for Activation {
+    fn from(images: Tensor<4>) -> Self {
+        Self::Image(images)
+    }
+}
+
+impl Activation {
+    /// Its shape without the batch, as [`Layer::leaves`](crate::layer::Layer::leaves) has to foretell it.
+    pub fn extents(&self) -> Extents {
+        match self {
+            Self::Flat(x) => Extents::Floats(x.dims()[1..].to_vec()),
+            Self::Sequence(x) => Extents::Floats(x.dims()[1..].to_vec()),
+            Self::Image(x) => Extents::Floats(x.dims()[1..].to_vec()),
+            Self::Indices(x) => Extents::Indices(x.dims()[1..].to_vec()),
+        }
+    }
+}
+
+/// Applies one expression to the numbers of an activation, whatever their rank, and wraps what it gives as they were.
+/// Whole numbers are for an embedding alone: no other layer's `leaves` lets them in.
+macro_rules! map_floats {
+    ($activation:expr, $x:ident => $mapped:expr) => {
+        match $activation {
+            $crate::shape::Activation::Flat($x) => $crate::shape::Activation::Flat($mapped),
+            $crate::shape::Activation::Sequence($x) => $crate::shape::Activation::Sequence($mapped),
+            $crate::shape::Activation::Image($x) => $crate::shape::Activation::Image($mapped),
+            $crate::shape::Activation::Indices(_) => unreachable!("`leaves` refuses whole numbers"),
+        }
+    };
+}
+pub(crate) use map_floats;
 
 #[cfg(test)]
 mod tests {

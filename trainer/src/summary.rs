@@ -51,7 +51,7 @@ pub fn run(args: &SummaryArgs) -> Result<(), SummaryError> {
         json(&Total { total });
         return Ok(());
     }
-    say(&model.to_torch_string());
+    say(&model.to_string());
     let widest = parameters.iter().map(|parameter| parameter.name.len()).max().unwrap_or(0);
     for parameter in &parameters {
         let shape = format!("{:?}", parameter.shape);

@@ -14,7 +14,7 @@ fn initial_weights_follow_the_seed() {
     let logits = |seed| {
         device.seed(seed);
         let model = Sequential::build(&spec, input, &device).expect("it fits");
-        model.logits(Tensor::ones([1, 1, 2, 2], &device)).into_data()
+        model.logits(Tensor::<4>::ones([1, 1, 2, 2], &device)).into_data()
     };
     assert_eq!(logits(1), logits(1));
     assert_ne!(logits(1), logits(2));

@@ -1,27 +1,35 @@
 //! `flatten`: an image becomes a row of numbers, channel by channel.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
 
+use crate::layer::{AnyLayer, Layer, Misfit};
+use crate::registry::{Build, Registry};
+use crate::section::{Mistake, Section};
 use crate::shape::{Activation, Extents};
 
-/// Joins all but the batch dimension.
+pub(super) fn parse(_: &mut Section<'_>, _: &Registry) -> Result<Build, Mistake> {
+    Ok(Box::new(|_, _| Ok(AnyLayer::new(Flatten))))
+}
+
+/// Joins all but the batch dimension, in PyTorch's order: channel, row, column.
 #[derive(Module, Debug, Default)]
 pub struct Flatten;
 
-impl Flatten {
-    pub(super) fn leaves(arrives: Extents) -> Extents {
-        match arrives {
-            Extents::Flat { features } => Extents::Flat { features },
-            Extents::Image { channels, height, width } => Extents::Flat { features: channels * height * width },
-        }
+impl Layer for Flatten {
+    fn leaves(&self, arrives: &Extents) -> Result<Extents, Misfit> {
+        super::activation::keep(arrives).map(|arrives| Extents::Floats(vec![arrives.numbers()]))
     }
 
-    /// *Shapes* `[batch, ...]` to `[batch, features]`, in PyTorch's order: channel, row, column.
-    pub fn forward(&self, x: Activation) -> Tensor<2> {
-        match x {
+    fn forward(&self, x: Activation) -> Activation {
+        Activation::Flat(match x {
             Activation::Flat(x) => x,
+            Activation::Sequence(x) => x.flatten(1, 2),
             Activation::Image(x) => x.flatten(1, 3),
-        }
+            Activation::Indices(_) => unreachable!("`leaves` refuses whole numbers"),
+        })
+    }
+
+    fn to_torch(&self) -> String {
+        "Flatten(start_dim=1, end_dim=-1)".to_owned()
     }
 }

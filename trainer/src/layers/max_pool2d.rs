@@ -1,72 +1,58 @@
 //! `max-pool2d`: the largest number of every window of an image.
 
-use std::fmt;
-
-use burn::nn::PaddingConfig2d;
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 
-use super::{KERNEL_MAX, Misfit, pair_or_one, places};
+use super::window::{Window, sides};
+use super::{KERNEL_MAX, pair_or_one};
+use crate::layer::{AnyLayer, Layer, Misfit};
+use crate::registry::{Build, Registry};
 use crate::section::{Mistake, Section};
-use crate::shape::Extents;
+use crate::shape::{Activation, Extents};
 
-/// A pooling layer as the file states it. Pairs are `[height, width]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MaxPool2dSpec {
-    /// The window.
-    pub kernel_size: [usize; 2],
-    /// From one place of the window to the next.
-    pub stride: [usize; 2],
-    /// Room around the image that never wins, on each side; at most half of the window.
-    pub padding: [usize; 2],
+/// `kernel_size`, `stride` (kernel_size), `padding` (0, at most half of the window; it never wins).
+pub(super) fn parse(section: &mut Section<'_>, _: &Registry) -> Result<Build, Mistake> {
+    let window = parse_window(section)?;
+    Ok(Box::new(move |_, _| {
+        let config = MaxPool2dConfig::new(window.kernel_size).with_strides(window.stride);
+        Ok(AnyLayer::new(config.with_padding(window.padding()).init()))
+    }))
 }
 
-impl MaxPool2dSpec {
-    pub(super) fn parse(section: &mut Section<'_>) -> Result<Self, Mistake> {
-        let kernel_size = section.pair("kernel_size", 1..KERNEL_MAX + 1)?;
-        let kernel_size = section.required("kernel_size", kernel_size)?;
-        let stride = section.pair("stride", 1..KERNEL_MAX + 1)?.unwrap_or(kernel_size);
-        let padding = section.pair("padding", 0..KERNEL_MAX + 1)?.unwrap_or([0, 0]);
-        if padding[0] > kernel_size[0] / 2 || padding[1] > kernel_size[1] / 2 {
-            return Err(section.mistake_at("padding", "must be at most half of `kernel_size`"));
+/// The keys that every pooling layer has.
+pub(super) fn parse_window(section: &mut Section<'_>) -> Result<Window, Mistake> {
+    let kernel_size = section.pair("kernel_size", 1..KERNEL_MAX + 1)?;
+    let kernel_size = section.required("kernel_size", kernel_size)?;
+    let stride = section.pair("stride", 1..KERNEL_MAX + 1)?.unwrap_or(kernel_size);
+    let padding = section.pair("padding", 0..KERNEL_MAX + 1)?.unwrap_or([0, 0]);
+    if padding[0] > kernel_size[0] / 2 || padding[1] > kernel_size[1] / 2 {
+        return Err(section.mistake_at("padding", "must be at most half of `kernel_size`"));
+    }
+    Ok(Window { kernel_size, stride, padding, dilation: [1, 1] })
+}
+
+/// What a pooling layer leaves.
+pub(super) fn pooled(window: &Window, arrives: &Extents) -> Result<Extents, Misfit> {
+    let remedy = "leave one pooling layer out, or make kernel_size smaller";
+    let [height, width] = window.places(arrives, "window", remedy)?;
+    Ok(Extents::Floats(vec![arrives.as_slice()[0], height, width]))
+}
+
+impl Layer for MaxPool2d {
+    fn leaves(&self, arrives: &Extents) -> Result<Extents, Misfit> {
+        let (kernel_size, stride) = (self.kernel_size, self.stride);
+        pooled(&Window { kernel_size, stride, padding: sides(&self.padding), dilation: self.dilation }, arrives)
+    }
+
+    fn forward(&self, x: Activation) -> Activation {
+        match x {
+            Activation::Image(x) => Activation::Image(MaxPool2d::forward(self, x)),
+            other => unreachable!("`leaves` refuses {:?}", other.extents()),
         }
-        Ok(Self { kernel_size, stride, padding })
     }
 
-    pub(super) fn build(&self, arrives: Extents) -> Result<(MaxPool2d, Extents), Misfit> {
-        let [kernel_height, kernel_width] = self.kernel_size;
-        let [pad_height, pad_width] = self.padding;
-        let Extents::Image { channels, height, width } = arrives else {
-            return Err(Misfit::Shape {
-                wants: "[batch, channels, height, width]".to_owned(),
-                arrives,
-                remedy: "move it before the layer that flattens".to_owned(),
-            });
-        };
-        let fitting = (
-            places(height, kernel_height, self.stride[0], pad_height),
-            places(width, kernel_width, self.stride[1], pad_width),
-        );
-        let (Some(height), Some(width)) = fitting else {
-            return Err(Misfit::Shape {
-                wants: format!("an image of at least its window, {kernel_height} by {kernel_width}"),
-                arrives,
-                remedy: "leave one pooling layer out, or make kernel_size smaller".to_owned(),
-            });
-        };
-        let layer = MaxPool2dConfig::new(self.kernel_size)
-            .with_strides(self.stride)
-            .with_padding(PaddingConfig2d::Explicit(pad_height, pad_width, pad_height, pad_width))
-            .init();
-        Ok((layer, Extents::Image { channels, height, width }))
+    fn to_torch(&self) -> String {
+        let (kernel, stride) = (pair_or_one(self.kernel_size), pair_or_one(self.stride));
+        let padding = pair_or_one(sides(&self.padding));
+        format!("MaxPool2d(kernel_size={kernel}, stride={stride}, padding={padding}, dilation=1, ceil_mode=False)")
     }
-}
-
-pub(super) fn write_torch(layer: &MaxPool2d, f: &mut impl fmt::Write) -> fmt::Result {
-    let padding = match layer.padding {
-        PaddingConfig2d::Explicit(height, width, ..) => [height, width],
-        _ => [0, 0],
-    };
-    let (kernel, stride) = (pair_or_one(layer.kernel_size), pair_or_one(layer.stride));
-    let padding = pair_or_one(padding);
-    write!(f, "MaxPool2d(kernel_size={kernel}, stride={stride}, padding={padding}, dilation=1, ceil_mode=False)")
 }
