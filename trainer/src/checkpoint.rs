@@ -25,10 +25,10 @@ use thiserror::Error;
 
 use self::lock::Lock;
 use crate::config::{ConfigError, ModelSpec};
+use crate::fields::Input;
 use crate::metrics::Score;
 use crate::model::{ModelError, Sequential};
 use crate::optimizer::{Optimizer, OptimizerError, OptimizerKind};
-use crate::shape::ImageShape;
 
 /// The version of the folder's contents.
 pub const FORMAT: u32 = 3;
@@ -58,8 +58,10 @@ pub struct About {
     pub position: Position,
     /// Class names in label order; empty when the dataset has none.
     pub classes: Vec<String>,
-    /// The images it was trained on.
+    /// What it computes from.
     pub input: FieldSpec,
+    /// What it was taught to answer.
+    pub target: FieldSpec,
     /// What the stream did to each sample, first to last.
     pub transforms: Vec<serde_json::Value>,
     /// What it learned with.
@@ -162,8 +164,8 @@ pub struct Restored {
     pub model_file: PathBuf,
     /// What that file says.
     pub spec: ModelSpec,
-    /// The shape of the images it takes.
-    pub input: ImageShape,
+    /// What samples are to it.
+    pub input: Input,
     /// The rest.
     pub about: About,
 }
@@ -312,9 +314,9 @@ pub fn load(dir: &Path, device: &Device) -> Result<Restored, CheckpointError> {
     let about = read_about(&dir.join(ABOUT))?;
     let model_file = dir.join(MODEL);
     let (spec, _) = ModelSpec::read(&model_file)?;
-    let input = ImageShape::from_extents(&about.input.shape.0)
-        .ok_or_else(|| damaged(&dir.join(ABOUT))("`input` is not the shape of an image".into()))?;
-    let mut model = Sequential::build(&spec, input, device)?;
+    let input = Input::of(&about.input, &about.transforms)
+        .map_err(|problem| damaged(&dir.join(ABOUT))(format!("`input` is {problem}").into()))?;
+    let mut model = Sequential::build(&spec, input.clone(), device)?;
     let path = dir.join(PARAMETERS);
     let bytes = fs::read(&path).map_err(io_error("read", &path))?;
     let mut store = SafetensorsStore::from_bytes(Some(bytes)).skip_enum_variants(true);
@@ -396,11 +398,12 @@ fn damaged(path: &Path) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>)
 
 #[cfg(test)]
 mod tests {
-    use batchmill_protocol::tensor::Dtype;
+    use batchmill_protocol::tensor::{Dtype, Shape};
     use burn::tensor::Tensor;
     use expect_test::expect;
 
     use super::*;
+    use crate::shape::ImageShape;
 
     const TEXT: &str = "[[layer]]\nkind = 'conv2d'\nout_channels = 2\nkernel_size = 3\n[[layer]]\nkind = 'flatten'\n\
         [[layer]]\nkind = 'linear'\nout_features = 3\n";
@@ -417,6 +420,7 @@ mod tests {
             position: Position { epoch, step: 0 },
             classes: vec!["cat".to_owned(), "dog".to_owned(), "fish".to_owned()],
             input: FieldSpec::new("image", Dtype::U8, [4, 5, 1]),
+            target: FieldSpec::new("label", Dtype::I64, Shape::default()),
             transforms: vec![serde_json::json!({"kind": "resize", "size": [4, 5]})],
             optimizer: OptimizerKind::Adam,
             lr: 1e-3,
@@ -448,7 +452,7 @@ mod tests {
         target.save(&first, &unused(), TEXT, &about(1)).expect("it can be written");
         let restored = load(&dir, &device).expect("it was written");
         assert_eq!(logits(&restored.model, &device), logits(&first.valid(), &device));
-        assert_eq!((restored.about, restored.input), (about(1), INPUT));
+        assert_eq!((restored.about, restored.input), (about(1), INPUT.into()));
 
         drop(target);
         let second = model(&device);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::device::DeviceChoice;
+use crate::fields::Input;
 use crate::optimizer::OptimizerKind;
-use crate::shape::ImageShape;
 
 /// Train models on batches from a Batchmill loader.
 #[derive(Debug, Parser)]
@@ -60,6 +60,12 @@ pub struct FitArgs {
     /// The stream to test on after each epoch
     #[arg(long, value_name = "NAME")]
     pub eval: Option<String>,
+    /// The field that the model computes from [default: image, or input]
+    #[arg(long, value_name = "FIELD")]
+    pub input: Option<String>,
+    /// The field that it should answer [default: label, or target]
+    #[arg(long, value_name = "FIELD")]
+    pub target: Option<String>,
     /// Where to compute: cpu, wgpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub device: DeviceChoice,
@@ -108,9 +114,9 @@ pub struct SummaryArgs {
     /// The model file
     #[arg(long, value_name = "FILE")]
     pub model: PathBuf,
-    /// The images it is for, when the file does not say
-    #[arg(long, value_name = "HEIGHTxWIDTHxCHANNELS")]
-    pub input: Option<ImageShape>,
+    /// The samples it is for, when the file does not say: HEIGHTxWIDTHxCHANNELS of images, or FEATURES
+    #[arg(long, value_name = "EXTENTS")]
+    pub input: Option<Input>,
     /// Print one JSON object a line: parameters, then the total
     #[arg(long)]
     pub json: bool,

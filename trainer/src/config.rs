@@ -1,7 +1,7 @@
 //! The model file, `model.toml`: read once, refused by line and key where it is wrong.
 //!
 //! ```toml
-//! input = [28, 28, 1]            # optional: height, width, channels of `image`; checked against the stream
+//! input = [28, 28, 1]            # optional: extents of a sample, of images height, width, channels; checked
 //!
 //! [normalize]                    # optional; on the device: (byte * scale - mean) / std
 //! scale = 0.00392156862745098    # default 1/255
@@ -39,13 +39,15 @@ use crate::layers::RowSpec;
 use crate::registry::Registry;
 pub use crate::section::Mistake;
 use crate::section::{Section, line_at};
-use crate::shape::ImageShape;
+
+/// The largest extent of a sample.
+const SAMPLE_MAX: usize = 1 << 24;
 
 /// What a model file says.
 #[derive(Debug, PartialEq)]
 pub struct ModelSpec {
-    /// The images it is made for, when it says so.
-    pub input: Option<ImageShape>,
+    /// The extents of a sample that it is made for, when it says so: for images height, width, channels.
+    pub input: Option<Vec<usize>>,
     /// What to do with bytes before the first layer.
     pub normalize: NormalizeSpec,
     /// The layers, first to last.
@@ -104,7 +106,7 @@ impl ModelSpec {
     /// Whether both are the same model, wherever its lines stand.
     pub fn is_same(&self, other: &Self) -> bool {
         let numbers = |spec: &NormalizeSpec| (spec.scale, spec.mean.numbers.clone(), spec.std.numbers.clone());
-        (self.input, numbers(&self.normalize)) == (other.input, numbers(&other.normalize))
+        (&self.input, numbers(&self.normalize)) == (&other.input, numbers(&other.normalize))
             && self.layers == other.layers
     }
 
@@ -153,10 +155,11 @@ impl ModelSpec {
     }
 }
 
-fn parse_input(root: &mut Section<'_>) -> Result<Option<ImageShape>, Mistake> {
-    let wanted = "must be [height, width, channels], such as [28, 28, 1]";
+fn parse_input(root: &mut Section<'_>) -> Result<Option<Vec<usize>>, Mistake> {
+    let wanted = "must be the extents of a sample, such as [28, 28, 1] for images: height, width, channels";
     let Some(extents) = root.counts("input", wanted)? else { return Ok(None) };
-    ImageShape::from_extents(&extents).map(Some).ok_or_else(|| root.mistake_at("input", wanted))
+    let fits = (1..=3).contains(&extents.len()) && extents.iter().all(|extent| (1..=SAMPLE_MAX).contains(extent));
+    if fits { Ok(Some(extents)) } else { Err(root.mistake_at("input", wanted)) }
 }
 
 fn parse_normalize(mut section: Section<'_>) -> Result<NormalizeSpec, Mistake> {
@@ -201,7 +204,7 @@ mod tests {
             kind = "relu"
         "#;
         let spec = ModelSpec::parse(text).expect("the text is right");
-        assert_eq!(spec.input, Some(ImageShape { height: 32, width: 28, channels: 3 }));
+        assert_eq!(spec.input, Some(vec![32, 28, 3]));
         let mean = PerChannel { numbers: vec![0.5, 0.25, 0.0], line: 5 };
         let std = PerChannel { numbers: vec![2.0], line: 6 };
         assert_eq!(spec.normalize, NormalizeSpec { scale: 1.0, mean, std });
@@ -282,8 +285,10 @@ mod tests {
             expect!["4: `padding` must be at most half of `kernel_size`"],
         );
         check(
-            "input = [28, 28]\n[[layer]]\nkind = 'relu'\n",
-            expect!["1: `input` must be [height, width, channels], such as [28, 28, 1]"],
+            "input = [28, 0]\n[[layer]]\nkind = 'relu'\n",
+            expect![
+                "1: `input` must be the extents of a sample, such as [28, 28, 1] for images: height, width, channels"
+            ],
         );
         check(
             "[normalize]\nstd = [0.5, 0.0]\n[[layer]]\nkind = 'relu'\n",

@@ -7,20 +7,15 @@ use batchmill_protocol::client::{Batch, ClientError, Member};
 use batchmill_protocol::ledger::Entry;
 use batchmill_protocol::message::StreamDescription;
 use batchmill_protocol::position::Position;
-use batchmill_protocol::tensor::{Dtype, FieldSpec};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use batchmill_protocol::tensor::FieldSpec;
+use burn::tensor::{Device, Tensor, TensorData};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use thiserror::Error;
 
-use crate::normalize::Pixels;
+use crate::fields::{Answer, Fields};
+use crate::loss::Target;
+use crate::normalize::{Raw, floats, numbers};
 use crate::report::Report;
-use crate::shape::ImageShape;
-
-/// The field that a model computes from.
-pub const IMAGE: &str = "image";
-
-/// The field that a model should answer.
-pub const LABEL: &str = "label";
 
 /// Batches that wait as tensors while one is trained on. With the one in the feed's hand and the one in training that
 /// is one less than a member may hold.
@@ -41,16 +36,6 @@ pub enum FeedError {
         position: Position,
         /// How long another one was waited for, if it was.
         waited: Option<Duration>,
-    },
-    /// The stream is not one of labelled images.
-    #[error("train on stream `{stream}`: {what}; it delivers {}", list(fields))]
-    Unfit {
-        /// The stream.
-        stream: String,
-        /// What is missing.
-        what: &'static str,
-        /// What there is.
-        fields: Vec<FieldSpec>,
     },
     /// A label that the model cannot answer.
     #[error(
@@ -93,26 +78,6 @@ fn label_remedy(label: i64) -> String {
     }
 }
 
-fn list(fields: &[FieldSpec]) -> String {
-    fields.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// The shape of a stream's images, when it is one a model can train on.
-///
-/// # Errors
-/// [`FeedError::Unfit`] when `image` is not u8 `[height, width, channels]` or `label` not one i64.
-pub fn image_shape(stream: &StreamDescription) -> Result<ImageShape, FeedError> {
-    let unfit = |what| FeedError::Unfit { stream: stream.name.clone(), what, fields: stream.fields.clone() };
-    let field = |name| stream.fields.iter().find(|field: &&FieldSpec| field.name == name);
-    field(LABEL)
-        .filter(|label| label.dtype == Dtype::I64 && label.shape.0.is_empty())
-        .ok_or_else(|| unfit("it needs a field `label: i64 []`"))?;
-    field(IMAGE)
-        .filter(|image| image.dtype == Dtype::U8)
-        .and_then(|image| ImageShape::from_extents(&image.shape.0))
-        .ok_or_else(|| unfit("it needs a field `image: u8 [height, width, channels]`"))
-}
-
 /// A batch of a stream.
 #[derive(Debug)]
 pub struct Minibatch {
@@ -125,10 +90,10 @@ pub struct Minibatch {
 /// The samples of a batch as tensors: without the rows that only fill it up, and those whose samples cannot be read.
 #[derive(Debug)]
 pub struct Samples {
-    /// *Shape* `[rows, height, width, channels]`.
-    pub pixels: Pixels,
-    /// *Shape* `[rows]`, each below the model's outputs.
-    pub labels: Tensor<1, Int>,
+    /// What the model computes from.
+    pub input: Raw,
+    /// What it should answer; a class is below the model's outputs.
+    pub target: Target,
     /// How many there are.
     pub rows: usize,
 }
@@ -137,7 +102,7 @@ pub struct Samples {
 #[derive(Clone, Debug)]
 struct Maker {
     stream: String,
-    shape: ImageShape,
+    fields: Fields,
     outputs: usize,
     device: Device,
 }
@@ -149,50 +114,68 @@ impl Maker {
         position: Position,
         rows: usize,
         masked: &[usize],
-        images: bytes::Bytes,
-        labels: &[u8],
+        inputs: bytes::Bytes,
+        targets: bytes::Bytes,
     ) -> Result<Option<Samples>, FeedError> {
         let counts: Vec<usize> = (0..rows).filter(|row| !masked.contains(row)).collect();
-        let labels = self.check_labels(position, &counts, labels)?;
-        let images = match counts.len() {
-            0 => return Ok(None),
-            count if count == rows => images.slice(..rows * self.shape.bytes()),
+        if counts.is_empty() {
+            return Ok(None);
+        }
+        let take = |field: &FieldSpec, bytes: bytes::Bytes| {
+            let row_bytes = field.row_bytes().expect("the client checked the layout");
+            if counts.len() == rows {
+                return bytes.slice(..rows * row_bytes);
+            }
             // The rows that count do not lie side by side: this batch alone is copied.
-            _ => {
-                let image = |row: &usize| &images[row * self.shape.bytes()..(row + 1) * self.shape.bytes()];
-                counts.iter().map(image).collect::<Vec<_>>().concat().into()
+            let row = |row: &usize| &bytes[row * row_bytes..(row + 1) * row_bytes];
+            counts.iter().map(row).collect::<Vec<_>>().concat().into()
+        };
+        let Fields { input, kind, target, answer } = &self.fields;
+        let targets = take(target, targets);
+        let target = match answer {
+            Answer::Class => {
+                let labels: Vec<i64> = numbers(targets, counts.len(), target).iter::<i64>().collect();
+                self.check_labels(position, &counts, &labels)?;
+                // Converted on the host to the device's integer, which is i32 nearly everywhere.
+                Target::Classes(Tensor::from_data(TensorData::new(labels, [counts.len()]), &self.device))
+            }
+            Answer::Numbers(count) => {
+                let numbers = Tensor::<1>::from_data(flat(floats(targets, counts.len(), target)), &self.device);
+                Target::Numbers(numbers.reshape([counts.len(), *count]))
             }
         };
         let rows = counts.len();
-        let pixels = Pixels::new(images, rows, self.shape, &self.device);
-        // Converted on the host to the device's integer, which is i32 nearly everywhere.
-        let labels = Tensor::from_data(TensorData::new(labels, [rows]), &self.device);
-        Ok(Some(Samples { pixels, labels, rows }))
+        Ok(Some(Samples { input: Raw::new(take(input, inputs), rows, input, kind, &self.device), target, rows }))
     }
 
-    /// The labels of `rows`, when the model can answer all of them.
-    fn check_labels(&self, position: Position, rows: &[usize], bytes: &[u8]) -> Result<Vec<i64>, FeedError> {
-        let (labels, _) = bytes.as_chunks();
+    /// Checks that the model can answer the labels, which are those of `rows`.
+    fn check_labels(&self, position: Position, rows: &[usize], labels: &[i64]) -> Result<(), FeedError> {
         let (stream, outputs) = (&self.stream, self.outputs);
-        let check = |&row: &usize| {
-            let label = i64::from_le_bytes(labels[row]);
-            match usize::try_from(label) {
-                Ok(known) if known < outputs => Ok(label),
-                _ => Err(FeedError::Label { stream: stream.clone(), position, row, label, outputs }),
-            }
-        };
-        rows.iter().map(check).collect()
+        let is_wrong = |label: i64| usize::try_from(label).map_or(true, |label| label >= outputs);
+        match rows.iter().zip(labels).find(|(_, label)| is_wrong(**label)) {
+            Some((&row, &label)) => Err(FeedError::Label { stream: stream.clone(), position, row, label, outputs }),
+            None => Ok(()),
+        }
     }
 
     fn make_of(&self, batch: &Batch) -> Result<Minibatch, FeedError> {
         let index = |row| usize::try_from(row).expect("a batch's rows fit into memory");
         let rows = index(batch.rows() - batch.padding());
         let masked: Vec<usize> = batch.masked().map(index).filter(|&row| row < rows).collect();
-        let images = batch.shared_field(IMAGE).expect("`image_shape` found the field");
-        let labels = batch.field(LABEL).expect("`image_shape` found the field");
-        let samples = self.make(batch.position(), rows, &masked, bytes::Bytes::from_owner(images), labels)?;
+        let field = |field: &FieldSpec| {
+            let bytes = batch.shared_field(&field.name).expect("`Fields::of` found the field");
+            bytes::Bytes::from_owner(bytes)
+        };
+        let (inputs, targets) = (field(&self.fields.input), field(&self.fields.target));
+        let samples = self.make(batch.position(), rows, &masked, inputs, targets)?;
         Ok(Minibatch { entry: batch.entry(), samples })
     }
+}
+
+/// Numbers in one row.
+fn flat(numbers: TensorData) -> TensorData {
+    let (bytes, shape, dtype) = numbers.into_parts();
+    TensorData::from_bytes(bytes, [shape.num_elements()], dtype)
 }
 
 /// A member of a stream, whose batches wait as tensors.
@@ -208,21 +191,18 @@ impl Feed {
     /// Starts the thread that makes tensors on `device` for a model of `outputs` outputs. It ends with the stream, or
     /// when the feed is dropped and the batch it waits for has come. When the loader ends and there is a `successor`,
     /// it goes on with the next loader at the same address.
-    ///
-    /// # Errors
-    /// [`FeedError::Unfit`] when the stream has no labelled images.
     pub fn start(
         member: Member,
+        fields: Fields,
         outputs: usize,
         device: &Device,
         successor: Option<Successor>,
-    ) -> Result<Self, FeedError> {
+    ) -> Self {
         let (stream, cursor) = (member.stream().clone(), member.cursor());
-        let maker =
-            Maker { stream: stream.name.clone(), shape: image_shape(&stream)?, outputs, device: device.clone() };
+        let maker = Maker { stream: stream.name.clone(), fields, outputs, device: device.clone() };
         let (made, ready) = bounded(AHEAD);
         thread::spawn(move || feed(member, &maker, successor.as_ref(), &made));
-        Ok(Self { stream, ready, cursor, waited: Duration::ZERO })
+        Self { stream, ready, cursor, waited: Duration::ZERO }
     }
 
     /// What the stream delivers.
@@ -310,9 +290,7 @@ fn feed(mut member: Member, maker: &Maker, successor: Option<&Successor>, made: 
 
 #[cfg(test)]
 mod tests {
-    use batchmill_protocol::message::StreamId;
-    use batchmill_protocol::position::{Extent, Tail};
-    use batchmill_protocol::tensor::Shape;
+    use batchmill_protocol::tensor::{Dtype, Shape};
     use burn::module::Param;
     use burn::nn::Linear;
     use expect_test::expect;
@@ -321,16 +299,23 @@ mod tests {
     use crate::config::ModelSpec;
     use crate::loss::cross_entropy;
     use crate::model::Sequential;
-    use crate::normalize::Normalizer;
+    use crate::normalize::{Normalizer, Pixels};
+    use crate::shape::ImageShape;
 
     const SHAPE: ImageShape = ImageShape { height: 2, width: 2, channels: 1 };
 
-    fn labels(labels: &[i64]) -> Vec<u8> {
-        labels.iter().flat_map(|label| label.to_le_bytes()).collect()
+    fn labels(labels: &[i64]) -> bytes::Bytes {
+        labels.iter().flat_map(|label| label.to_le_bytes()).collect::<Vec<_>>().into()
     }
 
     fn maker() -> Maker {
-        Maker { stream: "train".to_owned(), shape: SHAPE, outputs: 3, device: Device::flex() }
+        let fields = Fields {
+            input: FieldSpec::new("image", Dtype::U8, [2, 2, 1]),
+            kind: SHAPE.into(),
+            target: FieldSpec::new("label", Dtype::I64, Shape::default()),
+            answer: Answer::Class,
+        };
+        Maker { stream: "train".to_owned(), fields, outputs: 3, device: Device::flex() }
     }
 
     /// The loss of a model on what is left of a batch of 2x2 images whose pixels are those of `images`.
@@ -344,12 +329,13 @@ mod tests {
             layer.weight = Param::from_tensor(Tensor::<1>::from_data(weights.as_slice(), &device).reshape([4, 3]));
             layer.bias = None;
         }
-        let normalizer = Normalizer::new(&spec.normalize, SHAPE, &device).expect("it fits");
+        let normalizer = Normalizer::new(&spec.normalize, &SHAPE.into(), &device).expect("it fits");
         let images = bytes::Bytes::copy_from_slice(images);
-        let samples = maker().make(Position::default(), rows, masked, images, &self::labels(labels));
+        let samples = maker().make(Position::default(), rows, masked, images, self::labels(labels));
         let samples = samples.expect("the labels are right").expect("some rows are left");
-        assert_eq!(samples.labels.dims(), [samples.rows]);
-        cross_entropy(model.logits(normalizer.apply(samples.pixels)), samples.labels).into_scalar::<f32>()
+        let Target::Classes(labels) = samples.target else { panic!("a label is a class") };
+        assert_eq!(labels.dims(), [samples.rows]);
+        cross_entropy(model.logits(normalizer.apply(samples.input)), labels).into_scalar::<f32>()
     }
 
     #[test]
@@ -375,7 +361,7 @@ mod tests {
 
     #[test]
     fn a_batch_with_no_row_left_has_no_samples() {
-        let none = maker().make(Position::default(), 2, &[0, 1], bytes::Bytes::from_static(&[0; 12]), &labels(&[0; 3]));
+        let none = maker().make(Position::default(), 2, &[0, 1], bytes::Bytes::from_static(&[0; 12]), labels(&[0; 3]));
         assert!(none.expect("no label is read").is_none());
     }
 
@@ -384,8 +370,10 @@ mod tests {
         let address = |masked: &[usize]| {
             let images = bytes::Bytes::from(vec![7; 16]);
             let lies_at = images.as_ptr();
-            let samples = maker().make(Position::default(), 3, masked, images, &labels(&[0; 4]));
-            let Some(Samples { pixels: Pixels::Bytes(tensor), .. }) = samples.expect("the labels are right") else {
+            let samples = maker().make(Position::default(), 3, masked, images, labels(&[0; 4]));
+            let Some(Samples { input: Raw::Pixels(Pixels::Bytes(tensor)), .. }) =
+                samples.expect("the labels are right")
+            else {
                 panic!("the CPU knows bytes");
             };
             let data = tensor.into_data();
@@ -400,7 +388,7 @@ mod tests {
     fn a_label_the_model_cannot_answer_is_named() {
         let make = |label, masked: &[usize]| {
             let position = Position { epoch: 1, step: 7 };
-            maker().make(position, 2, masked, bytes::Bytes::from_static(&[0; 8]), &labels(&[0, label])).map(drop)
+            maker().make(position, 2, masked, bytes::Bytes::from_static(&[0; 8]), labels(&[0, label])).map(drop)
         };
         assert!(make(2, &[]).is_ok());
         let error = make(3, &[0]).expect_err("there are three outputs").to_string();
@@ -411,29 +399,5 @@ mod tests {
         let error = make(-1, &[]).expect_err("labels count from 0").to_string();
         assert!(error.ends_with("0 to 2: mend the label, they count from 0"), "{error}");
         assert!(make(3, &[1]).is_ok(), "what is masked has no label");
-    }
-
-    #[test]
-    fn a_stream_without_labelled_images_is_refused() {
-        let stream = |fields| StreamDescription {
-            id: StreamId(0),
-            name: "train".to_owned(),
-            fields,
-            extent: Extent { samples: 10, batch_size: 4, tail: Tail::Short },
-            classes: Vec::new(),
-            transforms: Vec::new(),
-            seed: 0,
-            spec_hash: String::new(),
-            identity: Default::default(),
-            spec: serde_json::Value::Null,
-        };
-        let image = FieldSpec::new(IMAGE, Dtype::U8, [2, 2, 1]);
-        let label = FieldSpec::new(LABEL, Dtype::I64, Shape::default());
-        assert_eq!(image_shape(&stream(vec![image.clone(), label.clone()])).expect("both are there"), SHAPE);
-        let error = image_shape(&stream(vec![image])).expect_err("there is no label");
-        expect!["train on stream `train`: it needs a field `label: i64 []`; it delivers image: u8 [2, 2, 1]"]
-            .assert_eq(&error.to_string());
-        let floats = FieldSpec::new(IMAGE, Dtype::F32, [2, 2, 1]);
-        assert!(image_shape(&stream(vec![floats, label])).is_err());
     }
 }

@@ -18,15 +18,15 @@ use crate::checkpoint::{About, CheckpointError, FORMAT, Metrics, Target};
 use crate::cli::{FitArgs, Seconds};
 use crate::config::{ConfigError, ModelSpec};
 use crate::device::DeviceError;
-use crate::feed::{Feed, FeedError, IMAGE, Samples, Successor, image_shape};
-use crate::loss::cross_entropy;
+use crate::feed::{Feed, FeedError, Samples, Successor};
+use crate::fields::{Fields, FieldsError, Input};
+use crate::loss::{self, cross_entropy};
 use crate::metrics::{MeanLoss, Score, Test};
 use crate::model::{ModelError, Sequential};
 use crate::normalize::Normalizer;
 use crate::optimizer::Optimizer;
 use crate::report::{EpochReport, Report, Start, rate};
 use crate::resume::{Beginning, ResumeError, Settings};
-use crate::shape::ImageShape;
 
 /// Steps between two readings of the loss. Reading waits for the device.
 const STEPS_PER_READING: u64 = 100;
@@ -41,6 +41,8 @@ pub enum FitError {
     Device(#[from] DeviceError),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error(transparent)]
+    Fields(#[from] FieldsError),
     #[error(transparent)]
     Feed(#[from] FeedError),
     #[error("build the model of {model}")]
@@ -81,17 +83,17 @@ pub enum FitError {
     },
     /// The streams of training and test differ.
     #[error(
-        "test on stream `{eval}`: its images are {found}, those of `{stream}` are {wanted}: give both the same transforms"
+        "test on stream `{eval}`: its samples are {found}, those of `{stream}` are {wanted}: give both the same transforms"
     )]
-    OtherImages {
+    OtherSamples {
         /// The stream of `--eval`.
         eval: String,
-        /// Its images.
-        found: ImageShape,
+        /// Its samples.
+        found: Input,
         /// The stream trained on.
         stream: String,
-        /// Its images.
-        wanted: ImageShape,
+        /// Its samples.
+        wanted: Input,
     },
     /// A label means one class in one stream and another in the other.
     #[error(
@@ -155,7 +157,8 @@ pub fn run(args: &FitArgs) -> Result<(), FitError> {
         position,
     });
     let kept = args.resume.then_some(position);
-    let mut keeper = Keeper { args, settings: job.settings, target, model_text, stream, ledger, kept };
+    let fields = job.fields.clone();
+    let mut keeper = Keeper { args, settings: job.settings, target, model_text, stream, fields, ledger, kept };
     job.train(model, &mut keeper, &report).map_err(|error| match error {
         FitError::Feed(lost @ FeedError::LoaderLost { .. }) => FitError::LoaderLost { lost, remedy: keeper.remedy() },
         other => other,
@@ -169,6 +172,7 @@ struct Keeper<'a> {
     target: Target,
     model_text: String,
     stream: StreamDescription,
+    fields: Fields,
     ledger: Option<Ledger>,
     /// The checkpoint's position, if there is one of this training.
     kept: Option<Position>,
@@ -203,7 +207,6 @@ impl Keeper<'_> {
         }
         // First: what a ledger has too much of is cut off when the training goes on from the checkpoint.
         self.ledger.as_mut().map_or(Ok(()), Ledger::flush)?;
-        let input = stream.fields.iter().find(|field: &&FieldSpec| field.name == IMAGE);
         let about = About {
             format: FORMAT,
             stream: stream.name.clone(),
@@ -213,7 +216,8 @@ impl Keeper<'_> {
             seed: settings.seed,
             position,
             classes: stream.classes.clone(),
-            input: input.expect("`image_shape` found the field").clone(),
+            input: self.fields.input.clone(),
+            target: self.fields.target.clone(),
             transforms: stream.transforms.clone(),
             optimizer: settings.optimizer,
             lr: settings.lr,
@@ -241,6 +245,7 @@ struct Job<'a> {
     args: &'a FitArgs,
     settings: Settings,
     device: Device,
+    fields: Fields,
     optimizer: Optimizer,
     normalizer: Normalizer,
     train: Feed,
@@ -270,9 +275,9 @@ impl<'a> Job<'a> {
         // The test of an epoch comes at its end.
         let tested = Position { step: 0, ..position };
         let eval = args.eval.as_deref().map(|stream| attach(stream, tested, None)).transpose()?;
-        let input = image_shape(train.stream())?;
+        let fields = Fields::of(train.stream(), args.input.as_deref(), args.target.as_deref())?;
         for member in eval.iter().chain([&train]) {
-            check_stream(train.stream(), input, member.stream())?;
+            check_stream(train.stream(), &fields, member.stream())?;
         }
         let fits = |source| FitError::Model { model: args.model.display().to_string(), source: Box::new(source) };
         let (mut loss, mut samples) = (MeanLoss::default(), 0);
@@ -281,25 +286,25 @@ impl<'a> Job<'a> {
                 samples = trained.metrics.samples;
                 loss = MeanLoss::resumed(mean, samples);
             }
-            trained.for_images(&args.stream, input)?
+            trained.for_samples(&args.stream, &fields.kind)?
         } else {
             device.seed(settings.seed);
-            let model = Sequential::build(spec, input, &device.clone().autodiff()).map_err(fits)?;
+            let model = Sequential::build(spec, fields.kind.clone(), &device.clone().autodiff()).map_err(fits)?;
             model.draw();
             (model, settings.optimizer.init())
         };
         for stream in [&train].into_iter().chain(&eval).map(Member::stream) {
             model.check_classes(&stream.name, stream.classes.len()).map_err(fits)?;
         }
-        let normalizer = Normalizer::new(&spec.normalize, input, device)
+        let normalizer = Normalizer::new(&spec.normalize, &fields.kind, device)
             .map_err(|mistake| ConfigError::Mistake { path: args.model.clone(), mistake })?;
         let feed = |member| {
             let successor = args.reconnect.map(|Seconds(limit)| Successor { limit, report: report.clone() });
-            Feed::start(member, model.outputs(), device, successor)
+            Feed::start(member, fields.clone(), model.outputs(), device, successor)
         };
-        let (train, eval) = (feed(train)?, eval.map(feed).transpose()?);
+        let (train, eval) = (feed(train), eval.map(feed));
         let device = device.clone();
-        Ok((Self { args, settings, device, optimizer, normalizer, train, eval, loss, samples }, model))
+        Ok((Self { args, settings, device, fields, optimizer, normalizer, train, eval, loss, samples }, model))
     }
 
     /// Trains all epochs that are left, tests and saves the model after each.
@@ -373,8 +378,9 @@ impl<'a> Job<'a> {
     fn learn(&mut self, model: Sequential, samples: Samples, position: Position) -> Sequential {
         // So a training that goes on somewhere draws what it would have drawn there.
         self.device.seed(step_seed(self.settings.seed, position));
-        let images = self.normalizer.apply(samples.pixels).autodiff();
-        let loss = cross_entropy(model.logits(images), samples.labels.autodiff());
+        let x = self.normalizer.apply(samples.input).autodiff();
+        let loss::Target::Classes(labels) = samples.target else { unreachable!("`start` refuses other answers") };
+        let loss = cross_entropy(model.logits(x), labels.autodiff());
         self.loss.add(loss.clone(), samples.rows);
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         self.optimizer.step(self.settings.lr, model, gradients)
@@ -402,8 +408,8 @@ impl<'a> Job<'a> {
         let mut test = Test::default();
         while feed.cursor().epoch <= epoch {
             let batch = feed.next()?;
-            if let Some(Samples { pixels, labels, .. }) = batch.samples {
-                let logits = model.logits(self.normalizer.apply(pixels));
+            if let Some(Samples { input, target: loss::Target::Classes(labels), .. }) = batch.samples {
+                let logits = model.logits(self.normalizer.apply(input));
                 let loss = cross_entropy(logits.clone(), labels.clone());
                 test.add(logits, labels, loss);
             }
@@ -435,15 +441,16 @@ fn compute(args: &FitArgs, source: TensorReadError) -> FitError {
     FitError::Compute { device: args.device.to_string(), source }
 }
 
-/// Checks that a stream has batches, and images and classes as those of the stream trained on.
-fn check_stream(train: &StreamDescription, wanted: ImageShape, stream: &StreamDescription) -> Result<(), FitError> {
+/// Checks that a stream has batches, and samples and classes as those of the stream trained on.
+fn check_stream(train: &StreamDescription, wanted: &Fields, stream: &StreamDescription) -> Result<(), FitError> {
     let eval = || stream.name.clone();
     if stream.extent.steps() == 0 {
         return Err(FitError::Empty { stream: eval(), samples: stream.extent.samples });
     }
-    let found = image_shape(stream)?;
-    if found != wanted {
-        return Err(FitError::OtherImages { eval: eval(), found, stream: train.name.clone(), wanted });
+    let found = Fields::of(stream, Some(&wanted.input.name), Some(&wanted.target.name))?;
+    if found.kind != wanted.kind {
+        let (found, wanted) = (found.kind, wanted.kind.clone());
+        return Err(FitError::OtherSamples { eval: eval(), found, stream: train.name.clone(), wanted });
     }
     // One stream may know more classes than the other, as long as a label means the same in both.
     let mut classes = stream.classes.iter().zip(&train.classes).enumerate();
@@ -473,6 +480,7 @@ mod tests {
     use super::*;
     use crate::checkpoint;
     use crate::cli::{Cli, Command};
+    use crate::shape::ImageShape;
 
     fn stream(name: &str, classes: &[&str], side: usize, samples: u64) -> StreamDescription {
         StreamDescription {
@@ -496,8 +504,8 @@ mod tests {
     fn a_test_stream_must_resemble_the_one_trained_on() {
         let train = stream("train", &["cat", "dog"], 28, 10);
         let check = |eval: &StreamDescription, expected: Expect| {
-            let shape = image_shape(&train).expect("it has labelled images");
-            let message = check_stream(&train, shape, eval).err().map(|error| error.to_string());
+            let fields = Fields::of(&train, None, None).expect("it has labelled images");
+            let message = check_stream(&train, &fields, eval).err().map(|error| error.to_string());
             expected.assert_eq(&message.unwrap_or_default());
         };
         check(&stream("test", &["cat", "dog"], 28, 10), expect![]);
@@ -511,7 +519,7 @@ mod tests {
         check(
             &stream("test", &["cat", "dog"], 32, 10),
             expect![
-                "test on stream `test`: its images are 32x32x1, those of `train` are 28x28x1: give both the same transforms"
+                "test on stream `test`: its samples are 32x32x1, those of `train` are 28x28x1: give both the same transforms"
             ],
         );
         check(
@@ -538,6 +546,7 @@ mod tests {
             settings: beginning.settings,
             target: Target::prepare(&dir).expect("nothing is there"),
             model_text: text.to_owned(),
+            fields: Fields::of(&stream("train", &[], 2, 10), None, None).expect("it has labelled images"),
             stream: stream("train", &["cat", "dog"], 2, 10),
             ledger: None,
             kept: None,

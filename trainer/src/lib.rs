@@ -13,6 +13,7 @@ pub mod predict;
 pub mod summary;
 
 pub mod feed;
+pub mod fields;
 pub mod layer;
 pub mod layers;
 pub mod loss;

@@ -3,6 +3,15 @@
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 
+/// What a model should have answered.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// *Shape* `[batch]`.
+    Classes(Tensor<1, Int>),
+    /// *Shape* `[batch, outputs]`.
+    Numbers(Tensor<2>),
+}
+
 /// The mean over the batch of `-log softmax(logits)[label]`, as `torch.nn.CrossEntropyLoss`.
 ///
 /// *Shapes* logits `[batch, classes]`, labels `[batch]`, result `[1]`.

@@ -8,9 +8,10 @@ use burn::tensor::{Device, Tensor};
 use thiserror::Error;
 
 use crate::config::ModelSpec;
+use crate::fields::Input;
 use crate::layer::{AnyLayer, Layer, Misfit, Misplaced, Row};
 use crate::layers::{Flatten, Relu, Softmax};
-use crate::shape::{Activation, Extents, ImageShape};
+use crate::shape::{Activation, Extents};
 
 /// Layers in a row, as `torch.nn.Sequential`.
 ///
@@ -60,16 +61,16 @@ pub enum ModelError {
     /// Two layers, or a layer and the samples, do not fit together.
     #[error(transparent)]
     Misfit(#[from] Misplaced),
-    /// The model is made for other images.
-    #[error("the model file says input = {stated:?}, but the images are {found:?}: change it, or leave it out")]
+    /// The model is made for other samples.
+    #[error("the model file says input = {stated:?}, but the samples are {found:?}: change it, or leave it out")]
     Input {
-        /// What the file says: height, width, channels.
-        stated: [usize; 3],
+        /// What the file says; for images height, width, channels.
+        stated: Vec<usize>,
         /// What arrives.
-        found: [usize; 3],
+        found: Vec<usize>,
     },
     /// The last layer leaves no row of numbers.
-    #[error("the last layer leaves {leaves}, not one number per class: end with a flatten and a linear layer")]
+    #[error("the last layer leaves {leaves}, not one row of numbers a sample: end with a flatten and a linear layer")]
     NoClasses {
         /// Its shape.
         leaves: Extents,
@@ -95,16 +96,17 @@ impl Sequential {
         Self::default()
     }
 
-    /// Makes the layers of `spec` for images of shape `input`. No tensor is made before its first use.
+    /// Makes the layers of `spec` for samples of `input`. No tensor is made before its first use.
     ///
     /// # Errors
     /// [`ModelError::Misfit`] with the first layer that does not fit what arrives.
-    pub fn build(spec: &ModelSpec, input: ImageShape, device: &Device) -> Result<Self, ModelError> {
-        let extents = |ImageShape { height, width, channels }| [height, width, channels];
-        if let Some(stated) = spec.input.filter(|&stated| stated != input) {
-            return Err(ModelError::Input { stated: extents(stated), found: extents(input) });
+    pub fn build(spec: &ModelSpec, input: impl Into<Input>, device: &Device) -> Result<Self, ModelError> {
+        let input = input.into();
+        let found = input.stated();
+        if let Some(stated) = spec.input.as_ref().filter(|stated| **stated != found) {
+            return Err(ModelError::Input { stated: stated.clone(), found });
         }
-        let (model, leaves) = spec.layers.build(&input.into(), device)?;
+        let (model, leaves) = spec.layers.build(&input.extents(), device)?;
         let outputs = leaves.features().ok_or(ModelError::NoClasses { leaves })?;
         Ok(Self { outputs, ..model })
     }
@@ -349,13 +351,14 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
+    use crate::shape::ImageShape;
 
     const MLP: &str = include_str!("../../scripts/models/quickstart-mlp.toml");
     const CNN: &str = include_str!("../../scripts/models/small-cnn.toml");
 
     fn build(text: &str, input: &str) -> Result<Sequential, ModelError> {
         let spec = ModelSpec::parse(text).expect("the text is a model file");
-        Sequential::build(&spec, input.parse().expect("an image shape"), &Device::flex())
+        Sequential::build(&spec, input.parse::<ImageShape>().expect("an image shape"), &Device::flex())
     }
 
     #[test]
@@ -515,14 +518,14 @@ mod tests {
             &layers(&[conv]),
             "28x28x1",
             expect![
-                "the last layer leaves [batch, 8, 24, 24], not one number per class: end with a flatten and a linear layer"
+                "the last layer leaves [batch, 8, 24, 24], not one row of numbers a sample: end with a flatten and a linear layer"
             ],
         );
         check(
             &format!("input = [28, 28, 1]\n{}", layers(&[flatten])),
             "28x28x3",
             expect![
-                "the model file says input = [28, 28, 1], but the images are [28, 28, 3]: change it, or leave it out"
+                "the model file says input = [28, 28, 1], but the samples are [28, 28, 3]: change it, or leave it out"
             ],
         );
         check(

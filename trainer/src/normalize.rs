@@ -1,9 +1,11 @@
-//! Bytes of images become numbers around zero, on the device.
+//! Rows of a batch become what the first layer takes: on the device, bytes of images around zero, the rest as it is.
 
+use batchmill_protocol::tensor::{Dtype, FieldSpec};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::config::{Mistake, NormalizeSpec, PerChannel};
-use crate::shape::ImageShape;
+use crate::fields::Input;
+use crate::shape::{Activation, ImageShape};
 
 /// Images as they arrive. *Shape* `[batch, height, width, channels]`, values 0-255.
 #[derive(Clone, Debug)]
@@ -23,7 +25,8 @@ impl Pixels {
     pub fn new(bytes: bytes::Bytes, images: usize, shape: ImageShape, device: &Device) -> Self {
         let extents = [images, shape.height, shape.width, shape.channels];
         if device.supports_dtype(DType::U8) {
-            Self::Bytes(Tensor::from_data(borrow(bytes, extents), (device, DType::U8)))
+            let field = FieldSpec::new("", Dtype::U8, [shape.height, shape.width, shape.channels]);
+            Self::Bytes(Tensor::from_data(numbers(bytes, images, &field), (device, DType::U8)))
         } else {
             let floats: Vec<f32> = bytes.iter().copied().map(f32::from).collect();
             Self::Floats(Tensor::from_data(TensorData::new(floats, extents), device))
@@ -38,15 +41,117 @@ impl Pixels {
     }
 }
 
-/// Tensor data that keeps `bytes` alive and reads them where they lie.
-fn borrow(bytes: bytes::Bytes, extents: [usize; 4]) -> TensorData {
+/// The numbers of a batch as they arrive.
+#[derive(Clone, Debug)]
+pub enum Raw {
+    /// Images of bytes.
+    Pixels(Pixels),
+    /// Anything else, in the extents that the stream states.
+    Numbers(Activation),
+}
+
+impl Raw {
+    /// Brings `rows` rows of a field to `device`. On the CPU bytes and `f32` are borrowed; a GPU takes one copy.
+    ///
+    /// # Panics
+    /// When the length of `bytes` is not that of `rows` rows of `field`, or `kind` not what the field is.
+    pub fn new(bytes: bytes::Bytes, rows: usize, field: &FieldSpec, kind: &Input, device: &Device) -> Self {
+        match kind {
+            Input::Image(shape) => Self::Pixels(Pixels::new(bytes, rows, *shape, device)),
+            Input::Indices(_) => {
+                // Converted on the host to the device's integer, which is i32 nearly everywhere.
+                let numbers = numbers(bytes, rows, field).convert::<i64>();
+                Self::Numbers(Activation::Indices(Tensor::from_data(numbers, device)))
+            }
+            Input::Floats(_) | Input::FloatImage(_) => {
+                let numbers = floats(bytes, rows, field);
+                Self::Numbers(match field.shape.0.len() {
+                    1 => Activation::Flat(Tensor::from_data(numbers, (device, DType::F32))),
+                    2 => Activation::Sequence(Tensor::from_data(numbers, (device, DType::F32))),
+                    3 => Activation::Image(Tensor::from_data(numbers, (device, DType::F32))),
+                    rank => unreachable!("`Input::of` refuses {rank} extents"),
+                })
+            }
+        }
+    }
+}
+
+/// `rows` rows of a field as `f32`, where they lie if they are.
+pub(crate) fn floats(bytes: bytes::Bytes, rows: usize, field: &FieldSpec) -> TensorData {
+    let numbers = numbers(bytes, rows, field);
+    if numbers.dtype() == DType::F32 { numbers } else { numbers.convert::<f32>() }
+}
+
+/// `rows` rows of a field, which keep `bytes` alive and are read where they lie. *Shape* `[rows, ...]`.
+pub(crate) fn numbers(bytes: bytes::Bytes, rows: usize, field: &FieldSpec) -> TensorData {
+    let extents: Vec<usize> = [rows].into_iter().chain(field.shape.0.iter().copied()).collect();
+    let dtype = match field.dtype {
+        // Both are one byte that is 0 or 1.
+        Dtype::Bool | Dtype::U8 => DType::U8,
+        Dtype::I8 => DType::I8,
+        Dtype::U16 => DType::U16,
+        Dtype::I16 => DType::I16,
+        Dtype::U32 => DType::U32,
+        Dtype::I32 => DType::I32,
+        Dtype::U64 => DType::U64,
+        Dtype::I64 => DType::I64,
+        Dtype::F16 => DType::F16,
+        Dtype::Bf16 => DType::BF16,
+        Dtype::F32 => DType::F32,
+        Dtype::F64 => DType::F64,
+    };
     let property = burn::tensor::AllocationProperty::File;
-    TensorData::from_bytes(burn::tensor::Bytes::from_shared(bytes, property), extents, DType::U8)
+    TensorData::from_bytes(burn::tensor::Bytes::from_shared(bytes, property), extents, dtype)
+}
+
+/// Makes of a batch what the first layer takes: images of bytes as `(byte * scale - mean) / std`, channels first; the
+/// rest as it is.
+#[derive(Clone, Debug)]
+pub enum Normalizer {
+    /// Images of bytes.
+    Pixels(PixelNormalizer),
+    /// Images of real numbers, whose channels stand last.
+    ChannelsLast,
+    /// What the model takes already.
+    Keep,
+}
+
+impl Normalizer {
+    /// Prepares `spec` for samples of `kind`.
+    ///
+    /// # Errors
+    /// When `mean` or `std` has neither one number nor one per channel, with its line in the model file; when there is
+    /// something to normalize that is no image of bytes.
+    pub fn new(spec: &NormalizeSpec, kind: &Input, device: &Device) -> Result<Self, Mistake> {
+        match kind {
+            Input::Image(shape) => PixelNormalizer::new(spec, *shape, device).map(Self::Pixels),
+            _ if *spec != NormalizeSpec::default() => {
+                let what = "[normalize] is for images of bytes, and these samples are others: leave it out, and give the \
+                            stream a transform of kind \"normalize\"";
+                Err(Mistake { line: spec.mean.line, what: what.to_owned() })
+            }
+            Input::FloatImage(_) => Ok(Self::ChannelsLast),
+            Input::Floats(_) | Input::Indices(_) => Ok(Self::Keep),
+        }
+    }
+
+    /// Gives what a model takes: images `[batch, channels, height, width]`, the rest in its own shape.
+    ///
+    /// # Panics
+    /// When it was prepared for other samples.
+    pub fn apply(&self, raw: Raw) -> Activation {
+        match (self, raw) {
+            (Self::Pixels(normalizer), Raw::Pixels(pixels)) => Activation::Image(normalizer.apply(pixels)),
+            (Self::ChannelsLast, Raw::Numbers(Activation::Image(x))) => Activation::Image(x.permute([0, 3, 1, 2])),
+            (Self::Keep, Raw::Numbers(x)) => x,
+            (normalizer, raw) => unreachable!("{normalizer:?} was prepared for other samples than {raw:?}"),
+        }
+    }
 }
 
 /// `(byte * scale - mean) / std`, as one multiplication and one addition.
 #[derive(Clone, Debug)]
-pub struct Normalizer {
+pub struct PixelNormalizer {
     shape: ImageShape,
     /// Factors for one row of pixels: `[1, width * channels]`. A whole row, not one pixel, so that the device's
     /// innermost loop is long.
@@ -55,12 +160,8 @@ pub struct Normalizer {
     shifts: Tensor<2>,
 }
 
-impl Normalizer {
-    /// Prepares `spec` for images of `shape`.
-    ///
-    /// # Errors
-    /// When `mean` or `std` has neither one number nor one per channel, with its line in the model file.
-    pub fn new(spec: &NormalizeSpec, shape: ImageShape, device: &Device) -> Result<Self, Mistake> {
+impl PixelNormalizer {
+    fn new(spec: &NormalizeSpec, shape: ImageShape, device: &Device) -> Result<Self, Mistake> {
         let mean = per_channel("mean", &spec.mean, shape.channels)?;
         let std = per_channel("std", &spec.std, shape.channels)?;
         let row = |number: &dyn Fn(usize) -> f64| {
@@ -73,7 +174,7 @@ impl Normalizer {
     }
 
     /// Gives what a model takes. *Shape* `[batch, channels, height, width]`.
-    pub fn apply(&self, pixels: Pixels) -> Tensor<4> {
+    fn apply(&self, pixels: Pixels) -> Tensor<4> {
         let ImageShape { height, width, channels } = self.shape;
         let floats = pixels.float();
         let images = floats.dims()[0];
@@ -142,7 +243,7 @@ mod tests {
         let given_back = Arc::new(AtomicBool::new(false));
         let owner = Owner { bytes: (0..24).collect(), given_back: Arc::clone(&given_back) };
         let device = Device::flex();
-        let normalizer = Normalizer::new(&NormalizeSpec::default(), SHAPE, &device).expect("one number fits");
+        let normalizer = PixelNormalizer::new(&NormalizeSpec::default(), SHAPE, &device).expect("one number fits");
         let _x = normalizer.apply(Pixels::new(bytes::Bytes::from_owner(owner), 4, SHAPE, &device));
         assert!(given_back.load(Ordering::Relaxed));
     }
@@ -154,7 +255,7 @@ mod tests {
         let (mean, std) = (per_channel(&[1.0, 2.0, 3.0]), per_channel(&[1.0, 2.0, 4.0]));
         let spec = NormalizeSpec { scale: 0.1, mean, std };
         let device = Device::flex();
-        let normalizer = Normalizer::new(&spec, shape, &device).expect("three numbers fit");
+        let normalizer = PixelNormalizer::new(&spec, shape, &device).expect("three numbers fit");
         let bytes = bytes::Bytes::from_static(&[10, 20, 30, 40, 60, 110]);
         for pixels in [
             Pixels::new(bytes.clone(), 1, shape, &device),
@@ -168,7 +269,7 @@ mod tests {
             }
         }
         let spec = NormalizeSpec { mean: per_channel(&[1.0, 2.0]), ..spec };
-        let error = Normalizer::new(&spec, shape, &device).expect_err("two numbers do not fit three channels");
+        let error = PixelNormalizer::new(&spec, shape, &device).expect_err("two numbers do not fit three channels");
         let what = "`mean` has 2 numbers, but images have 3 channels: write one number, or one per channel".to_owned();
         assert_eq!(error, Mistake { line: 7, what });
     }

@@ -14,7 +14,8 @@ use crate::checkpoint::{self, CheckpointError, Restored};
 use crate::cli::PredictArgs;
 use crate::config::ConfigError;
 use crate::device::DeviceError;
-use crate::normalize::{Normalizer, Pixels};
+use crate::fields::Input;
+use crate::normalize::{Normalizer, Pixels, Raw};
 use crate::prepare::{Preparation, PrepareError};
 use crate::report::{json, say};
 
@@ -22,6 +23,14 @@ use crate::report::{json, say};
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "most are the error of the room they name")]
 pub enum PredictError {
+    /// It was trained on something else.
+    #[error("predict with {}: its samples are {input}, not images", checkpoint.display())]
+    NoImages {
+        /// Which.
+        checkpoint: PathBuf,
+        /// What it takes.
+        input: String,
+    },
     #[error(transparent)]
     Device(#[from] DeviceError),
     #[error(transparent)]
@@ -72,9 +81,12 @@ struct Line<'a> {
 pub fn run(args: &PredictArgs) -> Result<(), PredictError> {
     let device = args.device.open()?;
     let restored = checkpoint::load(&args.checkpoint, &device)?;
-    let normalizer = Normalizer::new(&restored.spec.normalize, restored.input, &device)
+    let no_images =
+        || PredictError::NoImages { checkpoint: args.checkpoint.clone(), input: restored.input.to_string() };
+    let shape = restored.input.image().ok_or_else(no_images)?;
+    let normalizer = Normalizer::new(&restored.spec.normalize, &restored.input, &device)
         .map_err(|mistake| ConfigError::Mistake { path: restored.model_file.clone(), mistake })?;
-    let preparation = Preparation::new(&restored.about.transforms, restored.input)
+    let preparation = Preparation::new(&restored.about.transforms, shape)
         .map_err(|source| PredictError::Unprepared { checkpoint: args.checkpoint.clone(), source })?;
     for path in &args.images {
         let pixels = read_image(path, &preparation)?;
@@ -104,7 +116,8 @@ fn predict(
     pixels: Vec<u8>,
     device: &Device,
 ) -> Result<Vec<Guess>, TensorReadError> {
-    let images = normalizer.apply(Pixels::new(pixels.into(), 1, restored.input, device));
+    let Input::Image(shape) = restored.input else { unreachable!("`run` refuses models of other samples") };
+    let images = normalizer.apply(Raw::Pixels(Pixels::new(pixels.into(), 1, shape, device)));
     let probabilities = softmax(restored.model.logits(images), 1).try_into_data()?;
     let name = |label: usize| restored.about.classes.get(label).cloned().unwrap_or_else(|| label.to_string());
     let guess = |(label, probability)| Guess { label, class: name(label), probability };

@@ -11,9 +11,9 @@ use thiserror::Error;
 use crate::checkpoint::{self, CheckpointError, Metrics};
 use crate::cli::FitArgs;
 use crate::config::ModelSpec;
+use crate::fields::Input;
 use crate::model::Sequential;
 use crate::optimizer::{Optimizer, OptimizerKind};
-use crate::shape::ImageShape;
 
 /// The learning rate when nobody says another.
 const LR: f64 = 1e-3;
@@ -58,21 +58,21 @@ pub enum ResumeError {
         /// The file in the checkpoint.
         own: PathBuf,
     },
-    /// The stream's images have changed.
+    /// The stream's samples have changed.
     #[error(
-        "resume from {}: it was trained on images of {was}, those of stream `{stream}` are {is}: give them the \
+        "resume from {}: it was trained on samples of {was}, those of stream `{stream}` are {is}: give them the \
          transforms that they had, or train anew with another --out",
         dir.display()
     )]
-    OtherImages {
+    OtherSamples {
         /// Where.
         dir: PathBuf,
         /// In the checkpoint.
-        was: ImageShape,
+        was: Input,
         /// The stream.
         stream: String,
         /// As it delivers them now.
-        is: ImageShape,
+        is: Input,
     },
     /// It cannot be read.
     #[error(transparent)]
@@ -109,7 +109,7 @@ pub struct Trained {
     /// How well it did.
     pub metrics: Metrics,
     dir: PathBuf,
-    input: ImageShape,
+    input: Input,
     model: Sequential,
     optimizer: Optimizer,
 }
@@ -156,15 +156,15 @@ impl Beginning {
 }
 
 impl Trained {
-    /// The model and its optimizer, when the images of `stream` are still those that it takes.
+    /// The model and its optimizer, when the samples of `stream` are still those that it takes.
     ///
     /// # Errors
-    /// [`ResumeError::OtherImages`].
-    pub fn for_images(self, stream: &str, input: ImageShape) -> Result<(Sequential, Optimizer), ResumeError> {
-        if input == self.input {
+    /// [`ResumeError::OtherSamples`].
+    pub fn for_samples(self, stream: &str, input: &Input) -> Result<(Sequential, Optimizer), ResumeError> {
+        if *input == self.input {
             return Ok((self.model, self.optimizer));
         }
-        Err(ResumeError::OtherImages { dir: self.dir, was: self.input, stream: stream.to_owned(), is: input })
+        Err(ResumeError::OtherSamples { dir: self.dir, was: self.input, stream: stream.to_owned(), is: input.clone() })
     }
 }
 
@@ -187,13 +187,14 @@ fn agree<T: PartialEq + Display>(
 mod tests {
     use std::path::Path;
 
-    use batchmill_protocol::tensor::{Dtype, FieldSpec};
+    use batchmill_protocol::tensor::{Dtype, FieldSpec, Shape};
     use clap::Parser;
     use expect_test::{Expect, expect};
 
     use super::*;
     use crate::checkpoint::{About, FORMAT, Target};
     use crate::cli::{Cli, Command};
+    use crate::shape::ImageShape;
 
     const TEXT: &str = "[[layer]]\nkind = 'flatten'\n[[layer]]\nkind = 'linear'\nout_features = 3\n";
     const INPUT: ImageShape = ImageShape { height: 2, width: 3, channels: 1 };
@@ -220,6 +221,7 @@ mod tests {
             position: Position { epoch: 1, step: 7 },
             classes: Vec::new(),
             input: FieldSpec::new("image", Dtype::U8, [2, 3, 1]),
+            target: FieldSpec::new("label", Dtype::I64, Shape::default()),
             transforms: Vec::new(),
             optimizer: OptimizerKind::Sgd,
             lr: 0.25,
@@ -250,10 +252,10 @@ mod tests {
         let trained = resumed.trained.expect("it was");
         assert_eq!(trained.identity.0[0].name, "batch_size");
         let other = ImageShape { channels: 3, ..INPUT };
-        let error = trained.for_images("train", other).expect_err("the images have changed").to_string();
-        expect!["resume from DIR/checkpoint: it was trained on images of 2x3x1, those of stream `train` are 2x3x3: give them the transforms that they had, or train anew with another --out"].assert_eq(&error.replace(&folder.path().display().to_string(), "DIR"));
+        let error = trained.for_samples("train", &other.into()).expect_err("the images have changed").to_string();
+        expect!["resume from DIR/checkpoint: it was trained on samples of 2x3x1, those of stream `train` are 2x3x3: give them the transforms that they had, or train anew with another --out"].assert_eq(&error.replace(&folder.path().display().to_string(), "DIR"));
         let trained = begin(&["--resume"]).trained.expect("it was");
-        trained.for_images("train", INPUT).expect("the images are the same");
+        trained.for_samples("train", &INPUT.into()).expect("the images are the same");
     }
 
     #[test]

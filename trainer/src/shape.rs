@@ -152,6 +152,17 @@ impl From<Tensor<4>> for Activation {
 }
 
 impl Activation {
+    /// Makes its tensor one that gradients flow through.
+    #[must_use]
+    pub fn autodiff(self) -> Self {
+        match self {
+            Self::Flat(x) => Self::Flat(x.autodiff()),
+            Self::Sequence(x) => Self::Sequence(x.autodiff()),
+            Self::Image(x) => Self::Image(x.autodiff()),
+            Self::Indices(x) => Self::Indices(x.autodiff()),
+        }
+    }
+
     /// Its shape without the batch, as [`Layer::leaves`](crate::layer::Layer::leaves) has to foretell it.
     pub fn extents(&self) -> Extents {
         match self {

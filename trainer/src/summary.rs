@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use crate::cli::SummaryArgs;
 use crate::config::{ConfigError, ModelSpec};
+use crate::fields::Input;
 use crate::model::{ModelError, Sequential};
 use crate::report::{json, say};
 
@@ -40,7 +41,8 @@ struct Total {
 pub fn run(args: &SummaryArgs) -> Result<(), SummaryError> {
     let file = || args.model.display().to_string();
     let (spec, _) = ModelSpec::read(&args.model)?;
-    let input = args.input.or(spec.input).ok_or_else(|| SummaryError::NoInput { model: file() })?;
+    let stated = spec.input.as_deref().map(Input::assumed);
+    let input = args.input.clone().or(stated).ok_or_else(|| SummaryError::NoInput { model: file() })?;
     // Parameters are not made until they are used: this takes no memory, however large the model.
     let model = Sequential::build(&spec, input, &burn::tensor::Device::flex())
         .map_err(|source| SummaryError::Model { model: file(), source: Box::new(source) })?;
