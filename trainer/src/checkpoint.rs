@@ -1,15 +1,18 @@
-//! A trained model on disk: a folder that is replaced whole, so that a kill leaves the old one or the new one.
+//! A trained model on disk: a folder with all that it takes to predict, or to train on as if nothing had happened.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `model.safetensors` | the parameters, under the names `trainer summary` prints; a linear layer's weight is `[inputs, outputs]` |
 //! | `model.toml` | the model file, as it was given to `trainer fit` |
-//! | `optimizer.safetensors` | what the optimizer remembers of each parameter, under `layers.1.weight.` and more |
+//! | `optimizer.safetensors` | what the optimizer remembers of each parameter, under `1.weight.` and more |
 //! | `checkpoint.json` | [`About`]: stream, position, classes, input, transforms, optimizer, metrics |
+//!
+//! A run has several of them ([`shelf`]).
 
+pub mod best;
 mod lock;
+pub mod shelf;
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -23,7 +26,7 @@ use burn_store::{ModuleSnapshot, SafetensorsStore, SafetensorsStoreError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use self::lock::Lock;
+use self::best::{Best, Criterion};
 use crate::config::{ConfigError, ModelSpec};
 use crate::fields::Input;
 use crate::metrics::Score;
@@ -31,7 +34,10 @@ use crate::model::{ModelError, Sequential};
 use crate::optimizer::{Optimizer, OptimizerError, OptimizerKind};
 
 /// The version of the folder's contents.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
+
+/// Burn's version, which it does not tell itself.
+const BURN: &str = "0.22.1";
 
 const PARAMETERS: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -54,8 +60,11 @@ pub struct About {
     pub stream_seed: u64,
     /// The seed of the initial parameters and of dropout.
     pub seed: u64,
-    /// The first batch that it was not trained on.
+    /// The first batch that it was not trained on. At the step after the last one of an epoch that epoch's test is still
+    /// to be done.
     pub position: Position,
+    /// Batches of an epoch.
+    pub epoch_steps: u64,
     /// Class names in label order; empty when the dataset has none.
     pub classes: Vec<String>,
     /// What it computes from.
@@ -70,42 +79,80 @@ pub struct About {
     pub lr: f64,
     /// How well it did.
     pub metrics: Metrics,
+    /// What the checkpoints of its run are compared by.
+    pub criterion: Criterion,
+    /// The best of its run so far, which may be itself.
+    pub best: Option<Best>,
+    /// What early stopping remembers, in its own words.
+    pub early_stopping: serde_json::Value,
+    /// What wrote it.
+    pub versions: Versions,
 }
 
 /// How well a model did in the epoch before its checkpoint, or in that under way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metrics {
-    /// The mean loss of a sample while training; none when not one could be read so far.
-    pub train_loss: Option<f64>,
+    /// The sum of the losses of all samples trained on, exact to the bit.
+    pub loss_sum: f64,
     /// Samples trained on.
     pub samples: u64,
     /// On the stream of `--eval`, if there was one.
     pub test: Option<Score>,
 }
 
+impl Metrics {
+    /// The mean loss of a sample while training; none when not one could be read.
+    pub fn train_loss(&self) -> Option<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
+        let samples = self.samples as f64;
+        (self.samples > 0).then(|| self.loss_sum / samples)
+    }
+}
+
+/// The programs whose arithmetic a checkpoint's numbers are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Versions {
+    /// This crate.
+    pub trainer: String,
+    /// Burn.
+    pub burn: String,
+}
+
+impl Versions {
+    /// Those of this program.
+    pub fn current() -> Self {
+        Self { trainer: env!("CARGO_PKG_VERSION").to_owned(), burn: BURN.to_owned() }
+    }
+}
+
 /// Why a checkpoint cannot be written or read.
 #[derive(Debug, Error)]
 pub enum CheckpointError {
     /// There is something else in its place.
-    #[error("write a checkpoint to {}: it exists and is no checkpoint: choose another --out", dir.display())]
+    #[error("write to {}: it exists and is not the folder of a run: choose another --out", run.display())]
     Occupied {
         /// Where.
-        dir: PathBuf,
+        run: PathBuf,
     },
-    /// Each would replace the other's.
-    #[error("another trainer writes to {}: name another folder with --out", dir.display())]
+    /// A training of which something is there.
+    #[error("write to {}: it holds a training already: go on with --resume, or choose another --out", run.display())]
+    Taken {
+        /// Where.
+        run: PathBuf,
+    },
+    /// Each would remove the other's.
+    #[error("another trainer writes to {}: name another folder with --out", run.display())]
     Busy {
         /// Where.
-        dir: PathBuf,
+        run: PathBuf,
     },
-    /// It cannot be exchanged with a new folder: it is a mount point, or somebody else's.
-    #[error("make {} a checkpoint: name another folder with --out", dir.display())]
-    Fixed {
+    /// It is not even a folder.
+    #[error("read the checkpoint {}: it is a file: name a folder that `trainer fit --out` wrote", path.display())]
+    File {
         /// Where.
-        dir: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        path: PathBuf,
     },
     /// There is none.
     #[error("read the checkpoint {}: it has no {file}: name a folder that `trainer fit --out` wrote", dir.display())]
@@ -118,7 +165,7 @@ pub enum CheckpointError {
     /// The system does not let us.
     #[error("{doing} {}", path.display())]
     Io {
-        /// `write`, `read`, `replace`, `remove`, `lock`.
+        /// `write`, `read`, `make`, `link`, `remove`, `lock`.
         doing: &'static str,
         /// What.
         path: PathBuf,
@@ -170,113 +217,22 @@ pub struct Restored {
     pub about: About,
 }
 
-/// A folder that may become a checkpoint, and by no other trainer's hand.
-#[derive(Debug)]
-pub struct Target {
-    dir: PathBuf,
-    _lock: Lock,
-}
-
-impl Target {
-    /// Makes sure, before any training, that a checkpoint can be written to `dir`. What is there stays.
-    ///
-    /// # Errors
-    /// [`CheckpointError::Occupied`] when something else is there, [`CheckpointError::Busy`] when another target has it,
-    /// [`CheckpointError::Fixed`] and [`CheckpointError::Io`] when the system does not let us.
-    pub fn prepare(dir: &Path) -> Result<Self, CheckpointError> {
-        let occupied = || CheckpointError::Occupied { dir: dir.to_path_buf() };
-        if dir.file_name().is_none() || dir.is_file() {
-            return Err(occupied());
-        }
-        let parent = parent(dir);
-        fs::create_dir_all(parent).map_err(io_error("write", parent))?;
-        let path = beside(dir, "lock");
-        let lock = Lock::take(&path).map_err(io_error("lock", &path))?;
-        let Some(lock) = lock else { return Err(CheckpointError::Busy { dir: dir.to_path_buf() }) };
-        if dir.is_dir() {
-            let mut entries = fs::read_dir(dir).map_err(io_error("read", dir))?;
-            if entries.next().is_some() && !is_checkpoint(dir) {
-                return Err(occupied());
-            }
-        }
-        let target = Self { dir: dir.to_path_buf(), _lock: lock };
-        target.rehearse()?;
-        Ok(target)
-    }
-
-    /// Does what [`save`](Self::save) will do and undoes it, so that a folder that cannot be replaced, such as a mount
-    /// point, is found before hours of training.
-    fn rehearse(&self) -> Result<(), CheckpointError> {
-        let partial = self.begin()?;
-        // A kill between doing and undoing leaves these in place, and so a whole checkpoint.
-        for file in [PARAMETERS, OPTIMIZER, MODEL, ABOUT] {
-            let (from, to) = (self.dir.join(file), partial.join(file));
-            if from.is_file() {
-                let linked = fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop));
-                linked.map_err(io_error("write", &to))?;
-            }
-        }
-        let replaces = self.dir.exists();
-        put_in_place(&partial, &self.dir).map_err(|source| CheckpointError::Fixed { dir: self.dir.clone(), source })?;
-        let undone = if replaces { put_in_place(&partial, &self.dir) } else { fs::rename(&self.dir, &partial) };
-        undone.map_err(io_error("replace", &self.dir))?;
-        remove_dir(&partial)
-    }
-
-    /// Where the checkpoint is.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// Replaces the checkpoint by this model, whose file read `model_text`, and what its optimizer remembers.
-    ///
-    /// # Errors
-    /// When a file cannot be written; the old checkpoint is then still there.
-    pub fn save(
-        &self,
-        model: &Sequential,
-        optimizer: &Optimizer,
-        model_text: &str,
-        about: &About,
-    ) -> Result<(), CheckpointError> {
-        let partial = self.begin()?;
-        write(&partial.join(PARAMETERS), &parameters(model)?)?;
-        write(&partial.join(OPTIMIZER), &optimizer.to_bytes(model).map_err(CheckpointError::Remember)?)?;
-        write(&partial.join(MODEL), model_text.as_bytes())?;
-        let about = serde_json::to_vec_pretty(about).expect("numbers and strings have a JSON form");
-        write(&partial.join(ABOUT), &about)?;
-        File::open(&partial).and_then(|dir| dir.sync_all()).map_err(io_error("write", &partial))?;
-        put_in_place(&partial, &self.dir).map_err(io_error("replace", &self.dir))?;
-        let parent = parent(&self.dir);
-        File::open(parent).and_then(|dir| dir.sync_all()).map_err(io_error("write", parent))?;
-        remove_dir(&partial)
-    }
-
-    /// Makes an empty folder for the files until all of them are written; hidden, beside the checkpoint, on the same
-    /// file system.
-    fn begin(&self) -> Result<PathBuf, CheckpointError> {
-        let partial = beside(&self.dir, "partial");
-        remove_dir(&partial)?;
-        fs::create_dir(&partial).map_err(io_error("write", &partial))?;
-        Ok(partial)
-    }
-}
-
-/// The hidden path `.NAME.suffix` beside `dir`.
-fn beside(dir: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(dir.file_name().unwrap_or_default());
-    name.push(".");
-    name.push(suffix);
-    dir.with_file_name(name)
-}
-
-/// The folder that `dir` is in.
-fn parent(dir: &Path) -> &Path {
-    match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
+/// Writes a model, whose file read `model_text`, and what its optimizer remembers into an empty folder.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write(
+    dir: &Path,
+    model: &Sequential,
+    optimizer: &Optimizer,
+    model_text: &str,
+    about: &About,
+) -> Result<(), CheckpointError> {
+    write_file(&dir.join(PARAMETERS), &parameters(model)?)?;
+    write_file(&dir.join(OPTIMIZER), &optimizer.to_bytes(model).map_err(CheckpointError::Remember)?)?;
+    write_file(&dir.join(MODEL), model_text.as_bytes())?;
+    let about = serde_json::to_vec_pretty(about).expect("numbers and strings have a JSON form");
+    write_file(&dir.join(ABOUT), &about)
 }
 
 /// Whether there is a checkpoint in `dir`, whole or damaged.
@@ -303,9 +259,12 @@ pub fn load_training(dir: &Path, device: &Device) -> Result<(Restored, Optimizer
 /// Reads a checkpoint back.
 ///
 /// # Errors
-/// [`CheckpointError::Missing`] when a file is not there; [`CheckpointError::Damaged`], [`CheckpointError::Format`] and
-/// those of the model file when one cannot be used.
+/// [`CheckpointError::File`] and [`CheckpointError::Missing`] when there is no folder or a file of it is not there;
+/// [`CheckpointError::Damaged`], [`CheckpointError::Format`] and those of the model file when one cannot be used.
 pub fn load(dir: &Path, device: &Device) -> Result<Restored, CheckpointError> {
+    if dir.is_file() {
+        return Err(CheckpointError::File { path: dir.to_path_buf() });
+    }
     for file in [ABOUT, MODEL, PARAMETERS] {
         if !dir.join(file).is_file() {
             return Err(CheckpointError::Missing { dir: dir.to_path_buf(), file });
@@ -345,35 +304,8 @@ fn parameters(model: &Sequential) -> Result<Vec<u8>, CheckpointError> {
     store.get_bytes().map_err(CheckpointError::Collect)
 }
 
-/// Makes `new` be `dir` in one step. What was `dir`, if anything, is `new` afterwards.
-fn put_in_place(new: &Path, dir: &Path) -> io::Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-
-    if !dir.exists() {
-        return fs::rename(new, dir);
-    }
-    match renameat_with(CWD, new, CWD, dir, RenameFlags::EXCHANGE) {
-        // Some file systems, such as NFS, cannot exchange.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => exchange_in_steps(new, dir),
-        exchanged => Ok(exchanged?),
-    }
-}
-
-/// Exchanges two folders by way of `.NAME.old`: there is a moment without a checkpoint, and a kill in it leaves the old
-/// one under that name.
-fn exchange_in_steps(new: &Path, dir: &Path) -> io::Result<()> {
-    let old = beside(dir, "old");
-    // Of an earlier kill: what is in place now was saved later.
-    match fs::remove_dir_all(&old) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    fs::rename(dir, &old)?;
-    fs::rename(new, dir)?;
-    fs::rename(&old, new)
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+/// Writes a file so that it outlives the system.
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
     let written = File::create(path).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()
@@ -381,11 +313,9 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
     written.map_err(io_error("write", path))
 }
 
-fn remove_dir(dir: &Path) -> Result<(), CheckpointError> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", dir)(error)),
-        _ => Ok(()),
-    }
+/// Lets what was made or renamed in a folder outlive the system.
+fn sync(dir: &Path) -> Result<(), CheckpointError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error("write", dir))
 }
 
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
@@ -418,13 +348,19 @@ mod tests {
             stream_seed: 1,
             seed: 2,
             position: Position { epoch, step: 0 },
+            epoch_steps: 10,
             classes: vec!["cat".to_owned(), "dog".to_owned(), "fish".to_owned()],
             input: FieldSpec::new("image", Dtype::U8, [4, 5, 1]),
             target: FieldSpec::new("label", Dtype::I64, Shape::default()),
             transforms: vec![serde_json::json!({"kind": "resize", "size": [4, 5]})],
             optimizer: OptimizerKind::Adam,
             lr: 1e-3,
-            metrics: Metrics { train_loss: Some(0.5), samples: 9, test: Some(Score { accuracy: 0.75, loss: 0.25 }) },
+            // No decimal number, and nothing that text with fewer digits would bring back.
+            metrics: Metrics { loss_sum: 0.1 + 0.2, samples: 9, test: Some(Score { accuracy: 0.75, loss: 1.0 / 3.0 }) },
+            criterion: Criterion::TestAccuracy,
+            best: Some(Best { value: 0.75, position: Position { epoch, step: 0 } }),
+            early_stopping: serde_json::json!({"worse": 2}),
+            versions: Versions::current(),
         }
     }
 
@@ -442,29 +378,24 @@ mod tests {
         model.logits(images.reshape([2, 1, 4, 5])).into_data().iter::<f32>().collect()
     }
 
+    /// Writes a model into a new folder in `folder`.
+    fn saved(folder: &Path, model: &Sequential, about: &About) -> PathBuf {
+        let dir = folder.join(format!("checkpoint-{}", fs::read_dir(folder).expect("a folder").count()));
+        fs::create_dir(&dir).expect("it can be made");
+        write(&dir, model, &unused(), TEXT, about).expect("it can be written");
+        dir
+    }
+
     #[test]
     fn what_was_saved_gives_the_same_logits() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (dir, device) = (folder.path().join("new/checkpoint"), Device::flex());
-        let target = Target::prepare(&dir).expect("nothing is there");
+        let device = Device::flex();
         // On the training device, as `fit` saves it.
-        let first = model(&device.clone().autodiff());
-        target.save(&first, &unused(), TEXT, &about(1)).expect("it can be written");
+        let model = model(&device.clone().autodiff());
+        let dir = saved(folder.path(), &model, &about(1));
         let restored = load(&dir, &device).expect("it was written");
-        assert_eq!(logits(&restored.model, &device), logits(&first.valid(), &device));
+        assert_eq!(logits(&restored.model, &device), logits(&model.valid(), &device));
         assert_eq!((restored.about, restored.input), (about(1), INPUT.into()));
-
-        drop(target);
-        let second = model(&device);
-        Target::prepare(&dir)
-            .expect("a checkpoint may be replaced")
-            .save(&second, &unused(), TEXT, &about(2))
-            .expect("written");
-        let restored = load(&dir, &device).expect("it was written");
-        assert_eq!(logits(&restored.model, &device), logits(&second, &device));
-        assert_eq!(restored.about, about(2));
-        let names: Vec<_> = fs::read_dir(dir.parent().expect("it has one")).expect("a folder").collect();
-        assert_eq!(names.len(), 1, "something was left beside the checkpoint: {names:?}");
     }
 
     #[test]
@@ -479,128 +410,102 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_folder_of_something_else_is_not_replaced() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        fs::write(folder.path().join("thesis.tex"), "").expect("it can be written");
-        let error = Target::prepare(folder.path()).expect_err("it is not empty").to_string();
-        assert!(error.ends_with("it exists and is no checkpoint: choose another --out"), "{error}");
-        assert!(Target::prepare(&folder.path().join("thesis.tex")).is_err());
-        assert!(Target::prepare(&folder.path().join("thesis.tex/inside")).is_err());
-    }
-
-    /// Names in `folder`, sorted.
-    fn names(folder: &Path) -> Vec<OsString> {
-        let entries = fs::read_dir(folder).expect("a folder");
-        let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
-        names.sort();
-        names
+    /// What is said when a checkpoint is loaded that was spoilt, with its causes.
+    fn refused(dir: &Path) -> String {
+        let error = load_training(dir, &Device::flex()).expect_err("it is wrong");
+        crate::paragraph(&error).replace(&dir.display().to_string(), "DIR")
     }
 
     #[test]
-    fn a_folder_has_one_trainer_at_a_time() {
+    fn a_checkpoint_of_another_trainer_is_refused_by_its_format() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let dir = folder.path().join("checkpoint");
-        let first = Target::prepare(&dir).expect("nobody writes there");
-        let error = Target::prepare(&dir).expect_err("the first is still there").to_string();
-        expect!["another trainer writes to DIR: name another folder with --out"]
-            .assert_eq(&error.replace(&dir.display().to_string(), "DIR"));
-        Target::prepare(&folder.path().join("other")).expect("another folder is free");
-        drop(first);
-        assert_eq!(names(folder.path()), [""; 0], "something was left");
-        // A trainer that was killed leaves its file, but no lock.
-        fs::write(folder.path().join(".checkpoint.lock"), "").expect("it can be written");
-        Target::prepare(&dir).expect("nobody holds the lock");
-    }
-
-    #[test]
-    fn preparing_leaves_what_is_there() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let dir = folder.path().join("checkpoint");
-        fs::create_dir(&dir).expect("it can be made");
-        Target::prepare(&dir).expect("an empty folder will do");
-        for file in [ABOUT, "notes.txt"] {
-            fs::write(dir.join(file), file).expect("it can be written");
-        }
-        let before = fs::metadata(&dir).expect("a folder").modified().expect("a time");
-        Target::prepare(&dir).expect("a checkpoint may be replaced");
-        assert_eq!(names(&dir), [ABOUT, "notes.txt"]);
-        assert_eq!(fs::metadata(&dir).expect("a folder").modified().expect("a time"), before);
-        assert_eq!(names(folder.path()), ["checkpoint"]);
-    }
-
-    #[test]
-    fn a_place_that_cannot_be_replaced_is_refused_before_training() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let dir = folder.path().join("checkpoint");
-        std::os::unix::fs::symlink("nowhere", &dir).expect("it can be made");
-        let error = Target::prepare(&dir).expect_err("a folder cannot take a link's place").to_string();
-        expect!["make DIR a checkpoint: name another folder with --out"]
-            .assert_eq(&error.replace(&dir.display().to_string(), "DIR"));
-    }
-
-    #[test]
-    fn folders_are_exchanged_in_steps_whatever_a_kill_left() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = |name: &str| folder.path().join(name);
-        for name in ["checkpoint", ".checkpoint.partial", ".checkpoint.old"] {
-            fs::create_dir(path(name)).expect("it can be made");
-            fs::write(path(name).join(name), "").expect("it can be written");
-        }
-        exchange_in_steps(&path(".checkpoint.partial"), &path("checkpoint")).expect("they can be renamed");
-        assert_eq!(names(&path("checkpoint")), [".checkpoint.partial"]);
-        assert_eq!(names(&path(".checkpoint.partial")), ["checkpoint"]);
-        assert_eq!(names(folder.path()), [".checkpoint.partial", "checkpoint"]);
-    }
-
-    #[test]
-    fn an_older_checkpoint_is_refused_by_its_format() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let (dir, model) = (folder.path().join("checkpoint"), model(&Device::flex()));
-        let target = Target::prepare(&dir).expect("nothing is there");
-        target.save(&model, &unused(), TEXT, &about(1)).expect("it can be written");
-        // Format 2 had neither an identity nor an optimizer's memory.
+        let dir = saved(folder.path(), &model(&Device::flex()), &about(1));
+        // Format 3 knew neither runs nor exact sums.
         let mut older = serde_json::to_value(about(1)).expect("it has a JSON form");
-        older["format"] = 2.into();
-        older.as_object_mut().expect("an object").remove("identity");
+        older["format"] = 3.into();
+        older["metrics"] = serde_json::json!({"train_loss": 0.5, "samples": 9, "test": null});
         fs::write(dir.join(ABOUT), older.to_string()).expect("it can be written");
-        fs::remove_file(dir.join(OPTIMIZER)).expect("it is there");
-        let error = load_training(&dir, &Device::flex()).expect_err("it is older").to_string();
-        expect!["read DIR/checkpoint.json: it has format 2, this trainer reads 3: use the trainer that wrote it"]
-            .assert_eq(&error.replace(&dir.display().to_string(), "DIR"));
+        expect!["read DIR/checkpoint.json: it has format 3, this trainer reads 4: use the trainer that wrote it"]
+            .assert_eq(&refused(&dir));
+        let dir = saved(folder.path(), &model(&Device::flex()), &About { format: 9, ..about(1) });
+        expect!["read DIR/checkpoint.json: it has format 9, this trainer reads 4: use the trainer that wrote it"]
+            .assert_eq(&refused(&dir));
     }
 
     #[test]
     fn an_incomplete_or_damaged_checkpoint_is_named() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (dir, device) = (folder.path().join("checkpoint"), Device::flex());
-        let message = || {
-            let error = load(&dir, &device).expect_err("it is wrong").to_string();
-            error.replace(&dir.display().to_string(), "DIR")
-        };
-        expect!["read the checkpoint DIR: it has no checkpoint.json: name a folder that `trainer fit --out` wrote"]
-            .assert_eq(&message());
-        let target = Target::prepare(&dir).expect("nothing is there");
-        let model = model(&device);
-        target.save(&model, &unused(), TEXT, &about(1)).expect("it can be written");
-        let path = dir.join(PARAMETERS);
-        let bytes = fs::read(&path).expect("it was written");
-        fs::write(&path, &bytes[..bytes.len() / 2]).expect("it can be written");
-        expect![
-            "read DIR/model.safetensors: it is damaged, or was changed by hand: train again, or take another checkpoint"
-        ]
-        .assert_eq(&message());
-        fs::remove_file(&path).expect("it is there");
-        expect!["read the checkpoint DIR: it has no model.safetensors: name a folder that `trainer fit --out` wrote"]
-            .assert_eq(&message());
-        let about = About { format: 9, ..about(1) };
-        target.save(&model, &unused(), TEXT, &about).expect("it can be written");
-        expect!["read DIR/checkpoint.json: it has format 9, this trainer reads 3: use the trainer that wrote it"]
-            .assert_eq(&message());
-        fs::write(dir.join(ABOUT), "{\"format\": 3}").expect("it can be written");
-        expect![
-            "read DIR/checkpoint.json: it is damaged, or was changed by hand: train again, or take another checkpoint"
-        ]
-        .assert_eq(&message());
+        let model = model(&Device::flex());
+        for file in [PARAMETERS, OPTIMIZER, MODEL, ABOUT] {
+            let dir = saved(folder.path(), &model, &about(1));
+            let path = dir.join(file);
+            let bytes = fs::read(&path).expect("it was written");
+            // A model file that is cut short may be one of another model.
+            if file != MODEL {
+                for length in [0, 4, bytes.len() / 2, bytes.len() - 1] {
+                    fs::write(&path, &bytes[..length]).expect("it can be written");
+                    let refused = refused(&dir);
+                    let start = format!("read DIR/{file}: it is damaged, or was changed by hand: train again, or take");
+                    assert!(refused.starts_with(&start) && !refused.contains('\n'), "{length}: {refused}");
+                }
+            }
+            fs::remove_file(&path).expect("it is there");
+            let expected = format!("read the checkpoint DIR: it has no {file}: name a folder that");
+            assert!(refused(&dir).starts_with(&expected), "{}", refused(&dir));
+        }
+    }
+
+    #[test]
+    fn what_is_no_checkpoint_of_this_model_is_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let device = Device::flex();
+        let dir = saved(folder.path(), &model(&device), &about(1));
+        let spec = ModelSpec::parse(&TEXT.replace("out_features = 3", "out_features = 4")).expect("a model");
+        let other = Sequential::build(&spec, INPUT, &device).expect("it fits");
+        fs::write(dir.join(PARAMETERS), parameters(&other).expect("the CPU does not fail")).expect("it can be written");
+        expect![[r#"read DIR/model.safetensors: it is damaged, or was changed by hand: train again, or take another checkpoint: Validation failed: Import errors: [ShapeMismatch { path: "2.weight", expected: Shape { dims: [12, 3] }, found: Shape { dims: [12, 4] } }, ShapeMismatch { path: "2.bias", expected: Shape { dims: [3] }, found: Shape { dims: [4] } }]"#]].assert_eq(&refused(&dir));
+        let spec = ModelSpec::parse(&TEXT.replace("kind = 'flatten'", "kind = 'relu'\n[[layer]]\nkind = 'flatten'"));
+        let other = Sequential::build(&spec.expect("a model"), INPUT, &device).expect("it fits");
+        fs::write(dir.join(PARAMETERS), parameters(&other).expect("the CPU does not fail")).expect("it can be written");
+        expect![[r#"
+            read DIR/model.safetensors: it is damaged, or was changed by hand: train again, or take another checkpoint: Tensor not found: 
+            ┌─ Tensor Loading Summary ─────────────────────────
+            │
+            │ ✓ Successfully applied: 2 tensors
+            │ ⊘ Skipped (filtered):  0 tensors
+            │ ✗ Missing in source:    2 tensors
+            │ ? Unused in target:     2 tensors
+            │ ! Errors:               0 errors
+            │
+            ├─ Missing Tensors (requested by model but not found in source)
+            │
+            │  First 10 missing tensors:
+            │    • 2.bias
+            │        Did you mean: '3.bias'?
+            │    • 2.weight
+            │        Did you mean: '3.weight'?
+            │
+            ├─ Unused Tensors (in source but not used by model)
+            │
+            │  First 10 unused tensors:
+            │    • 3.bias
+            │    • 3.weight
+            │
+            └───────────────────────────────────────────────────
+
+            Hint: Use `.allow_partial(true)` on the store to get an `ApplyResult` with structured missing/error info instead of a hard failure."#]].assert_eq(&refused(&dir));
+        // What `torch.save` writes is a zip archive.
+        let file = folder.path().join("model.pth");
+        fs::write(&file, b"PK\x03\x04").expect("it can be written");
+        fs::copy(&file, dir.join(PARAMETERS)).expect("it can be written");
+        expect!["read DIR/model.safetensors: it is damaged, or was changed by hand: train again, or take another checkpoint: SafeTensors error: header too small"].assert_eq(&refused(&dir));
+        expect!["read the checkpoint DIR: it is a file: name a folder that `trainer fit --out` wrote"]
+            .assert_eq(&refused(&file));
+    }
+
+    #[test]
+    fn burn_is_of_the_version_that_a_checkpoint_names() {
+        let manifest = include_str!("../../Cargo.toml");
+        assert!(manifest.contains(&format!("burn = {{ version = \"={BURN}\"")), "BURN is another version");
     }
 }

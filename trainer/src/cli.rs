@@ -1,13 +1,15 @@
 //! What is typed after `trainer`.
 
-use std::num::NonZeroU64;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::checkpoint::best::BestBy;
 use crate::device::DeviceChoice;
 use crate::fields::Input;
+use crate::fit::Every;
 use crate::optimizer::OptimizerKind;
 
 /// Train models on batches from a Batchmill loader.
@@ -24,8 +26,8 @@ pub struct Cli {
 pub enum Command {
     /// Train a model on a stream of the loader, test it after each epoch, save it
     #[command(after_help = "Examples:\n  \
-        trainer fit --model model.toml --stream train --eval test --epochs 3 --out checkpoint\n  \
-        trainer fit --model model.toml --epochs 30 --checkpoint-every 500 --reconnect --ledger run.ledger\n  \
+        trainer fit --model model.toml --stream train --eval test --epochs 3 --out run\n  \
+        trainer fit --model model.toml --epochs 30 --checkpoint-every 5m --reconnect --ledger run.ledger\n  \
         trainer fit --model model.toml --epochs 30 --resume --ledger run.ledger\n\n\
         The model file:\n  \
         [normalize]            # optional: (byte * scale - mean) / std; scale is 1/255 unless given\n  \
@@ -78,13 +80,20 @@ pub struct FitArgs {
     /// The learning rate [default: 1e-3, or the checkpoint's with --resume]
     #[arg(long, value_name = "RATE", value_parser = learning_rate)]
     pub lr: Option<f64>,
-    /// The folder to save the model to, after each epoch
-    #[arg(long, value_name = "DIR", default_value = "checkpoint")]
+    /// The folder of the run: gets a checkpoint after each epoch, and links to the latest and the best one
+    #[arg(long, value_name = "DIR", default_value = "run")]
     pub out: PathBuf,
-    /// Save it also within an epoch, each time so many steps are done
-    #[arg(long, value_name = "STEPS")]
-    pub checkpoint_every: Option<NonZeroU64>,
-    /// Go on from the checkpoint in --out, at the exact batch, up to --epochs in all
+    /// Save the model also within an epoch: each so many steps (500), or each so often (30s, 5m)
+    #[arg(long, value_name = "N|Ns|Nm")]
+    pub checkpoint_every: Option<Every>,
+    /// How many of the newest checkpoints to keep, besides the best one
+    #[arg(long, value_name = "K", default_value = "2")]
+    pub keep: NonZeroUsize,
+    /// What the best checkpoint is chosen by, after each epoch [default: the test's accuracy where there are classes,
+    /// else its loss; without --eval the training's loss]
+    #[arg(long, value_enum, value_name = "METRIC", requires_if("accuracy", "eval"))]
+    pub best: Option<BestBy>,
+    /// Go on from the latest checkpoint in --out, at the exact batch, up to --epochs in all
     #[arg(long)]
     pub resume: bool,
     /// Go on also when the stream's spec or data have changed since
@@ -189,8 +198,15 @@ mod tests {
     fn wrong_values_are_refused() {
         let fit = |more: &[&str]| Cli::try_parse_from([&["trainer", "fit", "--model", "m"], more].concat());
         assert!(fit(&[]).is_ok());
-        let pairs =
-            [["--lr", "0"], ["--lr", "nan"], ["--epochs", "0"], ["--device", "gpu"], ["--checkpoint-every", "0"]];
+        let pairs = [
+            ["--lr", "0"],
+            ["--lr", "nan"],
+            ["--epochs", "0"],
+            ["--device", "gpu"],
+            ["--checkpoint-every", "0"],
+            ["--keep", "0"],
+            ["--best", "accuracy"],
+        ];
         for wrong in pairs {
             assert!(fit(&wrong).is_err(), "{wrong:?} was taken");
         }

@@ -9,17 +9,21 @@ use batchmill_protocol::message::StreamDescription;
 use batchmill_protocol::position::Position;
 use batchmill_protocol::tensor::FieldSpec;
 use burn::tensor::{Device, Tensor, TensorData};
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use thiserror::Error;
 
 use crate::fields::{Answer, Fields};
 use crate::loss::Target;
 use crate::normalize::{Raw, floats, numbers};
 use crate::report::Report;
+use crate::stop::Stop;
 
 /// Batches that wait as tensors while one is trained on. With the one in the feed's hand and the one in training that
 /// is one less than a member may hold.
 const AHEAD: usize = 1;
+
+/// How long a wait for a batch lasts until somebody looks whether it is still wanted.
+const LOOK_UP: Duration = Duration::from_millis(50);
 
 /// Why there is no batch to train on.
 #[derive(Debug, Error)]
@@ -227,13 +231,30 @@ impl Feed {
     // Not `Iterator`: a stream does not end here but in an error.
     #[expect(clippy::should_implement_trait, reason = "see above")]
     pub fn next(&mut self) -> Result<Minibatch, FeedError> {
+        Ok(self.next_unless(&Stop::default())?.expect("nobody else has this stop"))
+    }
+
+    /// As [`next`](Self::next), but `None` as soon as `stop` is requested, though a batch may be there.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn next_unless(&mut self, stop: &Stop) -> Result<Option<Minibatch>, FeedError> {
         let start = Instant::now();
-        let batch = self.ready.recv();
+        let batch = loop {
+            if stop.requested().is_some() {
+                return Ok(None);
+            }
+            match self.ready.recv_timeout(LOOK_UP) {
+                Ok(batch) => break batch?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(FeedError::Ended { stream: self.stream.name.clone(), position: self.cursor });
+                }
+            }
+        };
         self.waited += start.elapsed();
-        let ended = |_| Err(FeedError::Ended { stream: self.stream.name.clone(), position: self.cursor });
-        let batch = batch.unwrap_or_else(ended)?;
         self.cursor = self.stream.extent.next(batch.entry.position);
-        Ok(batch)
+        Ok(Some(batch))
     }
 }
 

@@ -30,6 +30,7 @@ pub mod checkpoint;
 pub mod report;
 pub mod resume;
 pub mod section;
+pub mod stop;
 
 use std::error::Error;
 use std::io::Write as _;
@@ -42,10 +43,19 @@ use crate::cli::{Cli, Command};
 /// The exit code of a command that failed; a wrong command line is clap's 2.
 const FAILED: u8 = 1;
 
+/// The exit code after Ctrl-C, as shells have it: 128 and the signal's number.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// The exit code after SIGTERM.
+pub(crate) const TERMINATED: u8 = 143;
+
 /// Does what the command line says. Whatever goes wrong is one paragraph on standard error.
 pub fn run() -> ExitCode {
     let done: Result<(), Box<dyn Error>> = match Cli::parse().command {
-        Command::Fit(args) => fit::run(&args).map_err(Into::into),
+        Command::Fit(args) => match fit::run(&args) {
+            Ok(Some(reason)) => return ExitCode::from(reason.exit_code()),
+            done => done.map(drop).map_err(Into::into),
+        },
         Command::Summary(args) => summary::run(&args).map_err(Into::into),
         Command::Predict(args) => predict::run(&args).map_err(Into::into),
     };
@@ -60,7 +70,7 @@ pub fn run() -> ExitCode {
 }
 
 /// An error and its causes, outermost first.
-fn paragraph(error: &dyn Error) -> String {
+pub(crate) fn paragraph(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,13 +1,14 @@
 //! Where a training begins: with what was typed, or with a checkpoint that fits it.
 
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use batchmill_protocol::identity::Identity;
 use batchmill_protocol::position::Position;
 use burn::tensor::Device;
 use thiserror::Error;
 
+use crate::checkpoint::best::{Best, Criterion};
 use crate::checkpoint::{self, CheckpointError, Metrics};
 use crate::cli::FitArgs;
 use crate::config::ModelSpec;
@@ -23,7 +24,7 @@ const LR: f64 = 1e-3;
 pub enum ResumeError {
     /// There is none.
     #[error(
-        "resume from {}: there is no checkpoint: leave --resume out to begin, or name its folder with --out",
+        "resume from {}: there is no checkpoint: leave --resume out to begin, or name the folder of a run with --out",
         dir.display()
     )]
     Absent {
@@ -95,8 +96,10 @@ pub struct Settings {
 pub struct Beginning {
     /// How it learns.
     pub settings: Settings,
-    /// The first batch to train on.
+    /// Up to where it was trained, as [`About::position`](checkpoint::About) has it.
     pub position: Position,
+    /// The first batch to train on.
+    pub next: Position,
     /// What was trained before, if anything.
     pub trained: Option<Trained>,
 }
@@ -108,6 +111,12 @@ pub struct Trained {
     pub identity: Identity,
     /// How well it did.
     pub metrics: Metrics,
+    /// What the checkpoints of its run are compared by.
+    pub criterion: Criterion,
+    /// The best of its run so far.
+    pub best: Option<Best>,
+    /// What early stopping remembers.
+    pub early_stopping: serde_json::Value,
     dir: PathBuf,
     input: Input,
     model: Sequential,
@@ -115,43 +124,57 @@ pub struct Trained {
 }
 
 impl Beginning {
-    /// At the stream's first batch, or where `args` say: with the checkpoint in `--out`, which must be one of the model
-    /// `spec`.
+    /// At the stream's first batch, or where `args` say: with the `newest` checkpoint in `--out`, which must be one of the
+    /// model `spec`.
     ///
     /// # Errors
     /// [`ResumeError`] when that is not there, or was trained in another way than `args` ask for.
-    pub fn of(args: &FitArgs, spec: &ModelSpec, device: &Device) -> Result<Self, ResumeError> {
+    pub fn of(args: &FitArgs, newest: Option<&Path>, spec: &ModelSpec, device: &Device) -> Result<Self, ResumeError> {
         if args.resume {
-            return Self::resumed(args, spec, device);
+            let dir = newest.ok_or_else(|| ResumeError::Absent { dir: args.out.clone() })?;
+            return Self::resumed(args, dir, spec, device);
         }
         let settings = Settings {
             optimizer: args.optimizer.unwrap_or(OptimizerKind::Adam),
             lr: args.lr.unwrap_or(LR),
             seed: args.seed.unwrap_or_default(),
         };
-        Ok(Self { settings, position: Position::default(), trained: None })
+        let position = Position::default();
+        Ok(Self { settings, position, next: position, trained: None })
     }
 
-    fn resumed(args: &FitArgs, spec: &ModelSpec, device: &Device) -> Result<Self, ResumeError> {
-        let dir = || args.out.clone();
-        if !checkpoint::is_checkpoint(&args.out) {
-            return Err(ResumeError::Absent { dir: dir() });
-        }
-        let (restored, optimizer) = checkpoint::load_training(&args.out, device)?;
-        let about = restored.about;
-        agree(args, "--stream", &about.stream, Some(&args.stream))?;
-        agree(args, "--optimizer", &about.optimizer, args.optimizer.as_ref())?;
-        agree(args, "--seed", &about.seed, args.seed.as_ref())?;
+    fn resumed(args: &FitArgs, dir: &Path, spec: &ModelSpec, device: &Device) -> Result<Self, ResumeError> {
+        let (restored, optimizer) = checkpoint::load_training(dir, device)?;
+        let (about, dir) = (restored.about, dir.to_path_buf());
+        let agree = Agree { dir: &dir };
+        agree.on("--stream", &about.stream, Some(&args.stream))?;
+        agree.on("--optimizer", &about.optimizer, args.optimizer.as_ref())?;
+        agree.on("--seed", &about.seed, args.seed.as_ref())?;
+        agree.on("--best", &about.criterion.by(), args.best.as_ref())?;
         if !spec.is_same(&restored.spec) {
-            return Err(ResumeError::OtherModel { dir: dir(), given: args.model.clone(), own: restored.model_file });
+            return Err(ResumeError::OtherModel { dir, given: args.model.clone(), own: restored.model_file });
         }
         // Another learning rate is a wish, not a mistake.
         let lr = args.lr.unwrap_or(about.lr);
         let settings = Settings { optimizer: about.optimizer, lr, seed: about.seed };
-        let (identity, metrics) = (about.identity, about.metrics);
-        let trained =
-            Trained { identity, metrics, dir: dir(), input: restored.input, model: restored.model, optimizer };
-        Ok(Self { settings, position: about.position, trained: Some(trained) })
+        let position = about.position;
+        let next = match position.step {
+            // Only that epoch's test is left.
+            step if step == about.epoch_steps => Position { epoch: position.epoch + 1, step: 0 },
+            _ => position,
+        };
+        let trained = Trained {
+            identity: about.identity,
+            metrics: about.metrics,
+            criterion: about.criterion,
+            best: about.best,
+            early_stopping: about.early_stopping,
+            dir,
+            input: restored.input,
+            model: restored.model,
+            optimizer,
+        };
+        Ok(Self { settings, position, next, trained: Some(trained) })
     }
 }
 
@@ -168,31 +191,31 @@ impl Trained {
     }
 }
 
-/// Checks that what was typed, if anything, is what the checkpoint was trained with.
-fn agree<T: PartialEq + Display>(
-    args: &FitArgs,
-    flag: &'static str,
-    was: &T,
-    is: Option<&T>,
-) -> Result<(), ResumeError> {
-    match is.filter(|is| *is != was) {
-        Some(is) => {
-            Err(ResumeError::OtherFlag { dir: args.out.clone(), flag, was: was.to_string(), is: is.to_string() })
+/// Checks that what was typed, if anything, is what the checkpoint in `dir` was trained with.
+struct Agree<'a> {
+    dir: &'a Path,
+}
+
+impl Agree<'_> {
+    fn on<T: PartialEq + Display>(&self, flag: &'static str, was: &T, is: Option<&T>) -> Result<(), ResumeError> {
+        match is.filter(|is| *is != was) {
+            Some(is) => {
+                let (dir, was, is) = (self.dir.to_path_buf(), was.to_string(), is.to_string());
+                Err(ResumeError::OtherFlag { dir, flag, was, is })
+            }
+            None => Ok(()),
         }
-        None => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use batchmill_protocol::tensor::{Dtype, FieldSpec, Shape};
     use clap::Parser;
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::checkpoint::{About, FORMAT, Target};
+    use crate::checkpoint::{About, FORMAT, Versions};
     use crate::cli::{Cli, Command};
     use crate::shape::ImageShape;
 
@@ -208,7 +231,7 @@ mod tests {
         }
     }
 
-    fn save(out: &Path) {
+    fn save(dir: &Path, step: u64) {
         let spec = ModelSpec::parse(TEXT).expect("a model");
         let model = Sequential::build(&spec, INPUT, &Device::flex()).expect("it fits");
         let about = About {
@@ -218,26 +241,32 @@ mod tests {
             identity: [("batch_size".to_owned(), "64".to_owned())].into_iter().collect(),
             stream_seed: 1,
             seed: 2,
-            position: Position { epoch: 1, step: 7 },
+            position: Position { epoch: 1, step },
+            epoch_steps: 9,
             classes: Vec::new(),
             input: FieldSpec::new("image", Dtype::U8, [2, 3, 1]),
             target: FieldSpec::new("label", Dtype::I64, Shape::default()),
             transforms: Vec::new(),
             optimizer: OptimizerKind::Sgd,
             lr: 0.25,
-            metrics: Metrics { train_loss: Some(0.5), samples: 9, test: None },
+            metrics: Metrics { loss_sum: 4.5, samples: 9, test: None },
+            criterion: Criterion::TestLoss,
+            best: None,
+            early_stopping: serde_json::Value::Null,
+            versions: Versions::current(),
         };
-        let target = Target::prepare(out).expect("nothing is there");
-        target.save(&model, &OptimizerKind::Sgd.init(), TEXT, &about).expect("it can be written");
+        std::fs::create_dir_all(dir).expect("it can be made");
+        checkpoint::write(dir, &model, &OptimizerKind::Sgd.init(), TEXT, &about).expect("it can be written");
     }
 
     #[test]
     fn what_was_not_typed_is_the_default_or_the_checkpoints() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let out = folder.path().join("checkpoint");
-        save(&out);
+        save(&out, 7);
         let spec = ModelSpec::parse(&format!("# The same.\n{TEXT}")).expect("a model");
-        let begin = |more: &[&str]| Beginning::of(&args(&out, more), &spec, &Device::flex()).expect("they agree");
+        let begin =
+            |more: &[&str]| Beginning::of(&args(&out, more), Some(&out), &spec, &Device::flex()).expect("they agree");
 
         let anew = begin(&[]);
         assert_eq!(anew.settings, Settings { optimizer: OptimizerKind::Adam, lr: 1e-3, seed: 0 });
@@ -245,7 +274,7 @@ mod tests {
 
         let resumed = begin(&["--resume"]);
         assert_eq!(resumed.settings, Settings { optimizer: OptimizerKind::Sgd, lr: 0.25, seed: 2 });
-        assert_eq!(resumed.position, Position { epoch: 1, step: 7 });
+        assert_eq!((resumed.position, resumed.next), (Position { epoch: 1, step: 7 }, Position { epoch: 1, step: 7 }));
         let resumed = begin(&["--resume", "--lr", "0.5", "--optimizer", "sgd", "--seed", "2"]);
         assert_eq!(resumed.settings, Settings { optimizer: OptimizerKind::Sgd, lr: 0.5, seed: 2 });
 
@@ -259,23 +288,34 @@ mod tests {
     }
 
     #[test]
+    fn an_epoch_of_which_the_test_is_left_has_no_batch_left() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        save(folder.path(), 9);
+        let spec = ModelSpec::parse(TEXT).expect("a model");
+        let args = args(folder.path(), &["--resume"]);
+        let resumed = Beginning::of(&args, Some(folder.path()), &spec, &Device::flex()).expect("they agree");
+        assert_eq!((resumed.position, resumed.next), (Position { epoch: 1, step: 9 }, Position { epoch: 2, step: 0 }));
+    }
+
+    #[test]
     fn a_checkpoint_that_does_not_fit_what_was_typed_is_refused() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let out = folder.path().join("checkpoint");
         let check = |text: &str, more: &[&str], expected: Expect| {
             let spec = ModelSpec::parse(text).expect("a model");
             let args = args(&out, &[&["--resume"], more].concat());
-            let error = Beginning::of(&args, &spec, &Device::flex()).expect_err("it does not fit").to_string();
+            let newest = out.exists().then_some(out.as_path());
+            let error = Beginning::of(&args, newest, &spec, &Device::flex()).expect_err("it does not fit").to_string();
             expected.assert_eq(&error.replace(&folder.path().display().to_string(), "DIR"));
         };
         check(
             TEXT,
             &[],
             expect![
-                "resume from DIR/checkpoint: there is no checkpoint: leave --resume out to begin, or name its folder with --out"
+                "resume from DIR/checkpoint: there is no checkpoint: leave --resume out to begin, or name the folder of a run with --out"
             ],
         );
-        save(&out);
+        save(&out, 7);
         check(
             TEXT,
             &["--stream", "other"],
@@ -295,6 +335,13 @@ mod tests {
             &["--seed", "3"],
             expect![
                 "resume from DIR/checkpoint: it was trained with --seed 2, not 3: give that, or train anew with another --out"
+            ],
+        );
+        check(
+            TEXT,
+            &["--best", "accuracy", "--eval", "test"],
+            expect![
+                "resume from DIR/checkpoint: it was trained with --best loss, not accuracy: give that, or train anew with another --out"
             ],
         );
         check(

@@ -1,0 +1,110 @@
+//! Why a training ends early.
+
+use std::io;
+
+use batchmill_protocol::client::ClientError;
+use batchmill_protocol::ledger::LedgerError;
+use burn::tensor::TensorReadError;
+use thiserror::Error;
+
+use crate::checkpoint::CheckpointError;
+use crate::config::ConfigError;
+use crate::device::DeviceError;
+use crate::feed::FeedError;
+use crate::fields::{FieldsError, Input};
+use crate::model::ModelError;
+use crate::resume::ResumeError;
+
+/// Why a training ended early.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "each is the error of the room it names")]
+pub enum FitError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Fields(#[from] FieldsError),
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    #[error("build the model of {model}")]
+    Model { model: String, source: Box<ModelError> },
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("compute on {device}")]
+    Compute { device: String, source: TensorReadError },
+    /// No loader delivers any more.
+    #[error("{lost}: {remedy}")]
+    LoaderLost {
+        /// What was next.
+        lost: FeedError,
+        /// How to go on.
+        remedy: String,
+    },
+    /// Samples there are, but they cannot be read.
+    #[error("not one sample of stream `{stream}` can be read in epoch {epoch}: `loader quarantine` says why")]
+    Unreadable {
+        /// The stream.
+        stream: String,
+        /// When.
+        epoch: u64,
+    },
+    /// There is nothing to train on.
+    #[error(
+        "stream `{stream}` has no batch: its {samples} samples are fewer than its batch size, and its tail is dropped"
+    )]
+    Empty {
+        /// The stream.
+        stream: String,
+        /// Its samples.
+        samples: u64,
+    },
+    /// The streams of training and test differ.
+    #[error(
+        "test on stream `{eval}`: its samples are {found}, those of `{stream}` are {wanted}: give both the same transforms"
+    )]
+    OtherSamples {
+        /// The stream of `--eval`.
+        eval: String,
+        /// Its samples.
+        found: Input,
+        /// The stream trained on.
+        stream: String,
+        /// Its samples.
+        wanted: Input,
+    },
+    /// A label means one class in one stream and another in the other.
+    #[error(
+        "test on stream `{eval}`: its label {label} is class {found:?}, in stream `{stream}` it is {wanted:?}: \
+         let both lists name the same classes"
+    )]
+    OtherClasses {
+        /// The stream of `--eval`.
+        eval: String,
+        /// The first label that differs.
+        label: usize,
+        /// Its class there.
+        found: String,
+        /// The stream trained on.
+        stream: String,
+        /// Its class here.
+        wanted: String,
+    },
+    /// The weights ran away.
+    #[error("{what}: the training diverged: {remedy}")]
+    Diverged {
+        /// What is not a number, or infinite, and when.
+        what: String,
+        /// How to go on.
+        remedy: String,
+    },
+    /// The system takes no request to end from anybody.
+    #[error("listen for Ctrl-C")]
+    Listen(#[source] io::Error),
+}

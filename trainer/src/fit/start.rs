@@ -1,0 +1,168 @@
+//! What a training begins with: streams that are attached and checked, and a model that fits them.
+
+use batchmill_protocol::client::{Client, Member, Subscription};
+use batchmill_protocol::identity::Identity;
+use batchmill_protocol::message::StreamDescription;
+use batchmill_protocol::position::Position;
+use burn::tensor::Device;
+
+use super::error::FitError;
+use super::losses::Losses;
+use super::training::Training;
+use crate::cli::{FitArgs, Seconds};
+use crate::config::{ConfigError, ModelSpec};
+use crate::feed::{Feed, Successor};
+use crate::fields::Fields;
+use crate::model::Sequential;
+use crate::normalize::Normalizer;
+use crate::report::Report;
+use crate::resume::Beginning;
+use crate::stop::Stop;
+
+/// Attaches to the streams, and makes a model for them or takes the one trained so far.
+pub(super) fn start<'a>(
+    args: &'a FitArgs,
+    spec: &ModelSpec,
+    device: &Device,
+    beginning: Beginning,
+    report: &'a Report,
+) -> Result<Training<'a>, FitError> {
+    let Beginning { settings, position, next, trained } = beginning;
+    let attach = |stream: &str, from: Position, expected: Option<Identity>| {
+        // An epoch of which only the test is left may be the last one; there is always one more to attach to.
+        let until = args.epochs.max(from.epoch + 1);
+        let subscription = Subscription::new(stream).epochs(0, Some(until)).from(from).expecting(expected);
+        Client::connect(args.socket.as_deref())?.attach(&subscription)
+    };
+    let expected = trained.as_ref().map(|trained| trained.identity.clone()).filter(|_| !args.allow_changed);
+    let train = attach(&args.stream, next, expected)?;
+    // The test of an epoch comes at its end.
+    let tested = Position { step: 0, ..position };
+    let eval = args.eval.as_deref().map(|stream| attach(stream, tested, None)).transpose()?;
+    let fields = Fields::of(train.stream(), args.input.as_deref(), args.target.as_deref())?;
+    for member in eval.iter().chain([&train]) {
+        check_stream(train.stream(), &fields, member.stream())?;
+    }
+    let fits = |source| FitError::Model { model: args.model.display().to_string(), source: Box::new(source) };
+    let (mut losses, mut early_stopping) = (Losses::default(), serde_json::Value::Null);
+    let (model, optimizer) = if let Some(trained) = trained {
+        if position.step > 0 {
+            losses = Losses::resumed(&trained.metrics);
+        }
+        early_stopping = trained.early_stopping.clone();
+        trained.for_samples(&args.stream, &fields.kind)?
+    } else {
+        device.seed(settings.seed);
+        let model = Sequential::build(spec, fields.kind.clone(), &device.clone().autodiff()).map_err(fits)?;
+        model.draw();
+        (model, settings.optimizer.init())
+    };
+    for stream in [&train].into_iter().chain(&eval).map(Member::stream) {
+        model.check_classes(&stream.name, stream.classes.len()).map_err(fits)?;
+    }
+    let normalizer = Normalizer::new(&spec.normalize, &fields.kind, device)
+        .map_err(|mistake| ConfigError::Mistake { path: args.model.clone(), mistake })?;
+    let feed = |member| {
+        let successor = args.reconnect.map(|Seconds(limit)| Successor { limit, report: report.clone() });
+        Feed::start(member, fields.clone(), model.outputs(), device, successor)
+    };
+    let (train, eval) = (feed(train), eval.map(feed));
+    let (device, epoch) = (device.clone(), position.epoch);
+    Ok(Training {
+        args,
+        settings,
+        device,
+        fields,
+        model,
+        optimizer,
+        normalizer,
+        train,
+        eval,
+        epoch,
+        losses,
+        early_stopping,
+        report,
+        stop: Stop::default(),
+    })
+}
+
+/// Checks that a stream has batches, and samples and classes as those of the stream trained on.
+fn check_stream(train: &StreamDescription, wanted: &Fields, stream: &StreamDescription) -> Result<(), FitError> {
+    let eval = || stream.name.clone();
+    if stream.extent.steps() == 0 {
+        return Err(FitError::Empty { stream: eval(), samples: stream.extent.samples });
+    }
+    let found = Fields::of(stream, Some(&wanted.input.name), Some(&wanted.target.name))?;
+    if found.kind != wanted.kind {
+        let (found, wanted) = (found.kind, wanted.kind.clone());
+        return Err(FitError::OtherSamples { eval: eval(), found, stream: train.name.clone(), wanted });
+    }
+    // One stream may know more classes than the other, as long as a label means the same in both.
+    let mut classes = stream.classes.iter().zip(&train.classes).enumerate();
+    match classes.find(|(_, (found, wanted))| found != wanted) {
+        Some((label, (found, wanted))) => Err(FitError::OtherClasses {
+            eval: eval(),
+            label,
+            found: found.clone(),
+            stream: train.name.clone(),
+            wanted: wanted.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use batchmill_protocol::message::StreamId;
+    use batchmill_protocol::position::{Extent, Tail};
+    use batchmill_protocol::tensor::{Dtype, FieldSpec, Shape};
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn stream(name: &str, classes: &[&str], side: usize, samples: u64) -> StreamDescription {
+        StreamDescription {
+            id: StreamId(0),
+            name: name.to_owned(),
+            fields: vec![
+                FieldSpec::new("image", Dtype::U8, [side, side, 1]),
+                FieldSpec::new("label", Dtype::I64, Shape::default()),
+            ],
+            extent: Extent { samples, batch_size: 4, tail: Tail::Drop },
+            classes: classes.iter().map(ToString::to_string).collect(),
+            transforms: Vec::new(),
+            seed: 0,
+            spec_hash: String::new(),
+            identity: Default::default(),
+            spec: serde_json::Value::Null,
+        }
+    }
+
+    #[test]
+    fn a_test_stream_must_resemble_the_one_trained_on() {
+        let train = stream("train", &["cat", "dog"], 28, 10);
+        let check = |eval: &StreamDescription, expected: Expect| {
+            let fields = Fields::of(&train, None, None).expect("it has labelled images");
+            let message = check_stream(&train, &fields, eval).err().map(|error| error.to_string());
+            expected.assert_eq(&message.unwrap_or_default());
+        };
+        check(&stream("test", &["cat", "dog"], 28, 10), expect![]);
+        check(&stream("test", &["cat"], 28, 10), expect![]);
+        check(
+            &stream("test", &["dog"], 28, 10),
+            expect![[
+                r#"test on stream `test`: its label 0 is class "dog", in stream `train` it is "cat": let both lists name the same classes"#
+            ]],
+        );
+        check(
+            &stream("test", &["cat", "dog"], 32, 10),
+            expect![
+                "test on stream `test`: its samples are 32x32x1, those of `train` are 28x28x1: give both the same transforms"
+            ],
+        );
+        check(
+            &stream("test", &["cat", "dog"], 28, 3),
+            expect!["stream `test` has no batch: its 3 samples are fewer than its batch size, and its tail is dropped"],
+        );
+    }
+}

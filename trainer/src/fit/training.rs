@@ -1,0 +1,226 @@
+//! The training loop: the steps of an epoch, its test, and a checkpoint where one is due.
+
+use std::mem;
+use std::time::{Duration, Instant};
+
+use batchmill_protocol::position::Position;
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, TensorReadError};
+
+use super::error::FitError;
+use super::keeper::{Keeper, Learned};
+use super::losses::{Losses, mean};
+use crate::checkpoint::Metrics;
+use crate::cli::FitArgs;
+use crate::feed::{Feed, Samples};
+use crate::fields::Fields;
+use crate::loss::{Target, cross_entropy};
+use crate::metrics::{Score, Test};
+use crate::model::Sequential;
+use crate::normalize::Normalizer;
+use crate::optimizer::Optimizer;
+use crate::report::{EpochReport, Report, rate};
+use crate::resume::Settings;
+use crate::stop::{Reason, Stop};
+
+/// Steps between two readings of the losses. Reading waits for the device.
+const STEPS_PER_READING: u64 = 100;
+
+/// A training under way.
+pub(super) struct Training<'a> {
+    pub(super) args: &'a FitArgs,
+    pub(super) settings: Settings,
+    pub(super) device: Device,
+    pub(super) fields: Fields,
+    pub(super) model: Sequential,
+    pub(super) optimizer: Optimizer,
+    pub(super) normalizer: Normalizer,
+    pub(super) train: Feed,
+    pub(super) eval: Option<Feed>,
+    /// The epoch under way: over when its test is done.
+    pub(super) epoch: u64,
+    /// Of that epoch.
+    pub(super) losses: Losses,
+    /// What early stopping remembers.
+    pub(super) early_stopping: serde_json::Value,
+    pub(super) report: &'a Report,
+    /// Who wants it to end.
+    pub(super) stop: Stop,
+}
+
+/// What the training of an epoch took, or of what was left of it.
+struct Lap {
+    time: Duration,
+    waited: Duration,
+    samples: u64,
+}
+
+impl Training<'_> {
+    /// Trains all epochs that are left, tests and saves the model after each. Ends early, with a checkpoint, when that is
+    /// asked for: then it says by whom.
+    pub(super) fn run(&mut self, keeper: &mut Keeper<'_>) -> Result<Option<Reason>, FitError> {
+        while self.epoch < self.args.epochs {
+            let lap = self.train_epoch(keeper)?;
+            let tested = self.test();
+            let reason = self.stop.requested();
+            if reason.is_some() || tested.is_err() {
+                // An epoch without its test is not over: the test is the first thing to do when the training goes on.
+                self.keep_within_epoch(keeper)?;
+                return tested.map(|_| reason);
+            }
+            self.end_epoch(&lap, tested?, keeper)?;
+        }
+        Ok(None)
+    }
+
+    /// The first batch that the model is not trained on, as [`About::position`](crate::checkpoint::About) has it.
+    fn position(&self) -> Position {
+        let cursor = self.train.cursor();
+        if cursor.epoch == self.epoch {
+            return cursor;
+        }
+        Position { epoch: self.epoch, step: self.train.stream().extent.steps() }
+    }
+
+    /// Trains on every batch that is left of the epoch, or until it is to stop.
+    fn train_epoch(&mut self, keeper: &mut Keeper<'_>) -> Result<Lap, FitError> {
+        self.report.begin_epoch(self.epoch, self.losses.rows(), self.train.stream().extent.samples_delivered());
+        let (start, waited_before, samples_before) = (Instant::now(), self.train.waited(), self.losses.rows());
+        while self.train.cursor().epoch == self.epoch {
+            let Some(batch) = self.train.next_unless(&self.stop)? else { break };
+            keeper.record(&batch.entry)?;
+            if let Some(samples) = batch.samples {
+                self.learn(samples, batch.entry.position);
+            }
+            let cursor = self.train.cursor();
+            if cursor.epoch > self.epoch || cursor.step.is_multiple_of(STEPS_PER_READING) {
+                self.read_losses(keeper)?;
+            }
+            if cursor.epoch == self.epoch && keeper.is_due(cursor) {
+                self.keep_within_epoch(keeper)?;
+            }
+        }
+        Ok(Lap {
+            time: start.elapsed(),
+            waited: self.train.waited() - waited_before,
+            samples: self.losses.rows() - samples_before,
+        })
+    }
+
+    /// Trains on one batch.
+    fn learn(&mut self, samples: Samples, position: Position) {
+        // So a training that goes on somewhere draws what it would have drawn there.
+        self.device.seed(step_seed(self.settings.seed, position));
+        let rows = u32::try_from(samples.rows).expect("a batch has fewer than 2^32 rows");
+        let x = self.normalizer.apply(samples.input).autodiff();
+        let Target::Classes(labels) = samples.target else { unreachable!("`start` refuses other answers") };
+        let loss = cross_entropy(self.model.logits(x), labels.autodiff());
+        self.losses.add(position, rows, loss.clone());
+        let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
+        // Whole: parameters are written in place when nobody else holds them.
+        let model = mem::take(&mut self.model);
+        self.model = self.optimizer.step(self.settings.lr, model, gradients);
+        self.report.advance(rows.into());
+    }
+
+    /// Looks at the losses of all steps since the last time, in order, and ends a training that diverges.
+    fn read_losses(&mut self, keeper: &Keeper<'_>) -> Result<(), FitError> {
+        let steps = self.losses.read().map_err(|source| compute(self.args, source))?;
+        if let Some(step) = steps.iter().find(|step| !step.loss.is_finite()) {
+            return Err(keeper.diverged(format!("the loss is {} at {}", step.loss, step.position)));
+        }
+        if let Some(recent) = mean(&steps) {
+            self.report.loss(recent, self.losses.rows(), self.train.stream().extent.samples_delivered());
+        }
+        Ok(())
+    }
+
+    /// Measures the model on every batch of the test stream's epoch, unless it is to stop.
+    fn test(&mut self) -> Result<Option<Score>, FitError> {
+        let Some(feed) = &mut self.eval else { return Ok(None) };
+        let (mut test, model) = (Test::default(), self.model.valid());
+        while feed.cursor().epoch <= self.epoch {
+            let Some(batch) = feed.next_unless(&self.stop)? else { return Ok(None) };
+            if let Some(Samples { input, target: Target::Classes(labels), .. }) = batch.samples {
+                let logits = model.logits(self.normalizer.apply(input));
+                let loss = cross_entropy(logits.clone(), labels.clone());
+                test.add(logits, labels, loss);
+            }
+            if feed.cursor().step.is_multiple_of(STEPS_PER_READING) {
+                test.collect().map_err(|source| compute(self.args, source))?;
+            }
+        }
+        let unreadable = || FitError::Unreadable { stream: feed.stream().name.clone(), epoch: self.epoch };
+        test.score().map(Some).ok_or_else(unreadable)
+    }
+
+    /// Saves the model within an epoch, unless that is done or nothing is trained yet.
+    fn keep_within_epoch(&mut self, keeper: &mut Keeper<'_>) -> Result<(), FitError> {
+        self.read_losses(keeper)?;
+        let (position, metrics) = (self.position(), self.losses.metrics(None));
+        if position == Position::default() || keeper.kept_at() == Some(position) {
+            return Ok(());
+        }
+        let folder = keeper.keep(self.learned(), position, metrics)?;
+        self.report.checkpoint(folder, position);
+        Ok(())
+    }
+
+    /// Saves the model after an epoch and its test, and begins the next epoch.
+    fn end_epoch(&mut self, lap: &Lap, test: Option<Score>, keeper: &mut Keeper<'_>) -> Result<(), FitError> {
+        let metrics = self.losses.metrics(test);
+        let stream = || self.train.stream().name.clone();
+        let Metrics { samples, .. } = metrics;
+        let done = EpochReport {
+            epoch: self.epoch,
+            loss: metrics.train_loss().ok_or_else(|| FitError::Unreadable { stream: stream(), epoch: self.epoch })?,
+            samples,
+            seconds: lap.time.as_secs_f64(),
+            samples_per_s: rate(lap.samples, lap.time),
+            waited_s: lap.waited.as_secs_f64(),
+            test,
+        };
+        let position = Position { epoch: self.epoch + 1, step: 0 };
+        let folder = keeper.keep(self.learned(), position, metrics)?;
+        self.report.end_epoch(&done);
+        self.report.checkpoint(folder, position);
+        self.epoch += 1;
+        self.losses = Losses::default();
+        Ok(())
+    }
+
+    fn learned(&self) -> Learned<'_> {
+        let Self { model, optimizer, early_stopping, .. } = self;
+        Learned { model, optimizer, early_stopping }
+    }
+}
+
+/// The seed of what is drawn in one step, such as dropout: each number is mixed into it as SplitMix64 does.
+fn step_seed(seed: u64, Position { epoch, step }: Position) -> u64 {
+    [seed, epoch, step].into_iter().fold(0, |mixed: u64, number| {
+        let mixed = (mixed ^ number).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    })
+}
+
+/// A device that fails.
+pub(super) fn compute(args: &FitArgs, source: TensorReadError) -> FitError {
+    FitError::Compute { device: args.device.to_string(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_of_every_seed_draws_something_else() {
+        let seeds: std::collections::BTreeSet<u64> = (0..8_u64)
+            .flat_map(|seed| (0..8).flat_map(move |epoch| (0..8).map(move |step| (seed, Position { epoch, step }))))
+            .map(|(seed, position)| step_seed(seed, position))
+            .collect();
+        assert_eq!(seeds.len(), 512);
+    }
+}

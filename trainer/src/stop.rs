@@ -1,0 +1,107 @@
+//! Whether somebody wants the training to end: Ctrl-C, SIGTERM, or a key.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use crate::{INTERRUPTED, TERMINATED};
+
+/// Who wants the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A person, with Ctrl-C or a key.
+    Interrupt,
+    /// The system, with SIGTERM.
+    Terminate,
+}
+
+impl Reason {
+    /// The exit code of a program that it ended, as shells have it.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Interrupt => INTERRUPTED,
+            Self::Terminate => TERMINATED,
+        }
+    }
+
+    fn signal(self) -> i32 {
+        match self {
+            Self::Interrupt => SIGINT,
+            Self::Terminate => SIGTERM,
+        }
+    }
+
+    /// How it is kept in an atomic number; 0 is none.
+    fn code(self) -> usize {
+        match self {
+            Self::Interrupt => 1,
+            Self::Terminate => 2,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interrupt => "Ctrl-C",
+            Self::Terminate => "SIGTERM",
+        })
+    }
+}
+
+/// Whether the end is wanted; clones are one. Whoever waits for long looks here now and then.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    /// [`Reason::code`].
+    reason: Arc<AtomicUsize>,
+    /// Whether the next signal ends the process at once.
+    requested: Arc<AtomicBool>,
+}
+
+impl Stop {
+    /// From now on the first Ctrl-C or SIGTERM is a request; the second one ends the process at once.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn install() -> io::Result<Self> {
+        let stop = Self::default();
+        for reason in [Reason::Interrupt, Reason::Terminate] {
+            // In this order: the first signal finds the flag down, the second one up.
+            let code = reason.exit_code().into();
+            flag::register_conditional_shutdown(reason.signal(), code, Arc::clone(&stop.requested))?;
+            flag::register(reason.signal(), Arc::clone(&stop.requested))?;
+            flag::register_usize(reason.signal(), Arc::clone(&stop.reason), reason.code())?;
+        }
+        Ok(stop)
+    }
+
+    /// Asks for the end, as Ctrl-C does. For who takes the terminal's keys away from the system.
+    pub fn request(&self) {
+        self.reason.store(Reason::Interrupt.code(), Ordering::SeqCst);
+        self.requested.store(true, Ordering::SeqCst);
+    }
+
+    /// Who wants the end, if anybody.
+    pub fn requested(&self) -> Option<Reason> {
+        let code = self.reason.load(Ordering::SeqCst);
+        [Reason::Interrupt, Reason::Terminate].into_iter().find(|reason| reason.code() == code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_seen_by_all_clones() {
+        let stop = Stop::default();
+        let view = stop.clone();
+        assert_eq!(stop.requested(), None);
+        view.request();
+        assert_eq!(stop.requested(), Some(Reason::Interrupt));
+    }
+}
