@@ -29,9 +29,10 @@ use thiserror::Error;
 use self::best::{Best, Criterion};
 use crate::config::{ConfigError, ModelSpec};
 use crate::fields::Input;
-use crate::metrics::Score;
+use crate::learn::{Learner, Standing};
+use crate::metrics::{LossSum, Score};
 use crate::model::{ModelError, Sequential};
-use crate::optimizer::{Optimizer, OptimizerError, OptimizerKind};
+use crate::optimizer::{OptimizerError, OptimizerSpec};
 
 /// The version of the folder's contents.
 pub const FORMAT: u32 = 4;
@@ -74,17 +75,15 @@ pub struct About {
     /// What the stream did to each sample, first to last.
     pub transforms: Vec<serde_json::Value>,
     /// What it learned with.
-    pub optimizer: OptimizerKind,
-    /// The learning rate.
-    pub lr: f64,
+    pub optimizer: OptimizerSpec,
     /// How well it did.
     pub metrics: Metrics,
     /// What the checkpoints of its run are compared by.
     pub criterion: Criterion,
     /// The best of its run so far, which may be itself.
     pub best: Option<Best>,
-    /// What early stopping remembers, in its own words.
-    pub early_stopping: serde_json::Value,
+    /// How early stopping stands.
+    pub early_stopping: Standing,
     /// What wrote it.
     pub versions: Versions,
 }
@@ -93,10 +92,8 @@ pub struct About {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metrics {
-    /// The sum of the losses of all samples trained on, exact to the bit.
-    pub loss_sum: f64,
-    /// Samples trained on.
-    pub samples: u64,
+    /// The losses of all samples trained on, exact to the bit.
+    pub train: LossSum,
     /// On the stream of `--eval`, if there was one.
     pub test: Option<Score>,
 }
@@ -104,9 +101,7 @@ pub struct Metrics {
 impl Metrics {
     /// The mean loss of a sample while training; none when not one could be read.
     pub fn train_loss(&self) -> Option<f64> {
-        #[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
-        let samples = self.samples as f64;
-        (self.samples > 0).then(|| self.loss_sum / samples)
+        self.train.mean()
     }
 }
 
@@ -217,19 +212,36 @@ pub struct Restored {
     pub about: About,
 }
 
-/// Writes a model, whose file read `model_text`, and what its optimizer remembers into an empty folder.
+/// What a learner remembered, to be given to one that has not begun.
+#[derive(Debug)]
+pub struct Memory {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Memory {
+    /// Has `learner` remember it, which learned `model`, on the device it computes on.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Damaged`] when it is that of another model, or learned in another way.
+    pub fn restore(&self, learner: &mut Learner, model: &Sequential, device: &Device) -> Result<(), CheckpointError> {
+        learner.restore(&self.bytes, model, device).map_err(|error| damaged(&self.path)(error.into()))
+    }
+}
+
+/// Writes a model, whose file read `model_text`, and what its learner remembers into an empty folder.
 ///
 /// # Errors
 /// When a file cannot be written.
 pub fn write(
     dir: &Path,
     model: &Sequential,
-    optimizer: &Optimizer,
+    learner: &Learner,
     model_text: &str,
     about: &About,
 ) -> Result<(), CheckpointError> {
     write_file(&dir.join(PARAMETERS), &parameters(model)?)?;
-    write_file(&dir.join(OPTIMIZER), &optimizer.to_bytes(model).map_err(CheckpointError::Remember)?)?;
+    write_file(&dir.join(OPTIMIZER), &learner.to_bytes(model).map_err(CheckpointError::Remember)?)?;
     write_file(&dir.join(MODEL), model_text.as_bytes())?;
     let about = serde_json::to_vec_pretty(about).expect("numbers and strings have a JSON form");
     write_file(&dir.join(ABOUT), &about)
@@ -240,20 +252,18 @@ pub fn is_checkpoint(dir: &Path) -> bool {
     dir.join(ABOUT).is_file()
 }
 
-/// Reads a checkpoint back, to be trained on on `device`, with what its optimizer remembers.
+/// Reads a checkpoint back, to be trained on on `device`, with what its learner remembered.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_training(dir: &Path, device: &Device) -> Result<(Restored, Optimizer), CheckpointError> {
+pub fn load_training(dir: &Path, device: &Device) -> Result<(Restored, Memory), CheckpointError> {
     let restored = load(dir, &device.clone().autodiff())?;
     let path = dir.join(OPTIMIZER);
     if !path.is_file() {
         return Err(CheckpointError::Missing { dir: dir.to_path_buf(), file: OPTIMIZER });
     }
     let bytes = fs::read(&path).map_err(io_error("read", &path))?;
-    let mut optimizer = restored.about.optimizer.init();
-    optimizer.restore(&bytes, &restored.model, device).map_err(|error| damaged(&path)(error.into()))?;
-    Ok((restored, optimizer))
+    Ok((restored, Memory { path, bytes }))
 }
 
 /// Reads a checkpoint back.
@@ -333,6 +343,7 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
+    use crate::learn::{Batches, LearnSpec};
     use crate::shape::ImageShape;
 
     const TEXT: &str = "[[layer]]\nkind = 'conv2d'\nout_channels = 2\nkernel_size = 3\n[[layer]]\nkind = 'flatten'\n\
@@ -353,13 +364,15 @@ mod tests {
             input: FieldSpec::new("image", Dtype::U8, [4, 5, 1]),
             target: FieldSpec::new("label", Dtype::I64, Shape::default()),
             transforms: vec![serde_json::json!({"kind": "resize", "size": [4, 5]})],
-            optimizer: OptimizerKind::Adam,
-            lr: 1e-3,
+            optimizer: OptimizerSpec::default(),
             // No decimal number, and nothing that text with fewer digits would bring back.
-            metrics: Metrics { loss_sum: 0.1 + 0.2, samples: 9, test: Some(Score { accuracy: 0.75, loss: 1.0 / 3.0 }) },
+            metrics: Metrics {
+                train: LossSum { sum: 0.1 + 0.2, rows: 9 },
+                test: Some(Score { accuracy: Some(0.75), loss: 1.0 / 3.0, mae: None, rmse: None }),
+            },
             criterion: Criterion::TestAccuracy,
             best: Some(Best { value: 0.75, position: Position { epoch, step: 0 } }),
-            early_stopping: serde_json::json!({"worse": 2}),
+            early_stopping: Standing { best: Some(1.0 / 3.0), epochs_since: 2 },
             versions: Versions::current(),
         }
     }
@@ -369,8 +382,9 @@ mod tests {
         Sequential::build(&spec, INPUT, device).expect("it fits")
     }
 
-    fn unused() -> Optimizer {
-        OptimizerKind::Adam.init()
+    fn unused() -> Learner {
+        let batches = Batches { per_epoch: 9, epochs: 2 };
+        Learner::new(&LearnSpec::default(), 3, batches, &Device::flex()).expect("it fits")
     }
 
     fn logits(model: &Sequential, device: &Device) -> Vec<f32> {
@@ -412,7 +426,9 @@ mod tests {
 
     /// What is said when a checkpoint is loaded that was spoilt, with its causes.
     fn refused(dir: &Path) -> String {
-        let error = load_training(dir, &Device::flex()).expect_err("it is wrong");
+        let device = Device::flex();
+        let read = |(restored, memory): (Restored, Memory)| memory.restore(&mut unused(), &restored.model, &device);
+        let error = load_training(dir, &device).and_then(read).expect_err("it is wrong");
         crate::paragraph(&error).replace(&dir.display().to_string(), "DIR")
     }
 

@@ -28,6 +28,9 @@
 //!
 //! `kernel_size`, `stride`, `padding` and `dilation` are one number, or `[height, width]`. Every layer may have a `name`,
 //! which its parameters' names begin with; it is the layer's number otherwise.
+//!
+//! How the model learns is said in `[loss]` ([`crate::loss`]), `[optimizer]` ([`crate::optimizer`]), `[schedule]`
+//! ([`crate::schedule`]) and `[train]` ([`crate::learn`]), all of them optional.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -36,6 +39,7 @@ use thiserror::Error;
 use toml::de::DeTable;
 
 use crate::layers::RowSpec;
+use crate::learn::LearnSpec;
 use crate::registry::Registry;
 pub use crate::section::Mistake;
 use crate::section::{Section, line_at};
@@ -52,6 +56,8 @@ pub struct ModelSpec {
     pub normalize: NormalizeSpec,
     /// The layers, first to last.
     pub layers: RowSpec,
+    /// How it learns.
+    pub learn: LearnSpec,
 }
 
 /// How bytes become numbers around zero: `(byte * scale - mean) / std`.
@@ -103,7 +109,7 @@ pub enum ConfigError {
 }
 
 impl ModelSpec {
-    /// Whether both are the same model, wherever its lines stand.
+    /// Whether both are the same model, wherever its lines stand and however it learns.
     pub fn is_same(&self, other: &Self) -> bool {
         let numbers = |spec: &NormalizeSpec| (spec.scale, spec.mean.numbers.clone(), spec.std.numbers.clone());
         (&self.input, numbers(&self.normalize)) == (&other.input, numbers(&other.normalize))
@@ -147,11 +153,12 @@ impl ModelSpec {
             None => NormalizeSpec::default(),
         };
         let layers = RowSpec::parse(&mut root, "layer", "[[layer]]", registry)?;
+        let learn = LearnSpec::parse(&mut root)?;
         root.finish()?;
         if layers.is_empty() {
             return Err(root.mistake("there is no layer: begin each with a line [[layer]]"));
         }
-        Ok(Self { input, normalize, layers })
+        Ok(Self { input, normalize, layers, learn })
     }
 }
 

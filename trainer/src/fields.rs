@@ -43,6 +43,14 @@ pub enum FieldsError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// The loss wants classes.
+    #[error(
+        "train on the field {field}: cross-entropy takes one whole number, a class: say [loss] kind = \"mse\" in the model file, or another for numbers"
+    )]
+    Loss {
+        /// The target.
+        field: FieldSpec,
+    },
 }
 
 fn list(fields: &[FieldSpec]) -> String {
@@ -157,6 +165,16 @@ pub enum Answer {
     Numbers(usize),
 }
 
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Class => f.write_str("one class"),
+            Self::Numbers(1) => f.write_str("one number"),
+            Self::Numbers(count) => write!(f, "{count} numbers"),
+        }
+    }
+}
+
 /// The fields of a stream that a model is trained on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fields {
@@ -191,6 +209,21 @@ impl Fields {
             _ => return Err(unfit(target, "of more than one extent: a model answers a class, or a row of numbers")),
         };
         Ok(Self { input: input.clone(), kind, target: target.clone(), answer })
+    }
+}
+
+impl Fields {
+    /// These fields for a loss that takes classes, or numbers: a whole number can be either.
+    ///
+    /// # Errors
+    /// [`FieldsError::Loss`] when it takes classes, and the target is something else.
+    pub fn for_loss(mut self, takes_classes: bool) -> Result<Self, FieldsError> {
+        self.answer = match (self.answer, takes_classes) {
+            (Answer::Numbers(_), true) => return Err(FieldsError::Loss { field: self.target }),
+            (Answer::Class, false) => Answer::Numbers(1),
+            (answer, _) => answer,
+        };
+        Ok(self)
     }
 }
 

@@ -16,6 +16,7 @@ pub mod feed;
 pub mod fields;
 pub mod layer;
 pub mod layers;
+pub mod learn;
 pub mod loss;
 pub mod metrics;
 pub mod model;
@@ -23,6 +24,7 @@ pub mod normalize;
 pub mod optimizer;
 pub mod prepare;
 pub mod registry;
+pub mod schedule;
 pub mod shape;
 pub mod state;
 

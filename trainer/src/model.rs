@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use thiserror::Error;
 
 use crate::config::ModelSpec;
-use crate::fields::Input;
+use crate::fields::{Answer, Input};
 use crate::layer::{AnyLayer, Layer, Misfit, Misplaced, Row};
 use crate::layers::{Flatten, Relu, Softmax};
 use crate::shape::{Activation, Extents};
@@ -74,6 +74,14 @@ pub enum ModelError {
     NoClasses {
         /// Its shape.
         leaves: Extents,
+    },
+    /// The last layer has another number of outputs than there are numbers to answer.
+    #[error("the last layer has {outputs} outputs, but it should answer {wanted} numbers: set out_features = {wanted}")]
+    OtherOutputs {
+        /// Numbers it leaves.
+        outputs: usize,
+        /// Numbers of the target.
+        wanted: usize,
     },
     /// The last layer has fewer numbers than there are classes.
     #[error(
@@ -199,6 +207,19 @@ impl Sequential {
             return Err(ModelError::TooFewOutputs { outputs: self.outputs, stream: stream.to_owned(), classes });
         }
         Ok(())
+    }
+
+    /// Checks that there is an output for each number that should be answered, where those are not classes.
+    ///
+    /// # Errors
+    /// [`ModelError::OtherOutputs`].
+    pub fn check_answer(&self, answer: Answer) -> Result<(), ModelError> {
+        match answer {
+            Answer::Numbers(wanted) if wanted != self.outputs => {
+                Err(ModelError::OtherOutputs { outputs: self.outputs, wanted })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Computes one score per class. A softmax at the end is left out: the loss, and whoever wants probabilities,

@@ -147,8 +147,9 @@ impl Report {
             "Epoch {}: loss {:.4}, {:.1} s, {:.0} samples/s, waited for data {:.2} s",
             epoch.epoch, epoch.loss, epoch.seconds, epoch.samples_per_s, epoch.waited_s
         ));
-        if let Some(Score { accuracy, loss }) = epoch.test {
-            say(&format!("Test Error:\n Accuracy: {:.1}%, Avg loss: {loss:.6}\n", 100.0 * accuracy));
+        if let Some(Score { accuracy, loss, .. }) = epoch.test {
+            let accuracy = accuracy.map(|accuracy| format!("Accuracy: {:.1}%, ", 100.0 * accuracy)).unwrap_or_default();
+            say(&format!("Test Error:\n {accuracy}Avg loss: {loss:.6}\n"));
         }
     }
 

@@ -9,15 +9,13 @@ use burn::tensor::Device;
 use thiserror::Error;
 
 use crate::checkpoint::best::{Best, Criterion};
-use crate::checkpoint::{self, CheckpointError, Metrics};
+use crate::checkpoint::{self, CheckpointError, Memory, Metrics};
 use crate::cli::FitArgs;
 use crate::config::ModelSpec;
 use crate::fields::Input;
+use crate::learn::Standing;
 use crate::model::Sequential;
-use crate::optimizer::{Optimizer, OptimizerKind};
-
-/// The learning rate when nobody says another.
-const LR: f64 = 1e-3;
+use crate::optimizer::OptimizerSpec;
 
 /// Why a training cannot go on from a checkpoint.
 #[derive(Debug, Error)]
@@ -84,9 +82,7 @@ pub enum ResumeError {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
     /// What it learns with.
-    pub optimizer: OptimizerKind,
-    /// The learning rate.
-    pub lr: f64,
+    pub optimizer: OptimizerSpec,
     /// The seed of the initial parameters and of dropout.
     pub seed: u64,
 }
@@ -115,12 +111,12 @@ pub struct Trained {
     pub criterion: Criterion,
     /// The best of its run so far.
     pub best: Option<Best>,
-    /// What early stopping remembers.
-    pub early_stopping: serde_json::Value,
+    /// How early stopping stands.
+    pub early_stopping: Standing,
     dir: PathBuf,
     input: Input,
     model: Sequential,
-    optimizer: Optimizer,
+    memory: Memory,
 }
 
 impl Beginning {
@@ -135,8 +131,7 @@ impl Beginning {
             return Self::resumed(args, dir, spec, device);
         }
         let settings = Settings {
-            optimizer: args.optimizer.unwrap_or(OptimizerKind::Adam),
-            lr: args.lr.unwrap_or(LR),
+            optimizer: spec.learn.optimizer.or_typed(args.optimizer, args.lr),
             seed: args.seed.unwrap_or_default(),
         };
         let position = Position::default();
@@ -144,19 +139,23 @@ impl Beginning {
     }
 
     fn resumed(args: &FitArgs, dir: &Path, spec: &ModelSpec, device: &Device) -> Result<Self, ResumeError> {
-        let (restored, optimizer) = checkpoint::load_training(dir, device)?;
+        let (restored, memory) = checkpoint::load_training(dir, device)?;
         let (about, dir) = (restored.about, dir.to_path_buf());
         let agree = Agree { dir: &dir };
         agree.on("--stream", &about.stream, Some(&args.stream))?;
-        agree.on("--optimizer", &about.optimizer, args.optimizer.as_ref())?;
+        agree.on("--optimizer", &about.optimizer.kind(), args.optimizer.as_ref())?;
         agree.on("--seed", &about.seed, args.seed.as_ref())?;
         agree.on("--best", &about.criterion.by(), args.best.as_ref())?;
         if !spec.is_same(&restored.spec) {
             return Err(ResumeError::OtherModel { dir, given: args.model.clone(), own: restored.model_file });
         }
-        // Another learning rate is a wish, not a mistake.
-        let lr = args.lr.unwrap_or(about.lr);
-        let settings = Settings { optimizer: about.optimizer, lr, seed: about.seed };
+        // To learn in another way is a wish, not a mistake, as long as what was remembered serves.
+        let optimizer = match &spec.learn.optimizer {
+            same if *same == restored.spec.learn.optimizer => about.optimizer,
+            changed => *changed,
+        };
+        agree.on("[optimizer] kind", &about.optimizer.kind(), Some(&optimizer.kind()))?;
+        let settings = Settings { optimizer: optimizer.or_typed(None, args.lr), seed: about.seed };
         let position = about.position;
         let next = match position.step {
             // Only that epoch's test is left.
@@ -172,20 +171,20 @@ impl Beginning {
             dir,
             input: restored.input,
             model: restored.model,
-            optimizer,
+            memory,
         };
         Ok(Self { settings, position, next, trained: Some(trained) })
     }
 }
 
 impl Trained {
-    /// The model and its optimizer, when the samples of `stream` are still those that it takes.
+    /// The model, and what its learner remembered, when the samples of `stream` are still those that it takes.
     ///
     /// # Errors
     /// [`ResumeError::OtherSamples`].
-    pub fn for_samples(self, stream: &str, input: &Input) -> Result<(Sequential, Optimizer), ResumeError> {
+    pub fn for_samples(self, stream: &str, input: &Input) -> Result<(Sequential, Memory), ResumeError> {
         if *input == self.input {
-            return Ok((self.model, self.optimizer));
+            return Ok((self.model, self.memory));
         }
         Err(ResumeError::OtherSamples { dir: self.dir, was: self.input, stream: stream.to_owned(), is: input.clone() })
     }
@@ -217,6 +216,9 @@ mod tests {
     use super::*;
     use crate::checkpoint::{About, FORMAT, Versions};
     use crate::cli::{Cli, Command};
+    use crate::learn::{Batches, LearnSpec, Learner};
+    use crate::metrics::LossSum;
+    use crate::optimizer::OptimizerKind;
     use crate::shape::ImageShape;
 
     const TEXT: &str = "[[layer]]\nkind = 'flatten'\n[[layer]]\nkind = 'linear'\nout_features = 3\n";
@@ -247,16 +249,18 @@ mod tests {
             input: FieldSpec::new("image", Dtype::U8, [2, 3, 1]),
             target: FieldSpec::new("label", Dtype::I64, Shape::default()),
             transforms: Vec::new(),
-            optimizer: OptimizerKind::Sgd,
-            lr: 0.25,
-            metrics: Metrics { loss_sum: 4.5, samples: 9, test: None },
+            optimizer: OptimizerSpec { lr: 0.25, ..OptimizerSpec::of(OptimizerKind::Sgd) },
+            metrics: Metrics { train: LossSum { sum: 4.5, rows: 9 }, test: None },
             criterion: Criterion::TestLoss,
             best: None,
-            early_stopping: serde_json::Value::Null,
+            early_stopping: Standing::default(),
             versions: Versions::current(),
         };
         std::fs::create_dir_all(dir).expect("it can be made");
-        checkpoint::write(dir, &model, &OptimizerKind::Sgd.init(), TEXT, &about).expect("it can be written");
+        let learn = LearnSpec { optimizer: about.optimizer, ..spec.learn };
+        let batches = Batches { per_epoch: 9, epochs: 2 };
+        let learner = Learner::new(&learn, 3, batches, &Device::flex()).expect("it fits");
+        checkpoint::write(dir, &model, &learner, TEXT, &about).expect("it can be written");
     }
 
     #[test]
@@ -269,14 +273,15 @@ mod tests {
             |more: &[&str]| Beginning::of(&args(&out, more), Some(&out), &spec, &Device::flex()).expect("they agree");
 
         let anew = begin(&[]);
-        assert_eq!(anew.settings, Settings { optimizer: OptimizerKind::Adam, lr: 1e-3, seed: 0 });
+        let settings = |kind, lr, seed| Settings { optimizer: OptimizerSpec { lr, ..OptimizerSpec::of(kind) }, seed };
+        assert_eq!(anew.settings, settings(OptimizerKind::Adam, 1e-3, 0));
         assert!(anew.position == Position::default() && anew.trained.is_none());
 
         let resumed = begin(&["--resume"]);
-        assert_eq!(resumed.settings, Settings { optimizer: OptimizerKind::Sgd, lr: 0.25, seed: 2 });
+        assert_eq!(resumed.settings, settings(OptimizerKind::Sgd, 0.25, 2));
         assert_eq!((resumed.position, resumed.next), (Position { epoch: 1, step: 7 }, Position { epoch: 1, step: 7 }));
         let resumed = begin(&["--resume", "--lr", "0.5", "--optimizer", "sgd", "--seed", "2"]);
-        assert_eq!(resumed.settings, Settings { optimizer: OptimizerKind::Sgd, lr: 0.5, seed: 2 });
+        assert_eq!(resumed.settings, settings(OptimizerKind::Sgd, 0.5, 2));
 
         let trained = resumed.trained.expect("it was");
         assert_eq!(trained.identity.0[0].name, "batch_size");

@@ -36,6 +36,28 @@ fn misspelled(wrong: &str, right: &str) -> Option<usize> {
     Some(strsim::damerau_levenshtein(wrong, right)).filter(|distance| *distance <= right.len() / 3)
 }
 
+/// What a number must be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bound {
+    holds: fn(f64) -> bool,
+    /// As a sentence says it, after "it must be".
+    wanted: &'static str,
+}
+
+impl Bound {
+    pub(crate) const ABOVE_0: Self = Self { holds: |number| number > 0.0, wanted: "above 0" };
+    pub(crate) const FROM_0: Self = Self { holds: |number| number >= 0.0, wanted: "0 or more" };
+    pub(crate) const BELOW_1: Self = Self { holds: |number| (0.0..1.0).contains(&number), wanted: "from 0 to below 1" };
+    pub(crate) const UP_TO_1: Self = Self { holds: |number| (0.0..=1.0).contains(&number), wanted: "from 0 to 1" };
+    pub(crate) const ABOVE_0_UP_TO_1: Self =
+        Self { holds: |number| number > 0.0 && number <= 1.0, wanted: "above 0 and at most 1" };
+
+    /// Whether all of `numbers` are so.
+    pub(crate) fn holds(self, numbers: &[f64]) -> bool {
+        numbers.iter().copied().all(self.holds)
+    }
+}
+
 /// A table whose keys are taken one by one.
 #[derive(Debug)]
 pub struct Section<'a> {
@@ -132,6 +154,34 @@ impl<'a> Section<'a> {
     pub fn number(&mut self, key: &'static str) -> Result<Option<f64>, Mistake> {
         let Some(value) = self.take(key) else { return Ok(None) };
         number(value).map(Some).ok_or_else(|| self.wrong_type(key, value, "a number"))
+    }
+
+    /// A finite number within bounds.
+    pub(crate) fn bounded(&mut self, key: &'static str, bound: Bound) -> Result<Option<f64>, Mistake> {
+        match self.number(key)? {
+            Some(number) if !(bound.holds)(number) => {
+                Err(self.mistake_at(key, &format!("is {number}: it must be {}", bound.wanted)))
+            }
+            number => Ok(number),
+        }
+    }
+
+    /// One of the names in `choices`, as what it stands for; errors say that the `key` is one of an `owner`.
+    pub(crate) fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        owner: &str,
+        choices: &[(&str, T)],
+    ) -> Result<Option<T>, Mistake> {
+        let Some(name) = self.string(key)? else { return Ok(None) };
+        match choices.iter().find(|(choice, _)| *choice == name) {
+            Some((_, chosen)) => Ok(Some(*chosen)),
+            None => {
+                let names: Vec<_> = choices.iter().map(|(choice, _)| *choice).collect();
+                let what = format!("unknown {key} of {owner} `{name}`: {}", remedy(name, "be", &names));
+                Err(Mistake { line: self.line_of(key), what })
+            }
+        }
     }
 
     /// One number or an array of them.

@@ -61,7 +61,7 @@ impl Criterion {
     /// Its value, where it was measured.
     fn of(self, metrics: &Metrics) -> Option<f64> {
         match self {
-            Self::TestAccuracy => metrics.test.map(|score| score.accuracy),
+            Self::TestAccuracy => metrics.test.and_then(|score| score.accuracy),
             Self::TestLoss => metrics.test.map(|score| score.loss),
             Self::TrainLoss => metrics.train_loss(),
         }
@@ -99,7 +99,7 @@ impl Best {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Score;
+    use crate::metrics::{LossSum, Score};
 
     #[test]
     fn what_nobody_asked_for_is_what_there_is() {
@@ -123,8 +123,10 @@ mod tests {
         let best = |criterion, tested: bool| {
             let mut best = None;
             for (epoch, (accuracy, loss, train)) in (1..).zip(epochs) {
-                let metrics =
-                    Metrics { loss_sum: train * 8.0, samples: 8, test: tested.then_some(Score { accuracy, loss }) };
+                let metrics = Metrics {
+                    train: LossSum { sum: train * 8.0, rows: 8 },
+                    test: tested.then_some(Score { accuracy: Some(accuracy), loss, mae: None, rmse: None }),
+                };
                 best = Best::of(best, criterion, &metrics, Position { epoch, step: 0 });
             }
             best.map(|best| (best.value, best.position.epoch))

@@ -12,6 +12,7 @@ use crate::config::ConfigError;
 use crate::device::DeviceError;
 use crate::feed::FeedError;
 use crate::fields::{FieldsError, Input};
+use crate::loss::LossError;
 use crate::model::ModelError;
 use crate::resume::ResumeError;
 
@@ -35,6 +36,8 @@ pub enum FitError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Resume(#[from] ResumeError),
+    #[error("learn as {model} says")]
+    Loss { model: String, source: LossError },
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error("compute on {device}")]
@@ -64,6 +67,14 @@ pub enum FitError {
         stream: String,
         /// Its samples.
         samples: u64,
+    },
+    /// Early stopping watches what nobody measures.
+    #[error(
+        "stop early: {model} watches what a test finds, and there is none: give --eval, or say metric = \"train_loss\""
+    )]
+    NoTest {
+        /// The model file.
+        model: String,
     },
     /// The streams of training and test differ.
     #[error(

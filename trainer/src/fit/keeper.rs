@@ -16,16 +16,16 @@ use crate::checkpoint::shelf::Shelf;
 use crate::checkpoint::{self, About, FORMAT, Metrics, Versions};
 use crate::cli::FitArgs;
 use crate::fields::Fields;
+use crate::learn::{Learner, Standing};
 use crate::model::Sequential;
-use crate::optimizer::Optimizer;
 use crate::resume::Settings;
 use crate::stop::Reason;
 
 /// What changes with every step.
 pub(super) struct Learned<'a> {
     pub(super) model: &'a Sequential,
-    pub(super) optimizer: &'a Optimizer,
-    pub(super) early_stopping: &'a serde_json::Value,
+    pub(super) learner: &'a Learner,
+    pub(super) early_stopping: Standing,
 }
 
 /// What every checkpoint of a run has in common, and the ledger beside it.
@@ -83,7 +83,7 @@ impl Keeper<'_> {
             _ => self.best,
         };
         let about = self.about(&learned, position, metrics, best);
-        let write = |dir: &Path| checkpoint::write(dir, learned.model, learned.optimizer, &self.model_text, &about);
+        let write = |dir: &Path| checkpoint::write(dir, learned.model, learned.learner, &self.model_text, &about);
         let folder = self.shelf.add(position, best.map(|best| best.position), write)?;
         (self.best, self.since) = (best, Instant::now());
         Ok(&self.kept.insert((position, folder)).1)
@@ -105,18 +105,17 @@ impl Keeper<'_> {
             target: fields.target.clone(),
             transforms: stream.transforms.clone(),
             optimizer: settings.optimizer,
-            lr: settings.lr,
             metrics,
             criterion: *criterion,
             best,
-            early_stopping: learned.early_stopping.clone(),
+            early_stopping: learned.early_stopping,
             versions: Versions::current(),
         }
     }
 
     /// What to say when the weights ran away.
     pub(super) fn diverged(&self, what: String) -> FitError {
-        let lr = self.settings.lr;
+        let lr = self.settings.optimizer.lr;
         let remedy = match &self.kept {
             Some((_, folder)) => {
                 let folder = folder.display();
@@ -163,8 +162,9 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
     use crate::config::ModelSpec;
-    use crate::metrics::Score;
-    use crate::optimizer::OptimizerKind;
+    use crate::learn::Batches;
+    use crate::metrics::{LossSum, Score};
+    use crate::optimizer::OptimizerSpec;
     use crate::shape::ImageShape;
 
     fn stream(name: &str, classes: &[&str], side: usize, samples: u64) -> StreamDescription {
@@ -198,7 +198,7 @@ mod tests {
         let spec = ModelSpec::parse(text).expect("a model");
         let mut model = Sequential::build(&spec, shape, &device).expect("it fits");
         let mut keeper = Keeper {
-            settings: Settings { optimizer: OptimizerKind::Sgd, lr: 2.0, seed: 0 },
+            settings: Settings { optimizer: OptimizerSpec { lr: 2.0, ..OptimizerSpec::default() }, seed: 0 },
             shelf: Shelf::open(&run, args.keep).expect("nothing is there"),
             args: &args,
             model_text: text.to_owned(),
@@ -210,11 +210,12 @@ mod tests {
             kept: None,
             since: Instant::now(),
         };
-        let optimizer = keeper.settings.optimizer.init();
-        let metrics = |test| Metrics { loss_sum: 4.0, samples: 8, test };
-        let score = |loss| Some(Score { accuracy: 0.75, loss });
+        let batches = Batches { per_epoch: 2, epochs: 3 };
+        let learner = Learner::new(&spec.learn, 2, batches, &device).expect("it fits");
+        let metrics = |test| Metrics { train: LossSum { sum: 4.0, rows: 8 }, test };
+        let score = |loss| Some(Score { accuracy: Some(0.75), loss, mae: None, rmse: None });
         let mut keep = |model: &Sequential, epoch, metrics| {
-            let learned = Learned { model, optimizer: &optimizer, early_stopping: &serde_json::Value::Null };
+            let learned = Learned { model, learner: &learner, early_stopping: Standing::default() };
             let kept = keeper.keep(learned, Position { epoch, step: 0 }, metrics).map(Path::to_path_buf);
             kept.map_err(|error| error.to_string().replace(&folder.path().display().to_string(), "DIR"))
         };

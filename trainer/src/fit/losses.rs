@@ -6,7 +6,7 @@ use batchmill_protocol::position::Position;
 use burn::tensor::{Tensor, TensorReadError};
 
 use crate::checkpoint::Metrics;
-use crate::metrics::Score;
+use crate::metrics::{Collected, MeanLoss, Score};
 
 /// The loss of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,22 +25,22 @@ pub(super) struct StepLoss {
 /// training that was interrupted has that of one that was not.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
-    /// Steps whose loss is still on the device, *shape* `[1]` each.
-    unread: Vec<(Position, u32, Tensor<1>)>,
-    /// Losses times rows.
-    sum: f64,
+    /// Steps whose loss is still on the device, and their rows.
+    unread: Vec<(Position, u32)>,
+    mean: MeanLoss,
     rows: u64,
 }
 
 impl Losses {
     /// Those of an epoch that a checkpoint found under way.
     pub(super) fn resumed(metrics: &Metrics) -> Self {
-        Self { unread: Vec::new(), sum: metrics.loss_sum, rows: metrics.samples }
+        Self { unread: Vec::new(), mean: MeanLoss::resumed(metrics.train), rows: metrics.train.rows }
     }
 
     /// Adds the mean loss of a step's `rows` rows.
     pub(super) fn add(&mut self, position: Position, rows: u32, loss: Tensor<1>) {
-        self.unread.push((position, rows, loss.detach().without_autodiff()));
+        self.unread.push((position, rows));
+        self.mean.add(loss, usize::try_from(rows).expect("a batch fits into memory"));
         self.rows += u64::from(rows);
     }
 
@@ -50,17 +50,9 @@ impl Losses {
     /// When the device fails.
     pub(super) fn read(&mut self) -> Result<Vec<StepLoss>, TensorReadError> {
         let unread = mem::take(&mut self.unread);
-        if unread.is_empty() {
-            return Ok(Vec::new());
-        }
-        let losses = unread.iter().map(|(_, _, loss)| loss.clone()).collect();
-        let losses = Tensor::cat(losses, 0).try_into_data()?;
-        let step = |((position, rows, _), loss)| StepLoss { position, rows, loss };
-        let steps: Vec<_> = unread.into_iter().zip(losses.iter::<f32>()).map(step).collect();
-        for step in &steps {
-            self.sum += f64::from(step.loss) * f64::from(step.rows);
-        }
-        Ok(steps)
+        let Some(Collected { losses, .. }) = self.mean.collect()? else { return Ok(Vec::new()) };
+        let step = |((position, rows), loss)| StepLoss { position, rows, loss };
+        Ok(unread.into_iter().zip(losses).map(step).collect())
     }
 
     /// Rows trained on so far.
@@ -74,7 +66,7 @@ impl Losses {
     /// When a loss has not been read: nobody knows whether it is a number.
     pub(super) fn metrics(&self, test: Option<Score>) -> Metrics {
         assert!(self.unread.is_empty(), "every loss is looked at before a model is kept");
-        Metrics { loss_sum: self.sum, samples: self.rows, test }
+        Metrics { train: self.mean.sum(), test }
     }
 }
 
@@ -115,7 +107,7 @@ mod tests {
         go_on(&mut parts, 77, 200, 100);
         let sum = whole.metrics(None);
         assert_eq!((often.metrics(None), parts.metrics(None)), (sum.clone(), sum.clone()));
-        assert_eq!((sum.samples, whole.rows()), (600, 600));
+        assert_eq!((sum.train.rows, whole.rows()), (600, 600));
     }
 
     #[test]

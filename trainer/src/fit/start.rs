@@ -13,6 +13,7 @@ use crate::cli::{FitArgs, Seconds};
 use crate::config::{ConfigError, ModelSpec};
 use crate::feed::{Feed, Successor};
 use crate::fields::Fields;
+use crate::learn::{Batches, LearnSpec, Learner, Standing};
 use crate::model::Sequential;
 use crate::normalize::Normalizer;
 use crate::report::Report;
@@ -40,23 +41,39 @@ pub(super) fn start<'a>(
     let tested = Position { step: 0, ..position };
     let eval = args.eval.as_deref().map(|stream| attach(stream, tested, None)).transpose()?;
     let fields = Fields::of(train.stream(), args.input.as_deref(), args.target.as_deref())?;
+    let fields = fields.for_loss(spec.learn.loss.takes_classes())?;
     for member in eval.iter().chain([&train]) {
         check_stream(train.stream(), &fields, member.stream())?;
     }
     let fits = |source| FitError::Model { model: args.model.display().to_string(), source: Box::new(source) };
-    let (mut losses, mut early_stopping) = (Losses::default(), serde_json::Value::Null);
-    let (model, optimizer) = if let Some(trained) = trained {
+    let batches = Batches { per_epoch: train.stream().extent.steps(), epochs: args.epochs };
+    let learn = LearnSpec { optimizer: settings.optimizer, ..spec.learn.clone() };
+    let learner = |model: &Sequential| {
+        let model_file = || args.model.display().to_string();
+        Learner::new(&learn, model.outputs(), batches, device)
+            .map_err(|source| FitError::Loss { model: model_file(), source })
+    };
+    let (mut losses, mut early_stopping) = (Losses::default(), Standing::default());
+    let (model, learner) = if let Some(trained) = trained {
         if position.step > 0 {
             losses = Losses::resumed(&trained.metrics);
         }
-        early_stopping = trained.early_stopping.clone();
-        trained.for_samples(&args.stream, &fields.kind)?
+        early_stopping = trained.early_stopping;
+        let (model, memory) = trained.for_samples(&args.stream, &fields.kind)?;
+        let mut learner = learner(&model)?;
+        memory.restore(&mut learner, &model, device)?;
+        (model, learner)
     } else {
         device.seed(settings.seed);
         let model = Sequential::build(spec, fields.kind.clone(), &device.clone().autodiff()).map_err(fits)?;
         model.draw();
-        (model, settings.optimizer.init())
+        let learner = learner(&model)?;
+        (model, learner)
     };
+    model.check_answer(fields.answer).map_err(fits)?;
+    if eval.is_none() && spec.learn.train.early_stopping.is_some_and(|early| early.metric.needs_test()) {
+        return Err(FitError::NoTest { model: args.model.display().to_string() });
+    }
     for stream in [&train].into_iter().chain(&eval).map(Member::stream) {
         model.check_classes(&stream.name, stream.classes.len()).map_err(fits)?;
     }
@@ -74,12 +91,13 @@ pub(super) fn start<'a>(
         device,
         fields,
         model,
-        optimizer,
+        learner,
         normalizer,
         train,
         eval,
         epoch,
         losses,
+        early: spec.learn.train.early_stopping,
         early_stopping,
         report,
         stop: Stop::default(),

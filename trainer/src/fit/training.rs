@@ -5,21 +5,18 @@ use std::time::{Duration, Instant};
 
 use batchmill_protocol::position::Position;
 use burn::module::Module;
-use burn::optim::GradientsParams;
 use burn::tensor::{Device, TensorReadError};
 
 use super::error::FitError;
 use super::keeper::{Keeper, Learned};
 use super::losses::{Losses, mean};
-use crate::checkpoint::Metrics;
 use crate::cli::FitArgs;
 use crate::feed::{Feed, Samples};
 use crate::fields::Fields;
-use crate::loss::{Target, cross_entropy};
+use crate::learn::{EarlyStopping, Learner, Standing};
 use crate::metrics::{Score, Test};
 use crate::model::Sequential;
 use crate::normalize::Normalizer;
-use crate::optimizer::Optimizer;
 use crate::report::{EpochReport, Report, rate};
 use crate::resume::Settings;
 use crate::stop::{Reason, Stop};
@@ -34,7 +31,7 @@ pub(super) struct Training<'a> {
     pub(super) device: Device,
     pub(super) fields: Fields,
     pub(super) model: Sequential,
-    pub(super) optimizer: Optimizer,
+    pub(super) learner: Learner,
     pub(super) normalizer: Normalizer,
     pub(super) train: Feed,
     pub(super) eval: Option<Feed>,
@@ -42,8 +39,10 @@ pub(super) struct Training<'a> {
     pub(super) epoch: u64,
     /// Of that epoch.
     pub(super) losses: Losses,
-    /// What early stopping remembers.
-    pub(super) early_stopping: serde_json::Value,
+    /// When to stop early.
+    pub(super) early: Option<EarlyStopping>,
+    /// How early stopping stands.
+    pub(super) early_stopping: Standing,
     pub(super) report: &'a Report,
     /// Who wants it to end.
     pub(super) stop: Stop,
@@ -69,7 +68,9 @@ impl Training<'_> {
                 self.keep_within_epoch(keeper)?;
                 return tested.map(|_| reason);
             }
-            self.end_epoch(&lap, tested?, keeper)?;
+            if self.end_epoch(&lap, tested?, keeper)? {
+                break;
+            }
         }
         Ok(None)
     }
@@ -90,8 +91,12 @@ impl Training<'_> {
         while self.train.cursor().epoch == self.epoch {
             let Some(batch) = self.train.next_unless(&self.stop)? else { break };
             keeper.record(&batch.entry)?;
-            if let Some(samples) = batch.samples {
-                self.learn(samples, batch.entry.position);
+            match batch.samples {
+                Some(samples) => self.learn(samples, batch.entry.position),
+                None => {
+                    let model = mem::take(&mut self.model);
+                    (self.model, _) = self.learner.pass(model, batch.entry.position);
+                }
             }
             let cursor = self.train.cursor();
             if cursor.epoch > self.epoch || cursor.step.is_multiple_of(STEPS_PER_READING) {
@@ -114,13 +119,11 @@ impl Training<'_> {
         self.device.seed(step_seed(self.settings.seed, position));
         let rows = u32::try_from(samples.rows).expect("a batch has fewer than 2^32 rows");
         let x = self.normalizer.apply(samples.input).autodiff();
-        let Target::Classes(labels) = samples.target else { unreachable!("`start` refuses other answers") };
-        let loss = cross_entropy(self.model.logits(x), labels.autodiff());
+        let loss = self.learner.loss().forward(self.model.logits(x), samples.target);
         self.losses.add(position, rows, loss.clone());
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
         // Whole: parameters are written in place when nobody else holds them.
         let model = mem::take(&mut self.model);
-        self.model = self.optimizer.step(self.settings.lr, model, gradients);
+        (self.model, _) = self.learner.learn(model, &loss, samples.rows, position);
         self.report.advance(rows.into());
     }
 
@@ -142,10 +145,10 @@ impl Training<'_> {
         let (mut test, model) = (Test::default(), self.model.valid());
         while feed.cursor().epoch <= self.epoch {
             let Some(batch) = feed.next_unless(&self.stop)? else { return Ok(None) };
-            if let Some(Samples { input, target: Target::Classes(labels), .. }) = batch.samples {
-                let logits = model.logits(self.normalizer.apply(input));
-                let loss = cross_entropy(logits.clone(), labels.clone());
-                test.add(logits, labels, loss);
+            if let Some(Samples { input, target, .. }) = batch.samples {
+                let output = model.logits(self.normalizer.apply(input));
+                let loss = self.learner.loss().forward(output.clone(), target.clone());
+                test.add(output, target, loss);
             }
             if feed.cursor().step.is_multiple_of(STEPS_PER_READING) {
                 test.collect().map_err(|source| compute(self.args, source))?;
@@ -167,15 +170,19 @@ impl Training<'_> {
         Ok(())
     }
 
-    /// Saves the model after an epoch and its test, and begins the next epoch.
-    fn end_epoch(&mut self, lap: &Lap, test: Option<Score>, keeper: &mut Keeper<'_>) -> Result<(), FitError> {
+    /// Saves the model after an epoch and its test, and begins the next epoch, unless it got no better for too long:
+    /// then it is over.
+    fn end_epoch(&mut self, lap: &Lap, test: Option<Score>, keeper: &mut Keeper<'_>) -> Result<bool, FitError> {
         let metrics = self.losses.metrics(test);
+        let early = self.early.and_then(|early| {
+            let now = early.metric.of(metrics.train_loss(), test.as_ref())?;
+            Some(early.is_over(&mut self.early_stopping, now))
+        });
         let stream = || self.train.stream().name.clone();
-        let Metrics { samples, .. } = metrics;
         let done = EpochReport {
             epoch: self.epoch,
             loss: metrics.train_loss().ok_or_else(|| FitError::Unreadable { stream: stream(), epoch: self.epoch })?,
-            samples,
+            samples: metrics.train.rows,
             seconds: lap.time.as_secs_f64(),
             samples_per_s: rate(lap.samples, lap.time),
             waited_s: lap.waited.as_secs_f64(),
@@ -187,12 +194,17 @@ impl Training<'_> {
         self.report.checkpoint(folder, position);
         self.epoch += 1;
         self.losses = Losses::default();
-        Ok(())
+        if early == Some(true) && self.epoch < self.args.epochs {
+            let Standing { best, epochs_since } = self.early_stopping;
+            let best = best.map_or_else(|| "no number".to_owned(), |best| best.to_string());
+            self.report.note(&format!("stopped early: {epochs_since} epochs were no better than {best}"));
+        }
+        Ok(early == Some(true))
     }
 
     fn learned(&self) -> Learned<'_> {
-        let Self { model, optimizer, early_stopping, .. } = self;
-        Learned { model, optimizer, early_stopping }
+        let Self { model, learner, early_stopping, .. } = self;
+        Learned { model, learner, early_stopping: *early_stopping }
     }
 }
 

@@ -1,0 +1,73 @@
+//! One step over all numbers of a parameter: in a single pass where they lie in this process, else as tensor operations.
+
+use std::{array, mem};
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use super::rule::Arithmetic;
+
+/// Does one step; `memory` is empty before the first.
+pub(super) fn pass<const M: usize, const D: usize>(
+    step: &impl Arithmetic<M>,
+    parameter: Tensor<D>,
+    gradient: Tensor<1>,
+    memory: &mut Vec<Tensor<1>>,
+) -> Tensor<D> {
+    let nothing = |_| array::from_fn(|_| gradient.zeros_like());
+    let before: [Tensor<1>; M] = mem::take(memory).try_into().unwrap_or_else(nothing);
+    let (parameter, after) = if is_here(&parameter) && is_here(&gradient) {
+        in_one_pass(step, parameter, gradient, before)
+    } else {
+        as_operations(step, parameter, gradient, before)
+    };
+    *memory = after.into();
+    parameter
+}
+
+/// Whether a tensor's numbers are `f32` in this process's own memory.
+pub(super) fn is_here<const D: usize>(tensor: &Tensor<D>) -> bool {
+    tensor.device() == Device::flex() && tensor.dtype() == DType::F32
+}
+
+/// The numbers of a tensor's data.
+pub(super) fn numbers(data: &mut TensorData) -> &mut [f32] {
+    data.as_mut_slice().expect("`is_here` saw that they are f32")
+}
+
+/// Gives the bits of [`in_one_pass`], on any device.
+pub(super) fn as_operations<const M: usize, const D: usize>(
+    step: &impl Arithmetic<M>,
+    parameter: Tensor<D>,
+    gradient: Tensor<1>,
+    memory: [Tensor<1>; M],
+) -> (Tensor<D>, [Tensor<1>; M]) {
+    let shape = parameter.shape();
+    let (parameter, memory) = step.update(parameter.flatten(0, -1), gradient, memory);
+    (parameter.reshape(shape), memory)
+}
+
+/// Goes once over memory that ten operations would go over ten times. Nothing is copied that nobody else holds.
+pub(super) fn in_one_pass<const M: usize, const D: usize>(
+    step: &impl Arithmetic<M>,
+    parameter: Tensor<D>,
+    gradient: Tensor<1>,
+    memory: [Tensor<1>; M],
+) -> (Tensor<D>, [Tensor<1>; M]) {
+    let device = parameter.device();
+    let mut parameter = parameter.into_data();
+    let mut gradient = gradient.into_data();
+    let mut memory = memory.map(Tensor::into_data);
+    let parameters = numbers(&mut parameter);
+    let count = parameters.len();
+    let gradients = &numbers(&mut gradient)[..count];
+    let memories = memory.each_mut().map(|memory| &mut numbers(memory)[..count]);
+    for idx in 0..count {
+        let before = array::from_fn(|which| memories[which][idx]);
+        let (number, after) = step.update(parameters[idx], gradients[idx], before);
+        parameters[idx] = number;
+        for which in 0..M {
+            memories[which][idx] = after[which];
+        }
+    }
+    (Tensor::from_data(parameter, &device), memory.map(|memory| Tensor::from_data(memory, &device)))
+}
