@@ -432,6 +432,34 @@ mod tests {
         .assert_eq(&EVERY_MEMORY.map(|keys| format!("{}: {}", keys.replace('\n', ", "), names(keys))).join("\n"));
     }
 
+    /// Where the numbers of each parameter lie; takes the model whole, so that nothing is copied.
+    fn places(model: Sequential) -> (Sequential, Vec<*const u8>) {
+        struct Places(Vec<*const u8>);
+        impl ModuleMapper for Places {
+            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                let (id, tensor, mapper) = param.consume();
+                let data = tensor.inner().into_data();
+                self.0.push(data.as_bytes().as_ptr());
+                let tensor = Tensor::from_data(data, &Device::flex().autodiff());
+                Param::from_mapped_value(id, tensor.require_grad(), mapper)
+            }
+        }
+        let mut places = Places(Vec::new());
+        (model.map(&mut places), places.0)
+    }
+
+    #[test]
+    fn a_model_that_nobody_else_holds_learns_where_it_lies() {
+        let (mut model, before) = places(model(3));
+        let mut optimizer = OptimizerKind::Adam.init();
+        for step in 0..2 {
+            let gradients = gradients(&model, step);
+            model = optimizer.step(0.01, model, gradients);
+        }
+        assert_eq!(places(model).1, before);
+        assert_eq!(before.len(), 4);
+    }
+
     #[test]
     fn what_does_not_learn_stays_as_it_is() {
         for keys in EVERY_MEMORY {
