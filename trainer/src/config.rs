@@ -18,15 +18,25 @@
 //!
 //! | kind | keys (PyTorch's names, meanings and defaults) |
 //! |---|---|
-//! | `flatten`, `relu`, `softmax` | |
-//! | `linear` | `out_features`, `in_features` (inferred), `bias` (true) |
-//! | `conv2d` | `out_channels`, `kernel_size`, `stride` (1), `padding` (0), `dilation` (1), `groups` (1), `bias` (true), `in_channels` (inferred) |
-//! | `max-pool2d` | `kernel_size`, `stride` (kernel_size), `padding` (0) |
+//! | `flatten`, `relu`, `silu`, `sigmoid`, `tanh`, `identity` | |
+//! | `leaky-relu` | `negative_slope` (0.01) |
+//! | `gelu` | `approximate` ("none", or "tanh") |
+//! | `softmax`, `log-softmax` | `dim` (1; -1 is the last) |
 //! | `dropout` | `p` (0.5) |
+//! | `linear` | `out_features`, `in_features` (inferred), `bias` (true) |
+//! | `conv1d`, `conv2d` | `out_channels`, `kernel_size`, `stride` (1), `padding` (0), `dilation` (1), `groups` (1), `bias` (true), `in_channels` (inferred) |
+//! | `max-pool2d` | `kernel_size`, `stride` (kernel_size), `padding` (0), `dilation` (1), `ceil_mode` (false) |
+//! | `avg-pool2d` | `kernel_size`, `stride` (kernel_size), `padding` (0), `ceil_mode` (false), `count_include_pad` (true) |
+//! | `adaptive-avg-pool2d` | `output_size` |
+//! | `batch-norm` | `num_features` (inferred), `eps` (1e-5), `momentum` (0.1), `affine` (true), `track_running_stats` (true) |
+//! | `layer-norm` | `normalized_shape` (the last extent), `eps` (1e-5), `elementwise_affine` (true), `bias` (true) |
+//! | `group-norm` | `num_groups`, `num_channels` (inferred), `eps` (1e-5), `affine` (true) |
+//! | `embedding` | `num_embeddings`, `embedding_dim` |
+//! | `reshape` | `shape`: one to three extents, of which one may be -1; `torch.nn.Unflatten(1, shape)` |
 //! | `sequential` | `layers`: tables as `[[layer]]` |
 //! | `residual` | `layers`, `downsample` (none): what is added after it; `activation` (none): the kind of the layer after the sum |
 //!
-//! `kernel_size`, `stride`, `padding` and `dilation` are one number, or `[height, width]`. Every layer may have a `name`,
+//! `kernel_size`, `stride`, `padding`, `dilation` and `output_size` of images are one number, or `[height, width]`. Every layer may have a `name`,
 //! which its parameters' names begin with; it is the layer's number otherwise.
 //!
 //! How the model learns is said in `[loss]` ([`crate::loss`]), `[optimizer]` ([`crate::optimizer`]), `[schedule]`
@@ -265,7 +275,7 @@ mod tests {
         check(
             "[[layer]]\nkind = 'lstm'\n",
             expect![
-                "2: unknown kind of layer `lstm`: it may be `flatten`, `linear`, `relu`, `softmax`, `conv2d`, `max-pool2d`, `dropout`, `sequential`, `residual`"
+                "2: unknown kind of layer `lstm`: it may be `flatten`, `linear`, `relu`, `leaky-relu`, `gelu`, `silu`, `sigmoid`, `tanh`, `softmax`, `log-softmax`, `dropout`, `identity`, `conv1d`, `conv2d`, `max-pool2d`, `avg-pool2d`, `adaptive-avg-pool2d`, `batch-norm`, `layer-norm`, `group-norm`, `embedding`, `reshape`, `sequential`, `residual`"
             ],
         );
         check("[[layer]]\nout_features = 10\n", expect!["1: [[layer]] 0 has no `kind`"]);

@@ -4,22 +4,40 @@
 //! is added to a [`Registry`].
 
 mod activation;
+mod adaptive_avg_pool2d;
+mod avg_pool2d;
+mod batch_norm;
+mod conv1d;
 mod conv2d;
 mod dropout;
+mod embedding;
 mod flatten;
+mod group_norm;
+mod layer_norm;
 mod linear;
 mod max_pool2d;
+mod reshape;
 mod residual;
+mod running;
 mod sequential;
+mod softmax;
 mod window;
 
 use std::fmt;
 
-use burn::tensor::Device;
+use burn::module::Param;
+use burn::nn::Initializer;
+use burn::tensor::{Device, Tensor};
 
-pub use self::activation::{Relu, Softmax};
+pub use self::activation::{Gelu, Identity, LeakyRelu, Relu, Sigmoid, Silu, Tanh};
+pub use self::batch_norm::BatchNorm;
 pub use self::flatten::Flatten;
+pub use self::group_norm::GroupNorm;
+pub use self::layer_norm::LayerNorm;
+pub use self::reshape::Reshape;
 pub use self::residual::Residual;
+pub use self::running::Running;
+pub use self::softmax::{LogSoftmax, Softmax};
 use crate::layer::{AnyLayer, Misplaced};
 use crate::model::Sequential;
 use crate::registry::{Build, Parse, Registry};
@@ -37,13 +55,28 @@ const DEPTH_MAX: usize = 16;
 
 /// Every kind of layer, by the name it has in a file.
 pub(crate) const KINDS: &[(&str, Parse)] = &[
-    ("flatten", flatten::parse),
+    ("flatten", activation::parse::<Flatten>),
     ("linear", linear::parse),
-    ("relu", activation::parse_relu),
-    ("softmax", activation::parse_softmax),
+    ("relu", activation::parse::<Relu>),
+    ("leaky-relu", activation::parse_leaky_relu),
+    ("gelu", activation::parse_gelu),
+    ("silu", activation::parse::<Silu>),
+    ("sigmoid", activation::parse::<Sigmoid>),
+    ("tanh", activation::parse::<Tanh>),
+    ("softmax", softmax::parse_softmax),
+    ("log-softmax", softmax::parse_log_softmax),
+    ("dropout", dropout::parse),
+    ("identity", activation::parse::<Identity>),
+    ("conv1d", conv1d::parse),
     ("conv2d", conv2d::parse),
     ("max-pool2d", max_pool2d::parse),
-    ("dropout", dropout::parse),
+    ("avg-pool2d", avg_pool2d::parse),
+    ("adaptive-avg-pool2d", adaptive_avg_pool2d::parse),
+    ("batch-norm", batch_norm::parse),
+    ("layer-norm", layer_norm::parse),
+    ("group-norm", group_norm::parse),
+    ("embedding", embedding::parse),
+    ("reshape", reshape::parse),
     ("sequential", sequential::parse),
     ("residual", residual::parse),
 ];
@@ -165,7 +198,42 @@ impl RowSpec {
     }
 }
 
-/// A pair as PyTorch writes one number for both directions, or the two.
-fn pair_or_one([height, width]: [usize; 2]) -> String {
-    if height == width { height.to_string() } else { format!("({height}, {width})") }
+/// A number as Python prints it: `0.1`, `1e-05`.
+fn python_float(number: f64) -> String {
+    let text = format!("{number:?}");
+    match text.split_once('e') {
+        Some((digits, exponent)) => {
+            let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
+            format!("{digits}e{sign}{exponent:0>2}")
+        }
+        None => text,
+    }
+}
+
+/// A truth value as Python prints it.
+fn python_bool(value: bool) -> &'static str {
+    if value { "True" } else { "False" }
+}
+
+/// `eps` (1e-5) of a layer that divides by a standard deviation.
+fn eps(section: &mut Section<'_>) -> Result<f64, Mistake> {
+    let eps = section.number("eps")?.unwrap_or(1e-5);
+    if eps > 0.0 { Ok(eps) } else { Err(section.mistake_at("eps", &format!("is {eps}: it must be above 0"))) }
+}
+
+/// The weight and the bias that a layer begins with that normalizes: ones and zeros.
+fn affine<const D: usize>(shape: [usize; D], device: &Device) -> [Param<Tensor<D>>; 2] {
+    [Initializer::Ones.init(shape, device), Initializer::Zeros.init(shape, device)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_printed_as_in_python() {
+        let numbers = [1e-5, 0.1, 1e-12, 0.0, 1.0, 2.5e-7, 0.0001, 1e16];
+        let texts = ["1e-05", "0.1", "1e-12", "0.0", "1.0", "2.5e-07", "0.0001", "1e+16"];
+        assert_eq!(numbers.map(python_float), texts);
+    }
 }

@@ -1,16 +1,18 @@
 //! `Sequential`: layers in a row, each handing on what it leaves to the next.
 
 use burn::module::{Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor};
-use burn::nn::conv::Conv2dConfig;
-use burn::nn::pool::MaxPool2dConfig;
-use burn::nn::{DropoutConfig, LinearConfig};
+use burn::nn::conv::{Conv1dConfig, Conv2dConfig};
+use burn::nn::pool::{AdaptiveAvgPool2dConfig, AvgPool2dConfig, MaxPool2dConfig};
+use burn::nn::{DropoutConfig, EmbeddingConfig, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use thiserror::Error;
 
 use crate::config::ModelSpec;
 use crate::fields::{Answer, Input};
 use crate::layer::{AnyLayer, Layer, Misfit, Misplaced, Row};
-use crate::layers::{Flatten, Relu, Softmax};
+use crate::layers::{
+    BatchNorm, Flatten, Gelu, GroupNorm, LayerNorm, LeakyRelu, LogSoftmax, Relu, Reshape, Sigmoid, Silu, Softmax, Tanh,
+};
 use crate::shape::{Activation, Extents};
 
 /// Layers in a row, as `torch.nn.Sequential`.
@@ -158,6 +160,96 @@ impl Sequential {
         self.push(MaxPool2dConfig::new([kernel_size; 2]).with_strides([kernel_size; 2]).init())
     }
 
+    /// `nn.AvgPool2d(kernel_size)`.
+    #[must_use]
+    pub fn avg_pool2d(self, kernel_size: usize) -> Self {
+        self.push(AvgPool2dConfig::new([kernel_size; 2]).with_strides([kernel_size; 2]).init())
+    }
+
+    /// `nn.AdaptiveAvgPool2d(output_size)`.
+    #[must_use]
+    pub fn adaptive_avg_pool2d(self, output_size: [usize; 2]) -> Self {
+        self.push(AdaptiveAvgPool2dConfig::new(output_size).init())
+    }
+
+    /// `nn.Conv1d(in_channels, out_channels, kernel_size)`.
+    #[must_use]
+    pub fn conv1d(self, in_channels: usize, out_channels: usize, kernel_size: usize) -> Self {
+        self.push(Conv1dConfig::new(in_channels, out_channels, kernel_size).init(&Device::flex()))
+    }
+
+    /// `nn.BatchNorm1d(num_features)`, of rows and sequences.
+    #[must_use]
+    pub fn batch_norm1d(self, num_features: usize) -> Self {
+        self.push(BatchNorm::new(num_features, false, &Device::flex()))
+    }
+
+    /// `nn.BatchNorm2d(num_features)`, of images.
+    #[must_use]
+    pub fn batch_norm2d(self, num_features: usize) -> Self {
+        self.push(BatchNorm::new(num_features, true, &Device::flex()))
+    }
+
+    /// `nn.LayerNorm(normalized_shape)`.
+    #[must_use]
+    pub fn layer_norm<const R: usize>(self, normalized_shape: [usize; R]) -> Self {
+        self.push(LayerNorm::new(normalized_shape, &Device::flex()))
+    }
+
+    /// `nn.GroupNorm(num_groups, num_channels)`.
+    #[must_use]
+    pub fn group_norm(self, num_groups: usize, num_channels: usize) -> Self {
+        self.push(GroupNorm::new(num_groups, num_channels, &Device::flex()))
+    }
+
+    /// `nn.Embedding(num_embeddings, embedding_dim)`.
+    #[must_use]
+    pub fn embedding(self, num_embeddings: usize, embedding_dim: usize) -> Self {
+        self.push(EmbeddingConfig::new(num_embeddings, embedding_dim).init(&Device::flex()))
+    }
+
+    /// `nn.Unflatten(1, shape)`.
+    #[must_use]
+    pub fn reshape<const R: usize>(self, shape: [usize; R]) -> Self {
+        self.push(Reshape { shape: shape.to_vec() })
+    }
+
+    /// `nn.LeakyReLU(negative_slope)`.
+    #[must_use]
+    pub fn leaky_relu(self, negative_slope: f64) -> Self {
+        self.push(LeakyRelu { negative_slope })
+    }
+
+    /// `nn.GELU()`.
+    #[must_use]
+    pub fn gelu(self) -> Self {
+        self.push(Gelu::default())
+    }
+
+    /// `nn.SiLU()`.
+    #[must_use]
+    pub fn silu(self) -> Self {
+        self.push(Silu)
+    }
+
+    /// `nn.Sigmoid()`.
+    #[must_use]
+    pub fn sigmoid(self) -> Self {
+        self.push(Sigmoid)
+    }
+
+    /// `nn.Tanh()`.
+    #[must_use]
+    pub fn tanh(self) -> Self {
+        self.push(Tanh)
+    }
+
+    /// `nn.LogSoftmax(dim=1)`.
+    #[must_use]
+    pub fn log_softmax(self) -> Self {
+        self.push(LogSoftmax { dim: 1 })
+    }
+
     /// `nn.ReLU()`.
     #[must_use]
     pub fn relu(self) -> Self {
@@ -176,7 +268,7 @@ impl Sequential {
     /// `nn.Softmax(dim=1)`.
     #[must_use]
     pub fn softmax(self) -> Self {
-        self.push(Softmax)
+        self.push(Softmax { dim: 1 })
     }
 }
 
@@ -231,7 +323,9 @@ impl Sequential {
     /// When the last layer leaves no row of numbers, or what arrives does not fit.
     pub fn logits(&self, x: impl Into<Activation>) -> Tensor<2> {
         let entries = match self.entries.split_last() {
-            Some((last, others)) if last.layer.to_torch() == Softmax.to_torch() => others,
+            Some((last, others)) if [1, -1].map(|dim| Softmax { dim }.to_torch()).contains(&last.layer.to_torch()) => {
+                others
+            }
             _ => &self.entries,
         };
         match entries.iter().fold(x.into(), |x, entry| entry.layer.forward(x)) {

@@ -2,8 +2,8 @@
 
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 
-use super::window::{Window, no_image, sides};
-use super::{FEATURES_MAX, KERNEL_MAX};
+use super::FEATURES_MAX;
+use super::window::{PAIR, Window, no_image, sides};
 use crate::layer::{AnyLayer, Layer, Misfit, check_weights};
 use crate::registry::{Build, Registry};
 use crate::section::{Mistake, Section};
@@ -12,27 +12,11 @@ use crate::shape::{Activation, Extents};
 /// `out_channels`, `kernel_size`, `stride` (1), `padding` (0), `dilation` (1), `groups` (1), `bias` (true),
 /// `in_channels` (inferred).
 pub(super) fn parse(section: &mut Section<'_>, _: &Registry) -> Result<Build, Mistake> {
-    let out_channels = section.count("out_channels", 1..FEATURES_MAX + 1)?;
-    let kernel_size = section.pair("kernel_size", 1..KERNEL_MAX + 1)?;
-    let in_channels = section.count("in_channels", 1..FEATURES_MAX + 1)?;
-    let out_channels = section.required("out_channels", out_channels)?;
-    let window = Window {
-        kernel_size: section.required("kernel_size", kernel_size)?,
-        stride: section.pair("stride", 1..KERNEL_MAX + 1)?.unwrap_or([1, 1]),
-        padding: section.pair("padding", 0..KERNEL_MAX + 1)?.unwrap_or([0, 0]),
-        dilation: section.pair("dilation", 1..KERNEL_MAX + 1)?.unwrap_or([1, 1]),
-    };
-    let groups = section.count("groups", 1..FEATURES_MAX + 1)?.unwrap_or(1);
-    let bias = section.boolean("bias")?.unwrap_or(true);
-    if !out_channels.is_multiple_of(groups) {
-        return Err(section.mistake_at("groups", &format!("is {groups}: it must divide out_channels, {out_channels}")));
-    }
+    let Channels { in_channels, out_channels, groups, bias } = Channels::parse(section)?;
+    let window = Window::parse_convolution(section, PAIR)?;
     Ok(Box::new(move |arrives, device| {
         let in_channels = fitting(in_channels, arrives)?;
-        if !in_channels.is_multiple_of(groups) {
-            let wants = format!("a multiple of groups = {groups} channels");
-            return Err(Misfit::shape(wants, arrives, "set groups to a number that divides the channels"));
-        }
+        check_groups(in_channels, groups, arrives)?;
         let [height, width] = window.kernel_size;
         check_weights(&[in_channels / groups, out_channels, height, width], arrives)?;
         // Burn's initial values are PyTorch's: weights and bias uniform within 1/sqrt(inputs of a window).
@@ -44,6 +28,38 @@ pub(super) fn parse(section: &mut Section<'_>, _: &Registry) -> Result<Build, Mi
             .with_bias(bias);
         Ok(AnyLayer::new(config.init(device)))
     }))
+}
+
+/// What a convolution says of its channels.
+pub(super) struct Channels {
+    pub(super) in_channels: Option<usize>,
+    pub(super) out_channels: usize,
+    pub(super) groups: usize,
+    pub(super) bias: bool,
+}
+
+impl Channels {
+    pub(super) fn parse(section: &mut Section<'_>) -> Result<Self, Mistake> {
+        let out_channels = section.count("out_channels", 1..FEATURES_MAX + 1)?;
+        let in_channels = section.count("in_channels", 1..FEATURES_MAX + 1)?;
+        let groups = section.count("groups", 1..FEATURES_MAX + 1)?.unwrap_or(1);
+        let bias = section.boolean("bias")?.unwrap_or(true);
+        let out_channels = section.required("out_channels", out_channels)?;
+        if !out_channels.is_multiple_of(groups) {
+            let what = format!("is {groups}: it must divide out_channels, {out_channels}");
+            return Err(section.mistake_at("groups", &what));
+        }
+        Ok(Self { in_channels, out_channels, groups, bias })
+    }
+}
+
+/// Refuses channels that cannot be split into so many groups.
+pub(super) fn check_groups(channels: usize, groups: usize, arrives: &Extents) -> Result<(), Misfit> {
+    if channels.is_multiple_of(groups) {
+        return Ok(());
+    }
+    let wants = format!("a multiple of groups = {groups} channels");
+    Err(Misfit::shape(wants, arrives, "set groups to a number that divides the channels"))
 }
 
 /// The channels of a layer, stated or inferred, that fit the images that arrive.
@@ -58,17 +74,19 @@ fn fitting(in_channels: Option<usize>, arrives: &Extents) -> Result<usize, Misfi
     }
 }
 
-fn window(layer: &Conv2d) -> Window {
+fn window(layer: &Conv2d) -> Window<2> {
     let (kernel_size, stride, dilation) = (layer.kernel_size, layer.stride, layer.dilation);
-    Window { kernel_size, stride, padding: sides(&layer.padding), dilation }
+    Window { kernel_size, stride, padding: sides(&layer.padding), dilation, ceil_mode: false }
 }
 
 impl Layer for Conv2d {
     fn leaves(&self, arrives: &Extents) -> Result<Extents, Misfit> {
         let [out_channels, per_group, _, _] = self.weight.lazy_shape().dims();
         fitting(Some(per_group * self.groups), arrives)?;
-        let places = window(self).places(arrives, "kernel", "make kernel_size smaller or padding larger")?;
-        Ok(Extents::Floats(vec![out_channels, places[0], places[1]]))
+        let Some([_, height, width]) = arrives.image() else { return Err(no_image(None, arrives)) };
+        let remedy = "make kernel_size smaller or padding larger";
+        let [height, width] = window(self).places([height, width], arrives, "kernel", remedy)?;
+        Ok(Extents::Floats(vec![out_channels, height, width]))
     }
 
     fn forward(&self, x: Activation) -> Activation {
@@ -80,19 +98,8 @@ impl Layer for Conv2d {
 
     fn to_torch(&self) -> String {
         let [outputs, per_group, _, _] = self.weight.lazy_shape().dims();
-        let pair = |[height, width]: [usize; 2]| format!("({height}, {width})");
-        let Window { kernel_size, stride, padding, dilation } = window(self);
-        let mut text = format!("Conv2d({}, {outputs}", per_group * self.groups);
-        text += &format!(", kernel_size={}, stride={}", pair(kernel_size), pair(stride));
-        for (key, value, default) in [("padding", padding, [0, 0]), ("dilation", dilation, [1, 1])] {
-            if value != default {
-                text += &format!(", {key}={}", pair(value));
-            }
-        }
-        if self.groups != 1 {
-            text += &format!(", groups={}", self.groups);
-        }
-        text + if self.bias.is_some() { ")" } else { ", bias=False)" }
+        let inputs = per_group * self.groups;
+        format!("Conv2d({inputs}, {outputs}{}", window(self).to_torch(self.groups, self.bias.is_some()))
     }
 
     fn multiply_adds(&self, arrives: &Extents) -> u64 {

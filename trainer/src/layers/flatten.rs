@@ -2,14 +2,8 @@
 
 use burn::module::Module;
 
-use crate::layer::{AnyLayer, Layer, Misfit};
-use crate::registry::{Build, Registry};
-use crate::section::{Mistake, Section};
+use crate::layer::{Layer, Misfit};
 use crate::shape::{Activation, Extents};
-
-pub(super) fn parse(_: &mut Section<'_>, _: &Registry) -> Result<Build, Mistake> {
-    Ok(Box::new(|_, _| Ok(AnyLayer::new(Flatten))))
-}
 
 /// Joins all but the batch dimension, in PyTorch's order: channel, row, column.
 #[derive(Module, Debug, Default)]
