@@ -3,7 +3,7 @@
 //! `trainer fit` attaches to a stream ([`fit`]), takes its batches as tensors ([`feed`]), normalizes them on the
 //! device ([`normalize`]) and trains the [`model::Sequential`] that a model file ([`config`]) describes. A
 //! [`checkpoint`] is what `trainer fit` goes on from ([`resume`]), and what `trainer predict` ([`predict`]) reads, to look
-//! at images that it prepares ([`prepare`]) as the stream did.
+//! at images that it prepares ([`prepare`]) as the stream did: by the transforms of `batchmill_datasets` themselves.
 
 pub mod cli;
 pub mod config;
