@@ -48,6 +48,11 @@ pub enum Command {
         configuration. Where that has no transform of sizes, an image of another size is scaled until its shorter\n\
         side fits, then cropped in the middle.")]
     Predict(PredictArgs),
+    /// List what there is to compute on: the values of --device
+    #[command(after_help = "Example:\n  trainer devices\n\n\
+        A graphics adapter that is only software (llvmpipe) computes as a GPU does, but slower than the CPU: `auto`\n\
+        never takes it. Should Mesa complain about XDG_RUNTIME_DIR, set that to a folder of yours: it does no harm.")]
+    Devices(DevicesArgs),
 }
 
 /// How to train.
@@ -68,7 +73,7 @@ pub struct FitArgs {
     /// The field that it should answer [default: label, or target]
     #[arg(long, value_name = "FIELD")]
     pub target: Option<String>,
-    /// Where to compute: cpu, wgpu, cuda or cuda:N
+    /// Where to compute: cpu, wgpu[:N], cuda[:N], or auto for the best there is; see `trainer devices`
     #[arg(long, default_value = "cpu")]
     pub device: DeviceChoice,
     /// How often to go through the stream
@@ -140,13 +145,21 @@ pub struct PredictArgs {
     /// JPEG or PNG files
     #[arg(value_name = "IMAGE", required = true)]
     pub images: Vec<PathBuf>,
-    /// Where to compute: cpu, wgpu, cuda or cuda:N
+    /// Where to compute: cpu, wgpu[:N], cuda[:N], or auto for the best there is; see `trainer devices`
     #[arg(long, default_value = "cpu")]
     pub device: DeviceChoice,
     /// How many classes to name
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = at_least_one)]
     pub top: usize,
     /// Print one JSON object a line: an image each
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to list of the devices.
+#[derive(Args, Debug)]
+pub struct DevicesArgs {
+    /// Print one JSON object a line: a device each
     #[arg(long)]
     pub json: bool,
 }

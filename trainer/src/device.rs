@@ -1,18 +1,31 @@
-//! Where a model computes: `cpu`, `wgpu` or `cuda[:N]`, checked before the first tensor is made.
+//! Where a model computes: `cpu`, `wgpu[:N]`, `cuda[:N]` or `auto`, checked before the first tensor is made.
+
+mod guard;
+mod list;
+mod memory;
+#[cfg(feature = "wgpu")]
+mod wgpu;
 
 use std::fmt;
+use std::io::{self, Write as _};
 use std::str::FromStr;
 
 use burn::tensor::Device;
 use thiserror::Error;
 
+pub use self::guard::guarded;
+pub use self::list::{Found, run};
+
 /// A device as the user names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceChoice {
+    /// The first of cuda, wgpu and cpu that computes; not a graphics adapter that is only software.
+    Auto,
     /// Burn's pure Rust backend.
     Cpu,
-    /// The best graphics adapter, over Vulkan, Metal or DirectX.
-    Wgpu,
+    /// The graphics adapter of this number, over Vulkan, Metal or DirectX. Those that compute fastest come first, as
+    /// far as their kind tells.
+    Wgpu(usize),
     /// The NVIDIA GPU of this number.
     Cuda(usize),
 }
@@ -21,13 +34,12 @@ pub enum DeviceChoice {
 #[derive(Debug, Error)]
 pub enum DeviceError {
     /// There is no such device.
-    #[error("unknown device {0:?}: it may be cpu, wgpu, cuda or cuda:N")]
+    #[error(
+        "unknown device {0:?}: it may be auto, cpu, wgpu, wgpu:N, cuda or cuda:N; `trainer devices` lists those of this machine"
+    )]
     Unknown(String),
     /// The program was built without it.
-    #[error(
-        "this trainer was built without {}: build with `cargo build --release -p batchmill-trainer --features {feature}`",
-        feature.to_uppercase()
-    )]
+    #[error("this trainer was built without {}: {}", feature.to_uppercase(), how_to_build(feature))]
     NotCompiledIn {
         /// The feature to build with.
         feature: &'static str,
@@ -41,28 +53,56 @@ pub enum DeviceError {
         found: String,
     },
     /// It is there, but does not compute.
-    #[error(
-        "open {choice}: it is there, but cannot compute (its driver says why above): use --device cpu, or {remedy}"
-    )]
+    #[error("open {choice}: it is there, but cannot compute: {reason}: use --device cpu, or {remedy}")]
     Broken {
         /// What was asked for.
         choice: DeviceChoice,
+        /// What it or its driver said.
+        reason: String,
         /// What is most often missing.
         remedy: &'static str,
     },
+    /// It had not enough memory for what was asked of it.
+    #[error("{doing}: the device has not enough memory ({reason}): lower the batch size, or use --device cpu")]
+    OutOfMemory {
+        /// What was being done.
+        doing: String,
+        /// What it or its driver said.
+        reason: String,
+    },
+    /// It stopped in the middle.
+    #[error("{doing}: the device stopped: {reason}")]
+    Stopped {
+        /// What was being done.
+        doing: String,
+        /// What it or its driver said.
+        reason: String,
+    },
+}
+
+/// The command that builds a trainer with a feature.
+fn how_to_build(feature: &str) -> String {
+    format!("build with `cargo build --release -p batchmill-trainer --features {feature}`")
 }
 
 impl FromStr for DeviceChoice {
     type Err = DeviceError;
 
     fn from_str(text: &str) -> Result<Self, DeviceError> {
-        let unknown = || DeviceError::Unknown(text.to_owned());
-        match text.split_once(':') {
-            None if text == "cpu" => Ok(Self::Cpu),
-            None if text == "wgpu" => Ok(Self::Wgpu),
-            None if text == "cuda" => Ok(Self::Cuda(0)),
-            Some(("cuda", number)) => number.parse().map(Self::Cuda).map_err(|_| unknown()),
-            _ => Err(unknown()),
+        let (kind, number) = match text.split_once(':') {
+            // `parse` alone would take "+1" and "01".
+            Some((kind, number)) => {
+                let parsed = number.parse::<usize>().ok().filter(|parsed| parsed.to_string() == number);
+                (kind, Some(parsed.ok_or_else(|| DeviceError::Unknown(text.to_owned()))?))
+            }
+            None => (text, None),
+        };
+        match (kind, number) {
+            ("auto", None) => Ok(Self::Auto),
+            ("cpu", None) => Ok(Self::Cpu),
+            ("wgpu", number) => Ok(Self::Wgpu(number.unwrap_or(0))),
+            ("cuda", number) => Ok(Self::Cuda(number.unwrap_or(0))),
+            _ => Err(DeviceError::Unknown(text.to_owned())),
         }
     }
 }
@@ -70,8 +110,9 @@ impl FromStr for DeviceChoice {
 impl fmt::Display for DeviceChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
-            Self::Wgpu => f.write_str("wgpu"),
+            Self::Wgpu(number) => write!(f, "wgpu:{number}"),
             Self::Cuda(number) => write!(f, "cuda:{number}"),
         }
     }
@@ -79,62 +120,111 @@ impl fmt::Display for DeviceChoice {
 
 impl DeviceChoice {
     /// Finds the device and lets it compute once: burn itself opens a device at its first tensor, and panics when it
-    /// cannot.
+    /// cannot. Of `auto` a line on standard error says what it became.
     ///
     /// # Errors
     /// [`DeviceError`] when it is not compiled in, not there, or does not compute.
     pub fn open(self) -> Result<Device, DeviceError> {
-        match self {
-            Self::Cpu => Ok(Device::flex()),
-            Self::Wgpu => self.open_wgpu(),
-            Self::Cuda(number) => self.open_cuda(number),
+        let (choice, device) = self.resolve()?;
+        if self == Self::Auto {
+            // Where nobody reads it, it is lost.
+            let _ = writeln!(io::stderr(), "--device auto: this is {choice}");
         }
+        Ok(device)
     }
 
-    #[cfg(feature = "wgpu")]
-    fn open_wgpu(self) -> Result<Device, DeviceError> {
-        use burn::tensor::{DeviceKind, DeviceType};
-
-        if Device::enumerate(DeviceType::Wgpu).is_empty() {
-            return Err(DeviceError::Absent { choice: self, found: "no graphics adapter was".to_owned() });
-        }
-        self.try_out(Device::wgpu(DeviceKind::DefaultDevice), "install a Vulkan driver")
+    /// As [`open`](Self::open), with what `auto` became and without the line about it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); `auto` always becomes something.
+    pub fn resolve(self) -> Result<(Self, Device), DeviceError> {
+        let device = match self {
+            Self::Auto => return Ok(first_that_computes()),
+            Self::Cpu => Device::flex(),
+            Self::Wgpu(number) => open_wgpu(number)?,
+            Self::Cuda(number) => open_cuda(number)?,
+        };
+        Ok((self, device))
     }
 
-    #[cfg(not(feature = "wgpu"))]
-    fn open_wgpu(self) -> Result<Device, DeviceError> {
-        Err(DeviceError::NotCompiledIn { feature: "wgpu" })
+    /// That only `count` devices of its kind were found.
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    fn absent(self, what: &str, kind: &str, count: usize) -> DeviceError {
+        let found = match count {
+            0 => format!("no {what} was"),
+            1 => format!("only {kind}:0 was"),
+            _ => format!("only {kind}:0 to {kind}:{} were", count - 1),
+        };
+        DeviceError::Absent { choice: self, found }
     }
 
-    #[cfg(feature = "cuda")]
-    fn open_cuda(self, number: usize) -> Result<Device, DeviceError> {
-        let found = Device::enumerate(burn::tensor::DeviceType::Cuda).len();
-        if number >= found {
-            let found = match found {
-                0 => "no CUDA device was".to_owned(),
-                1 => "only cuda:0 was".to_owned(),
-                _ => format!("only cuda:0 to cuda:{} were", found - 1),
-            };
-            return Err(DeviceError::Absent { choice: self, found });
-        }
-        self.try_out(Device::cuda(number), "set CUDA_PATH to a CUDA toolkit (libnvrtc and headers)")
-    }
-
-    #[cfg(not(feature = "cuda"))]
-    fn open_cuda(self, _number: usize) -> Result<Device, DeviceError> {
-        Err(DeviceError::NotCompiledIn { feature: "cuda" })
-    }
-
+    /// Has the device compute something.
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     fn try_out(self, device: Device, remedy: &'static str) -> Result<Device, DeviceError> {
         use burn::tensor::Tensor;
 
-        let compute = || (Tensor::<1>::ones([2], &device) * 2.0).sum().try_into_scalar::<f32>();
-        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(compute)) {
+        let broken = |reason| DeviceError::Broken { choice: self, reason, remedy };
+        match guard::hear(|| (Tensor::<1>::ones([2], &device) * 2.0).sum().try_into_scalar::<f32>()) {
             Ok(Ok(4.0)) => Ok(device),
-            _ => Err(DeviceError::Broken { choice: self, remedy }),
+            Ok(Ok(other)) => Err(broken(format!("it says that 2 + 2 is {other}"))),
+            Ok(Err(error)) => Err(broken(guard::in_one_line(&error.to_string()))),
+            Err(reason) => Err(broken(reason)),
         }
     }
+}
+
+/// What `auto` means. Software that takes the place of a graphics adapter computes, but slower than burn's own CPU
+/// backend.
+fn first_that_computes() -> (DeviceChoice, Device) {
+    #[cfg(feature = "wgpu")]
+    let adapters = wgpu::adapters().into_iter().enumerate().filter(|(_, adapter)| !adapter.is_software());
+    #[cfg(feature = "wgpu")]
+    let adapters = adapters.map(|(number, _)| DeviceChoice::Wgpu(number));
+    #[cfg(not(feature = "wgpu"))]
+    let adapters = std::iter::empty();
+    let cards = (0..cuda_cards()).map(DeviceChoice::Cuda);
+    let computes = |choice: DeviceChoice| choice.resolve().ok();
+    cards.chain(adapters).find_map(computes).unwrap_or_else(|| (DeviceChoice::Cpu, Device::flex()))
+}
+
+#[cfg(feature = "wgpu")]
+fn open_wgpu(number: usize) -> Result<Device, DeviceError> {
+    let choice = DeviceChoice::Wgpu(number);
+    let mut adapters = wgpu::adapters();
+    if number >= adapters.len() {
+        return Err(choice.absent("graphics adapter", "wgpu", adapters.len()));
+    }
+    choice.try_out(adapters.swap_remove(number).device, "install a Vulkan driver")
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn open_wgpu(_number: usize) -> Result<Device, DeviceError> {
+    Err(DeviceError::NotCompiledIn { feature: "wgpu" })
+}
+
+/// How many NVIDIA GPUs there are. Without a driver there is none, and nothing fails.
+#[cfg(feature = "cuda")]
+fn cuda_cards() -> usize {
+    Device::enumerate(burn::tensor::DeviceType::Cuda).len()
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_cards() -> usize {
+    0
+}
+
+#[cfg(feature = "cuda")]
+fn open_cuda(number: usize) -> Result<Device, DeviceError> {
+    let (choice, found) = (DeviceChoice::Cuda(number), cuda_cards());
+    if number >= found {
+        return Err(choice.absent("CUDA device", "cuda", found));
+    }
+    choice.try_out(Device::cuda(number), "set CUDA_PATH to a CUDA toolkit (libnvrtc and headers)")
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda(_number: usize) -> Result<Device, DeviceError> {
+    Err(DeviceError::NotCompiledIn { feature: "cuda" })
 }
 
 #[cfg(test)]
@@ -145,17 +235,22 @@ mod tests {
 
     #[test]
     fn a_device_is_read_as_it_is_written() {
-        for (text, choice) in
-            [("cpu", DeviceChoice::Cpu), ("wgpu", DeviceChoice::Wgpu), ("cuda:3", DeviceChoice::Cuda(3))]
-        {
+        for (text, choice) in [
+            ("auto", DeviceChoice::Auto),
+            ("cpu", DeviceChoice::Cpu),
+            ("wgpu:1", DeviceChoice::Wgpu(1)),
+            ("cuda:3", DeviceChoice::Cuda(3)),
+        ] {
             assert_eq!(text.parse::<DeviceChoice>().expect("a device"), choice);
             assert_eq!(choice.to_string(), text);
         }
+        assert_eq!("wgpu".parse::<DeviceChoice>().expect("a device"), DeviceChoice::Wgpu(0));
         assert_eq!("cuda".parse::<DeviceChoice>().expect("a device"), DeviceChoice::Cuda(0));
-        for wrong in ["", "gpu", "CPU", "cpu:0", "cuda:", "cuda:x", "cuda:-1", "wgpu:0"] {
+        let wrong = ["", "gpu", "CPU", "cpu:0", "auto:0", "cuda:", "cuda:x", "cuda:-1", "cuda:+1", "cuda:01", "wgpu:0:0"];
+        for wrong in wrong {
             assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong:?} was read as a device");
         }
-        expect![[r#"unknown device "gpu": it may be cpu, wgpu, cuda or cuda:N"#]]
+        expect![[r#"unknown device "gpu": it may be auto, cpu, wgpu, wgpu:N, cuda or cuda:N; `trainer devices` lists those of this machine"#]]
             .assert_eq(&"gpu".parse::<DeviceChoice>().expect_err("there is none").to_string());
     }
 
@@ -172,5 +267,12 @@ mod tests {
     #[test]
     fn the_cpu_is_always_there() {
         assert!(DeviceChoice::Cpu.open().is_ok());
+    }
+
+    #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+    #[test]
+    fn auto_is_the_cpu_where_nothing_else_is_compiled_in() {
+        let (choice, device) = DeviceChoice::Auto.resolve().expect("the CPU is always there");
+        assert_eq!((choice, device), (DeviceChoice::Cpu, Device::flex()));
     }
 }

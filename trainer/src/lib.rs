@@ -60,6 +60,10 @@ pub fn run() -> ExitCode {
         },
         Command::Summary(args) => summary::run(&args).map_err(Into::into),
         Command::Predict(args) => predict::run(&args).map_err(Into::into),
+        Command::Devices(args) => {
+            device::run(&args);
+            Ok(())
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,203 @@
+//! A panic while computing becomes an error with its reason.
+//!
+//! Burn computes on a GPU from a thread of its own. A device that fails panics there, with the reason, and then
+//! whoever waits for the numbers panics as well, only because nobody answers. So the first panic is the one to tell,
+//! whichever thread it is on; a hook writes down what panics say as long as somebody computes under a guard.
+
+use std::any::Any;
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::thread::{self, ThreadId};
+
+use super::DeviceError;
+
+/// More of a reason than this is cut off: some are pages of shader code.
+const REASON_CHARS_MAX: usize = 400;
+
+/// The threads under a guard, and what panics said since.
+static WATCH: Mutex<Watch> = Mutex::new(Watch { guarded: Vec::new(), heard: Vec::new() });
+
+struct Watch {
+    /// As often as guards are on each.
+    guarded: Vec<ThreadId>,
+    heard: Vec<Heard>,
+}
+
+/// What one panic said.
+struct Heard {
+    thread: ThreadId,
+    message: String,
+    /// As it would have been printed.
+    line: String,
+}
+
+/// Computes, and turns a panic into one sentence that begins with `doing`, such as "train on wgpu:0 at epoch 3". What
+/// was being computed is lost then. Nothing is printed.
+///
+/// It does not help where memory of the *host* ends: Rust ends the whole process then.
+///
+/// # Errors
+/// [`DeviceError::OutOfMemory`] when the reason speaks of memory, [`DeviceError::Stopped`] otherwise.
+pub fn guarded<T>(doing: impl Display, compute: impl FnOnce() -> T) -> Result<T, DeviceError> {
+    hear(compute).map_err(|reason| DeviceError::while_doing(doing, &reason))
+}
+
+impl DeviceError {
+    /// What became of `doing` for a `reason` that burn gave, by panic or by error.
+    pub fn while_doing(doing: impl Display, reason: &str) -> Self {
+        let (doing, reason) = (doing.to_string(), in_one_line(reason));
+        let speaks_of = |words: &[&str]| words.iter().any(|word| reason.to_lowercase().contains(word));
+        // cubecl's two errors, CUDA's (CUDA_ERROR_OUT_OF_MEMORY) and Vulkan's (ERROR_OUT_OF_DEVICE_MEMORY).
+        if speaks_of(&["out of memory", "out of device memory", "out_of_memory", "out_of_device_memory", "allocate buffer"])
+        {
+            Self::OutOfMemory { doing, reason }
+        } else {
+            Self::Stopped { doing, reason }
+        }
+    }
+}
+
+/// Computes; a panic gives its reason.
+pub(super) fn hear<T>(compute: impl FnOnce() -> T) -> Result<T, String> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let print = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !write_down(info) {
+                print(info);
+            }
+        }));
+    });
+    let me = thread::current().id();
+    watch().guarded.push(me);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(compute));
+    let heard = leave(me);
+    match outcome {
+        Ok(computed) => {
+            // Threads that have nothing to do with it, as it seems: their panics were only held back.
+            for Heard { line, .. } in heard {
+                let _ = writeln!(io::stderr(), "{line}");
+            }
+            Ok(computed)
+        }
+        Err(payload) => {
+            let first = heard.into_iter().next().map(|heard| heard.message);
+            Err(in_one_line(&first.unwrap_or_else(|| message_of(payload.as_ref()))))
+        }
+    }
+}
+
+/// Ends a guard of thread `me`. Gives what was heard of it, and of threads without a guard.
+fn leave(me: ThreadId) -> Vec<Heard> {
+    let mut watch = watch();
+    let Watch { guarded, heard } = &mut *watch;
+    if let Some(idx) = guarded.iter().rposition(|thread| *thread == me) {
+        guarded.swap_remove(idx);
+    }
+    heard.extract_if(.., |heard| heard.thread == me || !guarded.contains(&heard.thread)).collect()
+}
+
+/// Keeps what a panic says, if anybody is under a guard.
+fn write_down(info: &PanicHookInfo<'_>) -> bool {
+    let mut watch = watch();
+    if watch.guarded.is_empty() {
+        return false;
+    }
+    let thread = thread::current();
+    let message = message_of(info.payload());
+    let place = info.location().map(|place| format!(" at {place}")).unwrap_or_default();
+    let line = format!("thread '{}' panicked{place}: {message}", thread.name().unwrap_or("unnamed"));
+    watch.heard.push(Heard { thread: thread.id(), message, line });
+    true
+}
+
+fn watch() -> MutexGuard<'static, Watch> {
+    // Nobody panics while holding it; if somebody did, the lists would still be lists.
+    WATCH.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a panic was given: almost always text.
+fn message_of(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a message").to_owned()
+}
+
+/// The text without line breaks, without the backtrace that burn puts below its messages, and not too long.
+pub(super) fn in_one_line(text: &str) -> String {
+    let is_frame = |line: &&str| line.trim_start().split_once(':').is_some_and(|(number, _)| number.parse::<u32>().is_ok());
+    let lines = text.lines().take_while(|line| !is_frame(line)).flat_map(str::split_whitespace);
+    let line = lines.collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(REASON_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Tensor};
+    use expect_test::expect;
+
+    use super::*;
+
+    fn told<T>(compute: impl FnOnce() -> T) -> String {
+        match guarded("train on wgpu:0 at epoch 3", compute) {
+            Ok(_) => "it computed".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_panic_becomes_a_sentence() {
+        expect!["train on wgpu:0 at epoch 3: the device stopped: driver lost"].assert_eq(&told(|| panic!("driver lost")));
+        expect!["train on wgpu:0 at epoch 3: the device stopped: a panic without a message"]
+            .assert_eq(&told(|| panic::panic_any(7)));
+        expect!["it computed"].assert_eq(&told(|| 7));
+    }
+
+    #[test]
+    fn what_burn_says_of_a_wrong_computation_is_told() {
+        let device = Device::flex();
+        let sum = || Tensor::<2>::ones([2, 3], &device).matmul(Tensor::ones([2, 3], &device)).sum().into_scalar::<f32>();
+        let told = told(sum);
+        assert!(told.starts_with("train on wgpu:0 at epoch 3: the device stopped: "), "{told}");
+        assert!(told.contains("inner dimension"), "{told}");
+        assert!(!told.contains('\n'), "{told}");
+    }
+
+    /// As on a GPU: the device's thread panics with the reason, then the caller because nobody answers.
+    #[test]
+    fn the_first_panic_is_the_reason_on_whichever_thread_it_is() {
+        let answer = || {
+            let (sender, receiver) = std::sync::mpsc::channel::<f32>();
+            let server = thread::Builder::new().name("server".to_owned()).spawn(move || {
+                let _answers_no_more = sender;
+                panic!("Out of device memory allocating 4096 bytes\n   0: std::backtrace::create\n   1: main\n")
+            });
+            let answer = receiver.recv();
+            assert!(server.expect("it starts").join().is_err());
+            answer.unwrap()
+        };
+        expect!["train on wgpu:0 at epoch 3: the device has not enough memory (Out of device memory allocating 4096 bytes): lower the batch size, or use --device cpu"]
+        .assert_eq(&told(answer));
+    }
+
+    #[test]
+    fn a_guard_within_a_guard_hears_its_own() {
+        let inner = || {
+            let inner = hear(|| panic!("inner"));
+            assert_eq!(inner, Err::<(), _>("inner".to_owned()));
+            panic!("outer")
+        };
+        assert_eq!(hear(inner), Err::<(), _>("outer".to_owned()));
+    }
+
+    #[test]
+    fn a_long_reason_is_cut() {
+        assert_eq!(in_one_line("one\n  two\n   0: frame\n"), "one two");
+        let cut = in_one_line(&"é".repeat(1000));
+        assert_eq!(cut.chars().count(), REASON_CHARS_MAX + 3);
+    }
+}
