@@ -6,10 +6,11 @@ fail() {
     exit 1
 }
 
-# Finds Rust and the two programs that libjpeg-turbo is built with; installs those where it may.
+# Finds Rust and the two programs that libjpeg-turbo is built with; installs those where it may, and the packages it is
+# given.
 prepare() {
     command -v cargo >/dev/null || fail "cargo is missing: install Rust 1.95 or newer from https://rustup.rs"
-    local missing=()
+    local missing=("$@")
     { command -v cc && command -v make; } >/dev/null || missing+=(build-essential)
     command -v cmake >/dev/null || missing+=(cmake)
     command -v nasm >/dev/null || missing+=(nasm)
@@ -26,6 +27,17 @@ prepare() {
     else
         fail "${missing[*]} missing: run  sudo $remedy  and start again"
     fi
+}
+
+# Prints the packages that tests of `--device wgpu` lack. Any Vulkan driver serves; Mesa's has one that is only software.
+vulkan_missing() {
+    local loader driver
+    loader=$(PATH=$PATH:/usr/sbin:/sbin ldconfig -p | sed -n '/libvulkan\.so\.1 /p')
+    [ -n "$loader" ] || echo libvulkan1
+    for driver in /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json; do
+        [ ! -e "$driver" ] || return 0
+    done
+    echo mesa-vulkan-drivers
 }
 
 # Builds loader and trainer, and says where they are. The first time this takes minutes: burn is large.

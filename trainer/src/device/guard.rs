@@ -1,12 +1,11 @@
 //! A panic while computing becomes an error with its reason.
 //!
 //! Burn computes on a GPU from a thread of its own. A device that fails panics there, with the reason, and then
-//! whoever waits for the numbers panics as well, only because nobody answers. So the first panic is the one to tell,
-//! whichever thread it is on; a hook writes down what panics say as long as somebody computes under a guard.
+//! whoever waits for the numbers panics as well, only because nobody answers. So what the device's thread said is the
+//! reason, and a hook writes it down.
 
 use std::any::Any;
 use std::fmt::Display;
-use std::io::{self, Write as _};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread::{self, ThreadId};
@@ -16,21 +15,20 @@ use super::DeviceError;
 /// More of a reason than this is cut off: some are pages of shader code.
 const REASON_CHARS_MAX: usize = 400;
 
-/// The threads under a guard, and what panics said since.
-static WATCH: Mutex<Watch> = Mutex::new(Watch { guarded: Vec::new(), heard: Vec::new() });
+/// How the names of devices' threads begin.
+///
+/// Source: cubecl-common 0.11, `device/handle/channel.rs`: `DSD-0-0`.
+const DEVICE_THREADS: [&str; 2] = ["DSD-", "DSU-"];
+
+/// Who computes under a guard, and what a device said.
+static WATCH: Mutex<Watch> = Mutex::new(Watch { guarded: Vec::new(), said: None });
 
 struct Watch {
-    /// As often as guards are on each.
+    /// Threads, as often as guards are on each.
     guarded: Vec<ThreadId>,
-    heard: Vec<Heard>,
-}
-
-/// What one panic said.
-struct Heard {
-    thread: ThreadId,
-    message: String,
-    /// As it would have been printed.
-    line: String,
+    /// The first panic of a device's thread that nobody was told of yet. It may come long before anybody waits for the
+    /// device, and so under an earlier guard.
+    said: Option<String>,
 }
 
 /// Computes, and turns a panic into one sentence that begins with `doing`, such as "train on wgpu:0 at epoch 3". What
@@ -73,48 +71,26 @@ pub(super) fn hear<T>(compute: impl FnOnce() -> T) -> Result<T, String> {
     let me = thread::current().id();
     watch().guarded.push(me);
     let outcome = panic::catch_unwind(AssertUnwindSafe(compute));
-    let heard = leave(me);
-    match outcome {
-        Ok(computed) => {
-            // Threads that have nothing to do with it, as it seems: their panics were only held back.
-            for Heard { line, .. } in heard {
-                let _ = writeln!(io::stderr(), "{line}");
-            }
-            Ok(computed)
-        }
-        Err(payload) => {
-            let first = heard.into_iter().next().map(|heard| heard.message);
-            Err(in_one_line(&first.unwrap_or_else(|| message_of(payload.as_ref()))))
-        }
-    }
-}
-
-/// Ends a guard of thread `me`. Gives what was heard of it, and of threads without a guard.
-fn leave(me: ThreadId) -> Vec<Heard> {
     let mut watch = watch();
-    let Watch { guarded, heard } = &mut *watch;
-    if let Some(idx) = guarded.iter().rposition(|thread| *thread == me) {
-        guarded.swap_remove(idx);
+    if let Some(idx) = watch.guarded.iter().rposition(|thread| *thread == me) {
+        watch.guarded.swap_remove(idx);
     }
-    heard.extract_if(.., |heard| heard.thread == me || !guarded.contains(&heard.thread)).collect()
+    outcome.map_err(|payload| in_one_line(&watch.said.take().unwrap_or_else(|| message_of(payload.as_ref()))))
 }
 
-/// Keeps what a panic says, if anybody is under a guard.
+/// Keeps what a device's thread says. Answers whether a guard will tell of this panic, so that it need not be printed.
 fn write_down(info: &PanicHookInfo<'_>) -> bool {
-    let mut watch = watch();
-    if watch.guarded.is_empty() {
-        return false;
-    }
     let thread = thread::current();
-    let message = message_of(info.payload());
-    let place = info.location().map(|place| format!(" at {place}")).unwrap_or_default();
-    let line = format!("thread '{}' panicked{place}: {message}", thread.name().unwrap_or("unnamed"));
-    watch.heard.push(Heard { thread: thread.id(), message, line });
-    true
+    let mut watch = watch();
+    if thread.name().is_some_and(|name| DEVICE_THREADS.iter().any(|start| name.starts_with(start))) {
+        watch.said.get_or_insert_with(|| message_of(info.payload()));
+        return !watch.guarded.is_empty();
+    }
+    watch.guarded.contains(&thread.id())
 }
 
 fn watch() -> MutexGuard<'static, Watch> {
-    // Nobody panics while holding it; if somebody did, the lists would still be lists.
+    // Nobody panics while holding it.
     WATCH.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -142,7 +118,11 @@ mod tests {
 
     use super::*;
 
+    /// What a device says is told to whoever fails next, which should be the test that had it say so.
+    static TURN: Mutex<()> = Mutex::new(());
+
     fn told<T>(compute: impl FnOnce() -> T) -> String {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         match guarded("train on wgpu:0 at epoch 3", compute) {
             Ok(_) => "it computed".to_owned(),
             Err(error) => error.to_string(),
@@ -163,16 +143,16 @@ mod tests {
         let sum = || Tensor::<2>::ones([2, 3], &device).matmul(Tensor::ones([2, 3], &device)).sum().into_scalar::<f32>();
         let told = told(sum);
         assert!(told.starts_with("train on wgpu:0 at epoch 3: the device stopped: "), "{told}");
-        assert!(told.contains("inner dimension"), "{told}");
+        assert!(told.contains("[2, 3]"), "{told}");
         assert!(!told.contains('\n'), "{told}");
     }
 
     /// As on a GPU: the device's thread panics with the reason, then the caller because nobody answers.
     #[test]
-    fn the_first_panic_is_the_reason_on_whichever_thread_it_is() {
+    fn what_the_device_said_is_the_reason() {
         let answer = || {
             let (sender, receiver) = std::sync::mpsc::channel::<f32>();
-            let server = thread::Builder::new().name("server".to_owned()).spawn(move || {
+            let server = thread::Builder::new().name("DSD-0-0".to_owned()).spawn(move || {
                 let _answers_no_more = sender;
                 panic!("Out of device memory allocating 4096 bytes\n   0: std::backtrace::create\n   1: main\n")
             });
@@ -186,6 +166,7 @@ mod tests {
 
     #[test]
     fn a_guard_within_a_guard_hears_its_own() {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let inner = || {
             let inner = hear(|| panic!("inner"));
             assert_eq!(inner, Err::<(), _>("inner".to_owned()));

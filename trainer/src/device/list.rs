@@ -167,9 +167,9 @@ mod tests {
             ..missing(device, String::new())
         };
         expect![[r"
-            device  name                    driver              memory
-            cpu     A CPU of 2030, 8 cores  burn-flex         31.1 GiB
-            wgpu:0  Größe 9                 Vulkan, Mesa 30.1  unknown
+            device  name                    driver               memory
+            cpu     A CPU of 2030, 8 cores  burn-flex          31.1 GiB
+            wgpu:0  Größe 9                 Vulkan, Mesa 30.1   unknown
             cuda    not built in: build with `cargo build --release -p batchmill-trainer --features cuda`
         "]]
         .assert_eq(&format!(
