@@ -199,6 +199,7 @@ fn devices_loaders_streams_and_files_that_are_not_there() {
             "this trainer was built without CUDA: build with `cargo build --release -p batchmill-trainer --features cuda`"
         ],
     );
+    #[cfg(not(feature = "wgpu"))]
     check(
         fit(&["--device", "wgpu"]),
         &expect![

@@ -167,7 +167,7 @@ impl DeviceChoice {
         match guard::hear(|| (Tensor::<1>::ones([2], &device) * 2.0).sum().try_into_scalar::<f32>()) {
             Ok(Ok(4.0)) => Ok(device),
             Ok(Ok(other)) => Err(broken(format!("it says that 2 + 2 is {other}"))),
-            Ok(Err(error)) => Err(broken(guard::in_one_line(&error.to_string()))),
+            Ok(Err(error)) => Err(broken(guard::reason_of(&error.to_string()))),
             Err(reason) => Err(broken(reason)),
         }
     }
@@ -246,7 +246,8 @@ mod tests {
         }
         assert_eq!("wgpu".parse::<DeviceChoice>().expect("a device"), DeviceChoice::Wgpu(0));
         assert_eq!("cuda".parse::<DeviceChoice>().expect("a device"), DeviceChoice::Cuda(0));
-        let wrong = ["", "gpu", "CPU", "cpu:0", "auto:0", "cuda:", "cuda:x", "cuda:-1", "cuda:+1", "cuda:01", "wgpu:0:0"];
+        let wrong =
+            ["", "gpu", "CPU", "cpu:0", "auto:0", "cuda:", "cuda:x", "cuda:-1", "cuda:+1", "cuda:01", "wgpu:0:0"];
         for wrong in wrong {
             assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong:?} was read as a device");
         }

@@ -417,6 +417,7 @@ mod tests {
             # Gradients
 
             tensor([2., 4., 6.])
-        "#]].assert_eq(&String::from_utf8(out).expect("it is text"));
+        "#]]
+        .assert_eq(&String::from_utf8(out).expect("it is text"));
     }
 }

@@ -39,17 +39,23 @@ struct Watch {
 /// # Errors
 /// [`DeviceError::OutOfMemory`] when the reason speaks of memory, [`DeviceError::Stopped`] otherwise.
 pub fn guarded<T>(doing: impl Display, compute: impl FnOnce() -> T) -> Result<T, DeviceError> {
-    hear(compute).map_err(|reason| DeviceError::while_doing(doing, &reason))
+    hear(compute).map_err(|reason| DeviceError::while_doing(doing, reason))
 }
 
 impl DeviceError {
-    /// What became of `doing` for a `reason` that burn gave, by panic or by error.
-    pub fn while_doing(doing: impl Display, reason: &str) -> Self {
-        let (doing, reason) = (doing.to_string(), in_one_line(reason));
+    /// What became of `doing` for a reason that burn gave: a [`TensorReadError`](burn::tensor::TensorReadError), which is
+    /// how most failures of a GPU show, or what a panic said.
+    pub fn while_doing(doing: impl Display, reason: impl Display) -> Self {
+        let (doing, reason) = (doing.to_string(), reason_of(&reason.to_string()));
         let speaks_of = |words: &[&str]| words.iter().any(|word| reason.to_lowercase().contains(word));
         // cubecl's two errors, CUDA's (CUDA_ERROR_OUT_OF_MEMORY) and Vulkan's (ERROR_OUT_OF_DEVICE_MEMORY).
-        if speaks_of(&["out of memory", "out of device memory", "out_of_memory", "out_of_device_memory", "allocate buffer"])
-        {
+        if speaks_of(&[
+            "out of memory",
+            "out of device memory",
+            "out_of_memory",
+            "out_of_device_memory",
+            "allocate buffer",
+        ]) {
             Self::OutOfMemory { doing, reason }
         } else {
             Self::Stopped { doing, reason }
@@ -75,7 +81,7 @@ pub(super) fn hear<T>(compute: impl FnOnce() -> T) -> Result<T, String> {
     if let Some(idx) = watch.guarded.iter().rposition(|thread| *thread == me) {
         watch.guarded.swap_remove(idx);
     }
-    outcome.map_err(|payload| in_one_line(&watch.said.take().unwrap_or_else(|| message_of(payload.as_ref()))))
+    outcome.map_err(|payload| reason_of(&watch.said.take().unwrap_or_else(|| message_of(payload.as_ref()))))
 }
 
 /// Keeps what a device's thread says. Answers whether a guard will tell of this panic, so that it need not be printed.
@@ -100,11 +106,15 @@ fn message_of(payload: &(dyn Any + Send)) -> String {
     text.unwrap_or("a panic without a message").to_owned()
 }
 
-/// The text without line breaks, without the backtrace that burn puts below its messages, and not too long.
-pub(super) fn in_one_line(text: &str) -> String {
-    let is_frame = |line: &&str| line.trim_start().split_once(':').is_some_and(|(number, _)| number.parse::<u32>().is_ok());
-    let lines = text.lines().take_while(|line| !is_frame(line)).flat_map(str::split_whitespace);
-    let line = lines.collect::<Vec<_>>().join(" ");
+/// The innermost cause of an error that burn wrote over many lines, in one: without the backtrace, and not too long.
+pub(super) fn reason_of(text: &str) -> String {
+    let is_backtrace = |line: &&str| {
+        let starts_frame = line.trim().split_once(':').is_some_and(|(number, _)| number.parse::<u32>().is_ok());
+        starts_frame || line.starts_with("Backtrace") || line.starts_with("No backtrace")
+    };
+    let cause = text.rsplit("Caused by:").next().unwrap_or(text);
+    let words = cause.trim_start().lines().take_while(|line| !is_backtrace(line)).flat_map(str::split_whitespace);
+    let line = words.collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(REASON_CHARS_MAX) {
         Some((end, _)) => format!("{}...", &line[..end]),
         None => line,
@@ -131,7 +141,8 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_a_sentence() {
-        expect!["train on wgpu:0 at epoch 3: the device stopped: driver lost"].assert_eq(&told(|| panic!("driver lost")));
+        expect!["train on wgpu:0 at epoch 3: the device stopped: driver lost"]
+            .assert_eq(&told(|| panic!("driver lost")));
         expect!["train on wgpu:0 at epoch 3: the device stopped: a panic without a message"]
             .assert_eq(&told(|| panic::panic_any(7)));
         expect!["it computed"].assert_eq(&told(|| 7));
@@ -140,7 +151,8 @@ mod tests {
     #[test]
     fn what_burn_says_of_a_wrong_computation_is_told() {
         let device = Device::flex();
-        let sum = || Tensor::<2>::ones([2, 3], &device).matmul(Tensor::ones([2, 3], &device)).sum().into_scalar::<f32>();
+        let sum =
+            || Tensor::<2>::ones([2, 3], &device).matmul(Tensor::ones([2, 3], &device)).sum().into_scalar::<f32>();
         let told = told(sum);
         assert!(told.starts_with("train on wgpu:0 at epoch 3: the device stopped: "), "{told}");
         assert!(told.contains("[2, 3]"), "{told}");
@@ -176,9 +188,13 @@ mod tests {
     }
 
     #[test]
-    fn a_long_reason_is_cut() {
-        assert_eq!(in_one_line("one\n  two\n   0: frame\n"), "one two");
-        let cut = in_one_line(&"é".repeat(1000));
+    fn a_reason_is_one_line_and_not_too_long() {
+        assert_eq!(reason_of("one\n  two\n   0: frame\n"), "one two");
+        assert_eq!(
+            reason_of("all failed\nCaused by:\n  an IO error\nCaused by:\n  disk\n   full\nBacktrace:\n"),
+            "disk full"
+        );
+        let cut = reason_of(&"é".repeat(1000));
         assert_eq!(cut.chars().count(), REASON_CHARS_MAX + 3);
     }
 }

@@ -27,6 +27,32 @@ pub struct Found {
     pub missing: Option<String>,
 }
 
+/// What a GPU and its driver say of themselves.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[derive(Debug)]
+pub(super) struct Description {
+    /// Such as `llvmpipe (LLVM 15.0.6, 256 bits)`.
+    pub name: String,
+    /// Such as `Vulkan, Mesa 22.3.6`.
+    pub driver: String,
+    /// Its address on the PCI bus, if it has one.
+    pub pci_address: Option<String>,
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+impl Description {
+    /// What burn knows of a device, which it opens for that.
+    ///
+    /// # Errors
+    /// What the device says of why it cannot be opened.
+    pub(super) fn of(device: &burn::tensor::Device, driver: &str) -> Result<Self, String> {
+        let identity = super::guard::hear(|| device.identity())?;
+        let (name, card) = identity.map(|identity| (identity.name, identity.physical)).unwrap_or_default();
+        let pci_address = card.and_then(|card| card.pci_address).map(|address| address.to_string());
+        Ok(Self { name, driver: driver.to_owned(), pci_address })
+    }
+}
+
 /// Prints every device, and of each kind that cannot be used how to have it.
 pub fn run(args: &DevicesArgs) {
     let found: Vec<Found> = [cpu()].into_iter().chain(wgpu()).chain(cuda()).collect();
@@ -43,6 +69,19 @@ fn missing(device: impl Into<String>, why: String) -> Found {
     Found { device: device.into(), name, driver, memory_bytes: None, software: false, missing: Some(why) }
 }
 
+/// A device that is there, if it could be opened.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn found(choice: DeviceChoice, described: Result<Description, String>) -> Found {
+    match described {
+        Ok(Description { name, driver, pci_address }) => {
+            let memory_bytes = pci_address.and_then(|address| memory::of_card(&address));
+            Found { device: choice.to_string(), name, driver, memory_bytes, software: false, missing: None }
+        }
+        Err(reason) => missing(choice.to_string(), format!("cannot be opened: {reason}")),
+    }
+}
+
+#[cfg(not(all(feature = "wgpu", feature = "cuda")))]
 fn not_built_in(feature: &str) -> Vec<Found> {
     vec![missing(feature, format!("not built in: {}", how_to_build(feature)))]
 }
@@ -69,23 +108,17 @@ fn model_name(cpuinfo: &str) -> Option<String> {
 #[cfg(feature = "wgpu")]
 fn wgpu() -> Vec<Found> {
     let describe = |(number, adapter): (usize, super::wgpu::Adapter)| {
-        let (device, software) = (DeviceChoice::Wgpu(number).to_string(), adapter.is_software());
-        match adapter.describe() {
-            Ok(described) => {
-                // Software computes in the machine's memory.
-                let memory_bytes = match described.pci_address {
-                    _ if software => memory::of_the_machine(),
-                    Some(address) => memory::of_card(&address),
-                    None => None,
-                };
-                let (name, driver) = (described.name, described.driver);
-                Found { device, name, driver, memory_bytes, software, missing: None }
-            }
-            Err(reason) => missing(device, format!("cannot be opened: {reason}")),
-        }
+        let found = found(DeviceChoice::Wgpu(number), adapter.describe());
+        // Software computes in the machine's memory.
+        let software = adapter.is_software() && found.missing.is_none();
+        if software { Found { software, memory_bytes: memory::of_the_machine(), ..found } } else { found }
     };
     let found: Vec<Found> = super::wgpu::adapters().into_iter().enumerate().map(describe).collect();
-    if found.is_empty() { vec![missing("wgpu", "no graphics adapter: install a Vulkan driver".to_owned())] } else { found }
+    if found.is_empty() {
+        vec![missing("wgpu", "no graphics adapter: install a Vulkan driver".to_owned())]
+    } else {
+        found
+    }
 }
 
 #[cfg(not(feature = "wgpu"))]
@@ -95,19 +128,9 @@ fn wgpu() -> Vec<Found> {
 
 #[cfg(feature = "cuda")]
 fn cuda() -> Vec<Found> {
-    use burn::tensor::Device;
-
     let describe = |number| {
-        let device = DeviceChoice::Cuda(number).to_string();
-        match super::guard::hear(|| Device::cuda(number).identity()) {
-            Ok(identity) => {
-                let (name, card) = identity.map(|identity| (identity.name, identity.physical)).unwrap_or_default();
-                let address = card.and_then(|card| card.pci_address);
-                let memory_bytes = address.and_then(|address| memory::of_card(&address.to_string()));
-                Found { device, name, driver: "CUDA".to_owned(), memory_bytes, software: false, missing: None }
-            }
-            Err(reason) => missing(device, format!("cannot be opened: {reason}")),
-        }
+        let device = burn::tensor::Device::cuda(number);
+        found(DeviceChoice::Cuda(number), Description::of(&device, "CUDA"))
     };
     match super::cuda_cards() {
         0 => vec![missing("cuda", "no CUDA device: is an NVIDIA driver installed?".to_owned())],

@@ -4,6 +4,7 @@ use burn::tensor::wgpu::WgpuInitError;
 use burn::tensor::{Device, DeviceKind, DeviceType};
 
 use super::guard;
+use super::list::Description;
 
 /// One of them.
 #[derive(Debug)]
@@ -12,17 +13,6 @@ pub(super) struct Adapter {
     pub device: Device,
     /// `None` is what wgpu knows no kind of, as a GPU that is reached through OpenGL.
     kind: Option<DeviceKind>,
-}
-
-/// What an adapter and its driver say of themselves.
-#[derive(Debug, Default)]
-pub(super) struct Description {
-    /// Such as `llvmpipe (LLVM 15.0.6, 256 bits)`.
-    pub name: String,
-    /// Such as `Vulkan, Mesa 22.3.6`.
-    pub driver: String,
-    /// Its address on the PCI bus, if it has one.
-    pub pci_address: Option<String>,
 }
 
 /// Every adapter of the graphics API that wgpu settles on, each once: discrete GPUs, integrated ones, those of a virtual
@@ -62,7 +52,7 @@ impl Adapter {
         }
     }
 
-    /// Asks it who it is. Opens it; one that this process has opened before says no more than its name.
+    /// Asks it who it is. Opens it; one that this process has opened before does not say what drives it.
     ///
     /// # Errors
     /// What it says of why it cannot be opened.
@@ -77,12 +67,8 @@ impl Adapter {
                 Ok(Description { name: info.name, driver, pci_address })
             }
             // It is open already, or it has no kind to be opened by.
-            Some(Err(WgpuInitError::Registration { .. })) | None => {
-                let identity = guard::hear(|| self.device.identity())?;
-                let name = identity.map(|identity| identity.name).unwrap_or_default();
-                Ok(Description { name, ..Description::default() })
-            }
-            Some(Err(error)) => Err(guard::in_one_line(&error.to_string())),
+            Some(Err(WgpuInitError::Registration { .. })) | None => Description::of(&self.device, "wgpu"),
+            Some(Err(error)) => Err(guard::reason_of(&error.to_string())),
         }
     }
 }
