@@ -242,8 +242,8 @@ impl Learner {
         self.batches.per_epoch.div_ceil(self.train.accumulate)
     }
 
-    /// What it remembers of `model`, as a safetensors file: that of the optimizer, and the gradients that wait for their
-    /// step. The same memory is always the same file.
+    /// What it remembers of `model`, as a safetensors file: that of the optimizer, and gradients that wait for their step.
+    /// The same memory is always the same file.
     ///
     /// # Errors
     /// When the device fails, or there is too much of it.

@@ -83,25 +83,23 @@ impl LossSpec {
 
     /// Takes the keys of `[loss]`.
     pub(crate) fn parse(section: &mut Section<'_>) -> Result<Self, Mistake> {
-        const KINDS: [(&str, &str); 5] = [
-            ("cross-entropy", "cross-entropy"),
-            ("mse", "mse"),
-            ("l1", "l1"),
-            ("smooth-l1", "smooth-l1"),
-            ("bce-with-logits", "bce-with-logits"),
-        ];
-        let kind = section.choice("kind", "loss", &KINDS)?.unwrap_or("cross-entropy");
-        section.rename(format!("{} ({kind})", section.name()));
-        Ok(match kind {
-            "mse" => Self::Mse,
-            "l1" => Self::L1,
-            "smooth-l1" => Self::SmoothL1 { beta: section.bounded("beta", Bound::FROM_0)?.unwrap_or(1.0) },
-            "bce-with-logits" => Self::BceWithLogits { pos_weight: weights(section, "pos_weight")? },
-            _ => Self::CrossEntropy {
+        type Parse = fn(&mut Section<'_>) -> Result<LossSpec, Mistake>;
+        const CROSS_ENTROPY: (&str, Parse) = ("cross-entropy", |section| {
+            Ok(LossSpec::CrossEntropy {
                 label_smoothing: section.bounded("label_smoothing", Bound::UP_TO_1)?.unwrap_or(0.0),
                 weight: weights(section, "weight")?,
-            },
-        })
+            })
+        });
+        const KINDS: [(&str, Parse); 5] = [
+            CROSS_ENTROPY,
+            ("mse", |_| Ok(LossSpec::Mse)),
+            ("l1", |_| Ok(LossSpec::L1)),
+            ("smooth-l1", |section| {
+                Ok(LossSpec::SmoothL1 { beta: section.bounded("beta", Bound::FROM_0)?.unwrap_or(1.0) })
+            }),
+            ("bce-with-logits", |section| Ok(LossSpec::BceWithLogits { pos_weight: weights(section, "pos_weight")? })),
+        ];
+        section.kind("loss", &KINDS, Some(CROSS_ENTROPY))?(section)
     }
 
     /// Makes the loss for a model of so many outputs.
@@ -160,7 +158,7 @@ impl Loss {
     /// *Shapes* output `[batch, outputs]`, result `[1]`.
     ///
     /// # Panics
-    /// When the target is not of the kind of [`LossSpec::takes_classes`].
+    /// When the target is not of the kind of [`LossSpec::takes_classes`], or numbers have not the shape of the output.
     pub fn forward(&self, output: Tensor<2>, target: Target) -> Tensor<1> {
         match (self, target) {
             (Self::CrossEntropy { label_smoothing, weight }, Target::Classes(labels)) => {
@@ -174,6 +172,8 @@ impl Loss {
             (Self::CrossEntropy { .. }, Target::Numbers(_)) => panic!("cross-entropy takes classes"),
             (_, Target::Classes(_)) => panic!("this loss takes numbers"),
             (_, Target::Numbers(target)) => {
+                // Burn would spread one column over all outputs.
+                assert_eq!(target.dims(), output.dims(), "there is a number for each output");
                 let target = beside(target, &output);
                 self.of_numbers(output, target).mean()
             }

@@ -117,8 +117,7 @@ impl OptimizerSpec {
 
     /// Takes the keys of `[optimizer]`.
     pub(crate) fn parse(section: &mut Section<'_>) -> Result<Self, Mistake> {
-        let kind = section.choice("kind", "optimizer", &KINDS)?.unwrap_or(OptimizerKind::Adam);
-        section.rename(format!("{} ({kind})", section.name()));
+        let kind = section.kind("optimizer", &KINDS, Some(("adam", OptimizerKind::Adam)))?;
         let Self { lr, rule } = Self::of(kind);
         let lr = section.bounded("lr", Bound::ABOVE_0)?.unwrap_or(lr);
         let rule = match rule {

@@ -17,8 +17,8 @@
 //! | `cosine` | epoch | `t_max` (all there are after the warm-up), `eta_min` (0) |
 //! | `one-cycle` | always step | `max_lr` (`lr`), `pct_start` (0.3), `div_factor` (25), `final_div_factor` (10000) |
 //!
-//! The unit in the table is that of PyTorch's own examples, which call `scheduler.step()` once an epoch, or once a batch
-//! for `OneCycleLR`; `unit` changes it. A step is one of the optimizer. `warmup` (0) comes before any other,
+//! The unit in the table is that of PyTorch's own examples, which call `scheduler.step()` once an epoch, or once a
+//! batch for `OneCycleLR`; `unit` changes it. A step is one of the optimizer. `warmup` (0) comes before any other,
 //! `warmup_start` is 1/3 as in `LinearLR`, and the schedule behind it begins where it ends, as `SequentialLR` has it.
 //!
 //! A rate follows from the step's number and the length of the training alone, so a training that goes on needs to
@@ -88,7 +88,8 @@ pub enum Curve {
         /// Above 0.
         gamma: f64,
     },
-    /// Half a cosine down to `eta_min`, and up again if it goes on. Source: `torch.optim.lr_scheduler.CosineAnnealingLR`.
+    /// Half a cosine down to `eta_min`, and up again if it goes on.
+    /// Source: `torch.optim.lr_scheduler.CosineAnnealingLR`.
     Cosine {
         /// Where the lowest rate is; none: at the end.
         t_max: Option<u64>,
@@ -140,10 +141,7 @@ impl Schedule {
             ("cosine", Kind::Cosine),
             ("one-cycle", Kind::OneCycle),
         ];
-        let kind = section.choice("kind", "schedule", &KINDS)?;
-        let kind = section.required("kind", kind)?;
-        let name = KINDS.iter().find(|(_, choice)| *choice == kind).map_or("", |(name, _)| name);
-        section.rename(format!("{} ({name})", section.name()));
+        let kind = section.kind("schedule", &KINDS, None)?;
         let curve = kind.parse(section)?;
         let default = Self { curve, ..Self::default() };
         if kind == Kind::OneCycle {
@@ -152,7 +150,11 @@ impl Schedule {
         }
         let unit = section.choice("unit", "schedule", &[("epoch", Unit::Epoch), ("step", Unit::Step)])?;
         Ok(Self {
-            unit: unit.unwrap_or(if kind == Kind::Constant { Unit::Step } else { Unit::Epoch }),
+            unit: match unit {
+                Some((_, unit)) => unit,
+                None if kind == Kind::Constant => Unit::Step,
+                None => Unit::Epoch,
+            },
             warmup: count(section.count("warmup", 0..COUNT_MAX)?).unwrap_or(0),
             warmup_start: section.bounded("warmup_start", Bound::ABOVE_0_UP_TO_1)?.unwrap_or(default.warmup_start),
             ..default

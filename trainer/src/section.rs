@@ -166,22 +166,33 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// One of the names in `choices`, as what it stands for; errors say that the `key` is one of an `owner`.
+    /// One of the names in `choices`, with what it stands for; errors say that the `key` is one of an `owner`.
     pub(crate) fn choice<T: Copy>(
         &mut self,
         key: &'static str,
         owner: &str,
-        choices: &[(&str, T)],
-    ) -> Result<Option<T>, Mistake> {
+        choices: &[(&'static str, T)],
+    ) -> Result<Option<(&'static str, T)>, Mistake> {
         let Some(name) = self.string(key)? else { return Ok(None) };
-        match choices.iter().find(|(choice, _)| *choice == name) {
-            Some((_, chosen)) => Ok(Some(*chosen)),
-            None => {
-                let names: Vec<_> = choices.iter().map(|(choice, _)| *choice).collect();
-                let what = format!("unknown {key} of {owner} `{name}`: {}", remedy(name, "be", &names));
-                Err(Mistake { line: self.line_of(key), what })
-            }
-        }
+        let chosen = choices.iter().find(|(choice, _)| *choice == name);
+        chosen.map(|chosen| Some(*chosen)).ok_or_else(|| {
+            let names: Vec<_> = choices.iter().map(|(choice, _)| *choice).collect();
+            let what = format!("unknown {key} of {owner} `{name}`: {}", remedy(name, "be", &names));
+            Mistake { line: self.line_of(key), what }
+        })
+    }
+
+    /// What its `kind` stands for, which errors name from now on.
+    pub(crate) fn kind<T: Copy>(
+        &mut self,
+        owner: &str,
+        choices: &[(&'static str, T)],
+        default: Option<(&'static str, T)>,
+    ) -> Result<T, Mistake> {
+        let kind = self.choice("kind", owner, choices)?.or(default);
+        let (name, kind) = self.required("kind", kind)?;
+        self.rename(format!("{} ({name})", self.name()));
+        Ok(kind)
     }
 
     /// One number or an array of them.

@@ -76,7 +76,8 @@ impl EarlyStopping {
             ("test_mae", Watched::TestMae),
             ("test_rmse", Watched::TestRmse),
         ];
-        let metric = section.choice("metric", "early_stopping", &METRICS)?.unwrap_or(Watched::TestLoss);
+        let metric =
+            section.choice("metric", "early_stopping", &METRICS)?.map_or(Watched::TestLoss, |(_, metric)| metric);
         let patience = section.count("patience", 1..1_000_001)?;
         let patience = section.required("patience", patience)?;
         let minimize = section.choice("mode", "early_stopping", &[("min", true), ("max", false)])?;
@@ -84,7 +85,7 @@ impl EarlyStopping {
             metric,
             patience: u64::try_from(patience).expect("it is a million at the most"),
             min_delta: section.bounded("min_delta", Bound::FROM_0)?.unwrap_or(0.0),
-            minimize: minimize.unwrap_or(metric.is_minimized()),
+            minimize: minimize.map_or(metric.is_minimized(), |(_, minimize)| minimize),
         })
     }
 

@@ -41,7 +41,7 @@ pub(crate) struct Entries {
 }
 
 impl Entries {
-    /// Adds what is remembered of `parameter` under `NAME.what`; it has the parameter's shape in the file.
+    /// Adds what is remembered of `parameter` under `NAME.what`, in the parameter's shape as burn holds it.
     pub(crate) fn put(&mut self, parameter: &Parameter, what: &str, tensor: &Tensor<1>) -> Result<(), OptimizerError> {
         let numbers = tensor.clone().try_into_vec_as()?;
         self.tensors.insert(below(parameter, what), (parameter.burn_shape(), numbers));

@@ -122,7 +122,8 @@ mod tests {
         let first = || gradients(&model, &singles(&golden["first"]));
         let mut largest: f64 = 0.0;
         for case in list(&golden["norms"]) {
-            let max_norm = case["max_norm"].as_f64().expect("a number");
+            let [scale, max_norm] = ["scale", "max_norm"].map(|name| case[name].as_f64().expect("a number"));
+            let first = || first().times(scale);
             for (clipped, norm) in [first().clip_norm_here(max_norm), first().clip_norm_there(max_norm)] {
                 let norm: f32 = norm.expect("there are gradients").into_scalar();
                 let norm = largest_difference(&[norm], &singles(&serde_json::json!([case["norm"]])), 0.0);

@@ -1,4 +1,4 @@
-//! One step over all numbers of a parameter: in a single pass where they lie in this process, else as tensor operations.
+//! One step over all numbers of a parameter: a single pass where they lie in this process, else tensor operations.
 
 use std::{array, mem};
 
@@ -60,13 +60,13 @@ pub(super) fn in_one_pass<const M: usize, const D: usize>(
     let parameters = numbers(&mut parameter);
     let count = parameters.len();
     let gradients = &numbers(&mut gradient)[..count];
-    let memories = memory.each_mut().map(|memory| &mut numbers(memory)[..count]);
-    for idx in 0..count {
-        let before = array::from_fn(|which| memories[which][idx]);
-        let (number, after) = step.update(parameters[idx], gradients[idx], before);
-        parameters[idx] = number;
-        for which in 0..M {
-            memories[which][idx] = after[which];
+    let mut memories = memory.each_mut().map(|memory| &mut numbers(memory)[..count]);
+    for (idx, (parameter, gradient)) in parameters.iter_mut().zip(gradients).enumerate() {
+        let before = memories.each_ref().map(|memory| memory[idx]);
+        let (number, after) = step.update(*parameter, *gradient, before);
+        *parameter = number;
+        for (memory, after) in memories.iter_mut().zip(after) {
+            memory[idx] = after;
         }
     }
     (Tensor::from_data(parameter, &device), memory.map(|memory| Tensor::from_data(memory, &device)))

@@ -125,12 +125,13 @@ def optimizers():
 def clipping():
     first = [torch.randn(4, 3) * 3, torch.randn(3)]
     found = []
-    for max_norm in [0.5, 2.0, 1000.0]:
+    # Where gradients are tiny, the 1e-6 that PyTorch adds to a norm shows.
+    for scale, max_norm in [(1, 0.5), (1, 2.0), (1, 1000.0), (1e-6, 1e-6)]:
         parameters = [torch.zeros_like(tensor).requires_grad_() for tensor in first]
         for parameter, gradient in zip(parameters, first):
-            parameter.grad = gradient.clone()
+            parameter.grad = gradient * scale
         norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
-        found.append({"max_norm": max_norm, "norm": numbers(norm)[0],
+        found.append({"scale": scale, "max_norm": max_norm, "norm": numbers(norm)[0],
                       "gradients": sum((numbers(parameter.grad) for parameter in parameters), [])})
     parameters = [torch.zeros_like(tensor).requires_grad_() for tensor in first]
     for parameter, gradient in zip(parameters, first):
