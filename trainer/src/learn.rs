@@ -71,12 +71,21 @@ impl Default for TrainSpec {
 impl LearnSpec {
     /// Takes the tables of a model file that say how to learn.
     pub(crate) fn parse(root: &mut Section<'_>) -> Result<Self, Mistake> {
-        Ok(Self {
+        let spec = Self {
             loss: table(root, "loss", "[loss]", LossSpec::parse)?,
             optimizer: table(root, "optimizer", "[optimizer]", OptimizerSpec::parse)?,
             schedule: table(root, "schedule", "[schedule]", Schedule::parse)?,
             train: table(root, "train", "[train]", TrainSpec::parse)?,
-        })
+        };
+        let classes = spec.loss.takes_classes();
+        match spec.train.early_stopping {
+            Some(early) if !early.metric.is_of(classes) => {
+                let targets = if classes { "classes" } else { "numbers" };
+                let what = format!("has early_stopping by a metric that a loss of {targets} has not: take test_loss");
+                Err(root.mistake_at("train", &what))
+            }
+            _ => Ok(spec),
+        }
     }
 }
 

@@ -26,6 +26,15 @@ impl Watched {
         self != Self::TrainLoss
     }
 
+    /// Whether a test has it, when targets are classes or, otherwise, numbers.
+    pub(super) fn is_of(self, classes: bool) -> bool {
+        match self {
+            Self::TrainLoss | Self::TestLoss => true,
+            Self::TestAccuracy => classes,
+            Self::TestMae | Self::TestRmse => !classes,
+        }
+    }
+
     /// Whether less of it is better.
     fn is_minimized(self) -> bool {
         self != Self::TestAccuracy

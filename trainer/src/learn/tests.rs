@@ -169,5 +169,15 @@ fn what_is_wrong_in_a_training_is_said() {
         expect!["line 3: unknown key `optimiser` in the file: did you mean `optimizer`?"],
     );
     check("[schedule]\nkind = 'exponential'\n", expect!["line 1: [schedule] (exponential) has no `gamma`"]);
+    let early = "early_stopping = { patience = 3, metric";
+    check(
+        &format!("[loss]\nkind = 'mse'\n[train]\n{early} = 'test_accuracy' }}"),
+        expect!["line 3: `train` has early_stopping by a metric that a loss of numbers has not: take test_loss"],
+    );
+    check(
+        &format!("[train]\n{early} = 'test_rmse' }}"),
+        expect!["line 1: `train` has early_stopping by a metric that a loss of classes has not: take test_loss"],
+    );
+    check(&format!("[loss]\nkind = 'l1'\n[train]\n{early} = 'test_rmse' }}"), expect!["nothing"]);
     check("loss = 'mse'", expect![[r#"line 1: `loss` is "mse": it must be [loss]"#]]);
 }
