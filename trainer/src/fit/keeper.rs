@@ -6,7 +6,6 @@ use std::time::Instant;
 use batchmill_protocol::ledger::{Entry, Ledger, LedgerError};
 use batchmill_protocol::message::StreamDescription;
 use batchmill_protocol::position::Position;
-use batchmill_protocol::tensor::FieldSpec;
 use burn::module::Module;
 
 use super::error::FitError;
@@ -152,7 +151,7 @@ impl Keeper<'_> {
 mod tests {
     use batchmill_protocol::message::StreamId;
     use batchmill_protocol::position::{Extent, Tail};
-    use batchmill_protocol::tensor::{Dtype, Shape};
+    use batchmill_protocol::tensor::{Dtype, FieldSpec, Shape};
     use burn::module::Param;
     use burn::nn::Linear;
     use burn::tensor::{Device, Tensor};
