@@ -28,9 +28,9 @@
 //! | `max-pool2d` | `kernel_size`, `stride` (kernel_size), `padding` (0), `dilation` (1), `ceil_mode` (false) |
 //! | `avg-pool2d` | `kernel_size`, `stride` (kernel_size), `padding` (0), `ceil_mode` (false), `count_include_pad` (true) |
 //! | `adaptive-avg-pool2d` | `output_size` |
-//! | `batch-norm` | `num_features` (inferred), `eps` (1e-5), `momentum` (0.1), `affine` (true), `track_running_stats` (true) |
+//! | `batch-norm` | `num_features` (inferred), `eps` (1e-5), `momentum` (0.1), `affine` (true), `bias` (true), `track_running_stats` (true) |
 //! | `layer-norm` | `normalized_shape` (the last extent), `eps` (1e-5), `elementwise_affine` (true), `bias` (true) |
-//! | `group-norm` | `num_groups`, `num_channels` (inferred), `eps` (1e-5), `affine` (true) |
+//! | `group-norm` | `num_groups`, `num_channels` (inferred), `eps` (1e-5), `affine` (true), `bias` (true) |
 //! | `embedding` | `num_embeddings`, `embedding_dim` |
 //! | `reshape` | `shape`: one to three extents, of which one may be -1; `torch.nn.Unflatten(1, shape)` |
 //! | `sequential` | `layers`: tables as `[[layer]]` |

@@ -221,9 +221,35 @@ fn eps(section: &mut Section<'_>) -> Result<f64, Mistake> {
     if eps > 0.0 { Ok(eps) } else { Err(section.mistake_at("eps", &format!("is {eps}: it must be above 0"))) }
 }
 
-/// The weight and the bias that a layer begins with that normalizes: ones and zeros.
-fn affine<const D: usize>(shape: [usize; D], device: &Device) -> [Param<Tensor<D>>; 2] {
-    [Initializer::Ones.init(shape, device), Initializer::Zeros.init(shape, device)]
+/// What a layer that normalizes does next: multiplies with a weight, adds a bias.
+#[derive(Clone, Copy, Debug)]
+struct Affine {
+    weight: bool,
+    bias: bool,
+}
+
+impl Affine {
+    /// Takes `key` (true) and `bias` (true), which counts only with a weight.
+    fn parse(section: &mut Section<'_>, key: &'static str) -> Result<Self, Mistake> {
+        let weight = section.boolean(key)?.unwrap_or(true);
+        let bias = section.boolean("bias")?.unwrap_or(true);
+        Ok(Self { weight, bias: weight && bias })
+    }
+
+    /// Takes away what it does not do.
+    fn keep<const D: usize>(self, weight: &mut Option<Param<Tensor<D>>>, bias: &mut Option<Param<Tensor<D>>>) {
+        if !self.weight {
+            *weight = None;
+        }
+        if !self.bias {
+            *bias = None;
+        }
+    }
+
+    /// The weight and the bias that a layer begins with: ones and zeros.
+    fn init<const D: usize>(shape: [usize; D], device: &Device) -> [Param<Tensor<D>>; 2] {
+        [Initializer::Ones.init(shape, device), Initializer::Zeros.init(shape, device)]
+    }
 }
 
 #[cfg(test)]

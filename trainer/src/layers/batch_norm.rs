@@ -5,13 +5,13 @@ use burn::tensor::module::{batch_norm, batch_norm_train};
 use burn::tensor::{Device, Tensor};
 
 use super::running::Running;
-use super::{FEATURES_MAX, affine, python_bool, python_float};
+use super::{Affine, FEATURES_MAX, python_bool, python_float};
 use crate::layer::{AnyLayer, Layer, Misfit};
 use crate::registry::{Build, Registry};
 use crate::section::{Mistake, Section};
 use crate::shape::{Activation, Extents, map_floats};
 
-/// `num_features` (inferred), `eps` (1e-5), `momentum` (0.1), `affine` (true), `track_running_stats` (true).
+/// `num_features` (inferred), `eps` (1e-5), `momentum` (0.1), `affine` (true), `bias` (true), `track_running_stats` (true).
 pub(super) fn parse(section: &mut Section<'_>, _: &Registry) -> Result<Build, Mistake> {
     let num_features = section.count("num_features", 1..FEATURES_MAX + 1)?;
     let eps = super::eps(section)?;
@@ -19,15 +19,13 @@ pub(super) fn parse(section: &mut Section<'_>, _: &Registry) -> Result<Build, Mi
     if !(0.0..=1.0).contains(&momentum) {
         return Err(section.mistake_at("momentum", &format!("is {momentum}: it must be from 0 to 1")));
     }
-    let affine = section.boolean("affine")?.unwrap_or(true);
+    let affine = Affine::parse(section, "affine")?;
     let track_running_stats = section.boolean("track_running_stats")?.unwrap_or(true);
     Ok(Box::new(move |arrives, device| {
         let num_features = fitting(num_features, None, arrives)?;
         let mut layer = BatchNorm::new(num_features, arrives.image().is_some(), device);
         (layer.eps, layer.momentum) = (eps, momentum);
-        if !affine {
-            (layer.weight, layer.bias) = (None, None);
-        }
+        affine.keep(&mut layer.weight, &mut layer.bias);
         if !track_running_stats {
             (layer.running_mean, layer.running_var) = (None, None);
         }
@@ -64,7 +62,7 @@ pub struct BatchNorm {
 impl BatchNorm {
     /// Makes one with PyTorch's defaults, for images or for rows and sequences.
     pub fn new(num_features: usize, images: bool, device: &Device) -> Self {
-        let [weight, bias] = affine([num_features], device);
+        let [weight, bias] = Affine::init([num_features], device);
         Self {
             weight: Some(weight),
             bias: Some(bias),
@@ -133,12 +131,13 @@ impl Layer for BatchNorm {
 
     fn to_torch(&self) -> String {
         format!(
-            "BatchNorm{}({}, eps={}, momentum={}, affine={}, track_running_stats={})",
+            "BatchNorm{}({}, eps={}, momentum={}, affine={}, bias={}, track_running_stats={})",
             if self.images { "2d" } else { "1d" },
             self.num_features,
             python_float(self.eps),
             python_float(self.momentum),
             python_bool(self.weight.is_some()),
+            python_bool(self.bias.is_some()),
             python_bool(self.running_mean.is_some()),
         )
     }

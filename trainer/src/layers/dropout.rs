@@ -26,6 +26,6 @@ impl Layer for Dropout {
     }
 
     fn to_torch(&self) -> String {
-        format!("Dropout(p={}, inplace=False)", self.prob)
+        format!("Dropout(p={}, inplace=False)", super::python_float(self.prob))
     }
 }

@@ -4,26 +4,24 @@ use burn::module::{Module, Param};
 use burn::tensor::module::layer_norm;
 use burn::tensor::{Device, Tensor};
 
-use super::{FEATURES_MAX, affine, python_bool, python_float};
+use super::{Affine, FEATURES_MAX, python_bool, python_float};
 use crate::layer::{AnyLayer, Layer, Misfit};
 use crate::registry::{Build, Registry};
 use crate::section::{Mistake, Section};
 use crate::shape::{Activation, Extents, map_floats};
 
-/// `num_groups`, `num_channels` (inferred), `eps` (1e-5), `affine` (true).
+/// `num_groups`, `num_channels` (inferred), `eps` (1e-5), `affine` (true), `bias` (true).
 pub(super) fn parse(section: &mut Section<'_>, _: &Registry) -> Result<Build, Mistake> {
     let num_groups = section.count("num_groups", 1..FEATURES_MAX + 1)?;
     let num_channels = section.count("num_channels", 1..FEATURES_MAX + 1)?;
     let num_groups = section.required("num_groups", num_groups)?;
     let eps = super::eps(section)?;
-    let affine = section.boolean("affine")?.unwrap_or(true);
+    let affine = Affine::parse(section, "affine")?;
     Ok(Box::new(move |arrives, device| {
         let num_channels = fitting(num_channels, num_groups, arrives)?;
         let mut layer = GroupNorm::new(num_groups, num_channels, device);
         layer.eps = eps;
-        if !affine {
-            (layer.weight, layer.bias) = (None, None);
-        }
+        affine.keep(&mut layer.weight, &mut layer.bias);
         Ok(AnyLayer::new(layer))
     }))
 }
@@ -46,7 +44,7 @@ pub struct GroupNorm {
 impl GroupNorm {
     /// Makes one with PyTorch's defaults.
     pub fn new(num_groups: usize, num_channels: usize, device: &Device) -> Self {
-        let [weight, bias] = affine([num_channels], device);
+        let [weight, bias] = Affine::init([num_channels], device);
         Self { weight: Some(weight), bias: Some(bias), num_groups, num_channels, eps: 1e-5 }
     }
 
@@ -55,13 +53,15 @@ impl GroupNorm {
         let group = shape[1..].iter().product::<usize>() / self.num_groups;
         let rows = x.reshape([shape[0] * self.num_groups, group]);
         let x = layer_norm(rows, Tensor::ones([group], &device), None, self.eps).reshape(shape);
-        match (&self.weight, &self.bias) {
-            (Some(weight), Some(bias)) => {
-                let mut one_per_channel = [1; D];
-                one_per_channel[1] = self.num_channels;
-                x * weight.val().reshape(one_per_channel) + bias.val().reshape(one_per_channel)
-            }
-            _ => x,
+        let mut one_per_channel = [1; D];
+        one_per_channel[1] = self.num_channels;
+        let x = match &self.weight {
+            Some(weight) => x * weight.val().reshape(one_per_channel),
+            None => x,
+        };
+        match &self.bias {
+            Some(bias) => x + bias.val().reshape(one_per_channel),
+            None => x,
         }
     }
 }
@@ -91,7 +91,8 @@ impl Layer for GroupNorm {
     }
 
     fn to_torch(&self) -> String {
-        let (eps, affine) = (python_float(self.eps), python_bool(self.weight.is_some()));
-        format!("GroupNorm({}, {}, eps={eps}, affine={affine})", self.num_groups, self.num_channels)
+        let (affine, bias) = (python_bool(self.weight.is_some()), python_bool(self.bias.is_some()));
+        let eps = python_float(self.eps);
+        format!("GroupNorm({}, {}, eps={eps}, affine={affine}, bias={bias})", self.num_groups, self.num_channels)
     }
 }

@@ -5,7 +5,7 @@ use burn::tensor::module::layer_norm;
 use burn::tensor::{Device, Tensor};
 
 use super::window::tuple;
-use super::{affine, python_bool, python_float};
+use super::{Affine, python_bool, python_float};
 use crate::layer::{AnyLayer, Layer, Misfit, check_weights};
 use crate::registry::{Build, Registry};
 use crate::section::{Mistake, Section};
@@ -20,40 +20,25 @@ pub(super) fn parse(section: &mut Section<'_>, _: &Registry) -> Result<Build, Mi
         return Err(section.mistake_at("normalized_shape", wanted));
     }
     let eps = super::eps(section)?;
-    let elementwise_affine = section.boolean("elementwise_affine")?.unwrap_or(true);
-    let bias = section.boolean("bias")?.unwrap_or(true);
+    let affine = Affine::parse(section, "elementwise_affine")?;
     Ok(Box::new(move |arrives, device| {
         let last = arrives.as_slice().last().copied().unwrap_or(1);
         let extents = stated.clone().unwrap_or_else(|| vec![last]);
         check_weights(&extents, arrives)?;
-        let options = Options { eps, elementwise_affine, bias };
         Ok(match extents[..] {
-            [one] => options.build([one], device),
-            [one, two] => options.build([one, two], device),
-            [one, two, three] => options.build([one, two, three], device),
+            [one] => build([one], eps, affine, device),
+            [one, two] => build([one, two], eps, affine, device),
+            [one, two, three] => build([one, two, three], eps, affine, device),
             _ => unreachable!("one to three extents were taken"),
         })
     }))
 }
 
-struct Options {
-    eps: f64,
-    elementwise_affine: bool,
-    bias: bool,
-}
-
-impl Options {
-    fn build<const R: usize>(&self, normalized_shape: [usize; R], device: &Device) -> AnyLayer {
-        let mut layer = LayerNorm::new(normalized_shape, device);
-        layer.eps = self.eps;
-        if !self.elementwise_affine {
-            layer.weight = None;
-        }
-        if !(self.elementwise_affine && self.bias) {
-            layer.bias = None;
-        }
-        AnyLayer::new(layer)
-    }
+fn build<const R: usize>(normalized_shape: [usize; R], eps: f64, affine: Affine, device: &Device) -> AnyLayer {
+    let mut layer = LayerNorm::new(normalized_shape, device);
+    layer.eps = eps;
+    affine.keep(&mut layer.weight, &mut layer.bias);
+    AnyLayer::new(layer)
 }
 
 /// `torch.nn.LayerNorm` over the last `R` dimensions. (`burn::nn::LayerNorm` knows one.)
@@ -73,7 +58,7 @@ pub struct LayerNorm<const R: usize> {
 impl<const R: usize> LayerNorm<R> {
     /// Makes one with PyTorch's defaults.
     pub fn new(normalized_shape: [usize; R], device: &Device) -> Self {
-        let [weight, bias] = affine(normalized_shape, device);
+        let [weight, bias] = Affine::init(normalized_shape, device);
         Self { weight: Some(weight), bias: Some(bias), normalized_shape, eps: 1e-5 }
     }
 
@@ -103,7 +88,8 @@ impl<const R: usize> Layer for LayerNorm<R> {
     }
 
     fn to_torch(&self) -> String {
-        let (eps, affine) = (python_float(self.eps), python_bool(self.weight.is_some()));
-        format!("LayerNorm({}, eps={eps}, elementwise_affine={affine})", tuple(&self.normalized_shape))
+        let (affine, bias) = (python_bool(self.weight.is_some()), python_bool(self.bias.is_some()));
+        let (shape, eps) = (tuple(&self.normalized_shape), python_float(self.eps));
+        format!("LayerNorm({shape}, eps={eps}, elementwise_affine={affine}, bias={bias})")
     }
 }

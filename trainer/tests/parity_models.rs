@@ -1,0 +1,32 @@
+//! That whole models begin to learn as in PyTorch: the first losses from the same weights on the same batches.
+//!
+//! All 50 of each model: `cargo run --release -p batchmill-trainer --example parity`.
+
+#[path = "../examples/parity.rs"]
+mod parity;
+
+use self::parity::{golden, losses, relative};
+
+fn check(model: &str, rows: usize, steps: usize) {
+    let golden = golden(model);
+    let pairs = losses(model, rows).zip(golden).take(steps);
+    let differences: Vec<_> = pairs.map(|(found, golden)| relative(found, golden)).collect();
+    let largest = differences.iter().copied().fold(0.0, f64::max);
+    println!("{model}: {steps} steps, largest relative difference {largest:.1e}");
+    assert!(differences.len() == steps && largest < 1e-4, "{model}: {differences:?}");
+}
+
+#[test]
+fn an_mlp_learns_as_in_pytorch() {
+    check("mlp", 16, 20);
+}
+
+#[test]
+fn a_cnn_learns_as_in_pytorch() {
+    check("cnn", 16, 8);
+}
+
+#[test]
+fn a_resnet_begins_to_learn_as_in_pytorch() {
+    check("resnet-18", 8, 2);
+}
