@@ -11,6 +11,7 @@ use crate::device::DeviceChoice;
 use crate::fields::Input;
 use crate::fit::Every;
 use crate::optimizer::OptimizerKind;
+use crate::report::View;
 
 /// Train models on batches from a Batchmill loader.
 #[derive(Debug, Parser)]
@@ -42,6 +43,10 @@ pub enum Command {
     /// List every parameter of a model file by name, shape and count
     #[command(after_help = "Example:\n  trainer summary --model model.toml --input 28x28x1")]
     Summary(SummaryArgs),
+    /// Say whether runs are the same to the last bit, else from which step on they part and what was not the same
+    #[command(after_help = "Example:\n  trainer compare runs/a runs/b --out compare.png\n\n\
+        The exit code is 0 when every loss and every checkpoint that the runs have in common is the same, else 1.")]
+    Compare(CompareArgs),
     /// Say what a trained model sees in images
     #[command(after_help = "Example:\n  trainer predict --checkpoint checkpoint --top 3 my/image.png\n\n\
         Images are prepared as those of the stream it was trained on: resize, center-crop and color of the loader's\n\
@@ -117,7 +122,28 @@ pub struct FitArgs {
     /// with --resume]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// What to look at meanwhile: in `live`, q stops and l draws the loss on a log scale [default: live on a terminal,
+    /// plain elsewhere]
+    #[arg(long, value_enum, conflicts_with = "json")]
+    pub view: Option<View>,
+    /// Write events for TensorBoard too, beside `metrics.csv`
+    #[arg(long)]
+    pub tensorboard: bool,
     /// Print one JSON object a line: start, epochs, checkpoints
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to compare.
+#[derive(Args, Debug)]
+pub struct CompareArgs {
+    /// Folders that `trainer fit --out` wrote; each is compared with the first
+    #[arg(value_name = "RUN", required = true, num_args = 2..)]
+    pub runs: Vec<PathBuf>,
+    /// Draw their curves on top of one another
+    #[arg(long, value_name = "FILE.png")]
+    pub out: Option<PathBuf>,
+    /// Print one JSON object
     #[arg(long)]
     pub json: bool,
 }

@@ -13,6 +13,7 @@ mod training;
 use std::time::Instant;
 
 use batchmill_protocol::ledger::Ledger;
+use serde_json::json;
 
 pub use self::error::FitError;
 pub use self::every::Every;
@@ -22,9 +23,11 @@ use crate::checkpoint::best::Criterion;
 use crate::checkpoint::shelf::Shelf;
 use crate::cli::FitArgs;
 use crate::config::ModelSpec;
-use crate::feed::FeedError;
+use crate::feed::{Feed, FeedError};
+use crate::paragraph;
 use crate::report::{Report, Start};
 use crate::resume::Beginning;
+use crate::run::{self, Recorder};
 use crate::stop::{Reason, Stop};
 
 /// Trains as `args` say. Gives who ended it before its time, if anybody did.
@@ -40,7 +43,7 @@ pub fn run(args: &FitArgs) -> Result<Option<Reason>, FitError> {
         return Err(CheckpointError::Taken { run: args.out.clone() }.into());
     }
     let beginning = Beginning::of(args, newest.as_ref().map(|(_, folder)| folder.as_path()), &spec, &device)?;
-    let report = Report::new(args.json);
+    let report = Report::new(args.view, args.json);
     let (position, next) = (beginning.position, beginning.next);
     if position.epoch >= args.epochs {
         let run = args.out.display();
@@ -56,28 +59,61 @@ pub fn run(args: &FitArgs) -> Result<Option<Reason>, FitError> {
         Some(path) => Some(Ledger::create(path, &stream)?),
         None => None,
     };
+    let settings = training.settings;
+    let about = run::about::Beginning {
+        from: position,
+        train: &stream,
+        test: training.eval.as_ref().map(Feed::stream),
+        settings: &json!({ "epochs": args.epochs, "optimizer": settings.optimizer, "seed": settings.seed }),
+        device: &args.device.to_string(),
+        model_file: &args.model,
+        model_text: &model_text,
+    };
+    let recorder = Recorder::begin(&args.out, about, args.resume, args.tensorboard)?;
     report.start(&Start {
         model: training.model.to_string(),
         parameters: training.model.parameters().iter().map(|parameter| parameter.count).sum(),
         stream: &stream.name,
         samples: stream.extent.samples_delivered(),
+        epochs: args.epochs,
         classes: &stream.classes,
         device: args.device.to_string(),
         position,
     });
     let has_classes = !stream.classes.is_empty();
     let criterion = criterion.unwrap_or_else(|| Criterion::choose(args.best, args.eval.is_some(), has_classes));
-    let (settings, fields, since) = (training.settings, training.fields.clone(), Instant::now());
-    let mut keeper =
-        Keeper { args, settings, shelf, model_text, stream, fields, ledger, criterion, best, kept: newest, since };
+    let (fields, since) = (training.fields.clone(), Instant::now());
+    let mut keeper = Keeper {
+        args,
+        settings,
+        shelf,
+        model_text,
+        stream,
+        fields,
+        ledger,
+        recorder,
+        criterion,
+        best,
+        kept: newest,
+        since,
+    };
     // Only now: what was done so far may be ended at once.
     training.stop = Stop::install().map_err(FitError::Listen)?;
     let ended = training.run(&mut keeper).map_err(|error| match error {
         FitError::Feed(lost @ FeedError::LoaderLost { .. }) => FitError::LoaderLost { lost, remedy: keeper.remedy() },
         other => other,
-    })?;
-    if let Some(reason) = ended {
+    });
+    let outcome = match &ended {
+        Ok(None) => "done".to_owned(),
+        Ok(Some(reason)) => format!("stopped by {reason}"),
+        Err(error) => paragraph(error),
+    };
+    if let Ok(Some(reason)) = ended {
         report.note(&keeper.farewell(reason));
     }
+    report.finish();
+    let recorded = keeper.recorder.finish(&outcome);
+    let ended = ended?;
+    recorded?;
     Ok(ended)
 }

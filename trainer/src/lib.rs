@@ -6,6 +6,7 @@
 //! at images that it prepares ([`prepare`]) as the stream did: by the transforms of `batchmill_datasets` themselves.
 
 pub mod cli;
+pub mod compare;
 pub mod config;
 pub mod device;
 pub mod fit;
@@ -29,8 +30,10 @@ pub mod shape;
 pub mod state;
 
 pub mod checkpoint;
+pub mod live;
 pub mod report;
 pub mod resume;
+pub mod run;
 pub mod section;
 pub mod stop;
 
@@ -59,6 +62,7 @@ pub fn run() -> ExitCode {
             done => done.map(drop).map_err(Into::into),
         },
         Command::Summary(args) => summary::run(&args).map_err(Into::into),
+        Command::Compare(args) => compare::run(&args).map_err(Into::into),
         Command::Predict(args) => predict::run(&args).map_err(Into::into),
         Command::Devices(args) => {
             device::run(&args);

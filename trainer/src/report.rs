@@ -1,15 +1,19 @@
-//! What `trainer fit` shows while it works: a bar on a terminal, lines elsewhere, JSON on request.
+//! What `trainer fit` shows while it works: curves on a terminal, lines elsewhere, a bar or JSON on request.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use batchmill_protocol::position::Position;
+use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 
+use crate::live::{self, Live};
 use crate::metrics::Score;
+use crate::run::StepRow;
 
 /// What one epoch came to.
 #[derive(Clone, Debug, Serialize)]
@@ -41,6 +45,8 @@ pub struct Start<'a> {
     pub stream: &'a str,
     /// Its samples in an epoch.
     pub samples: u64,
+    /// Passes over them in all.
+    pub epochs: u64,
     /// Its classes.
     pub classes: &'a [String],
     /// The device.
@@ -57,10 +63,23 @@ enum Line<'a> {
     Checkpoint { path: String, position: Position },
 }
 
+/// How a person wants to see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum View {
+    /// Curves, progress and events on the whole terminal
+    Live,
+    /// A bar on standard error
+    Bar,
+    /// Lines
+    Plain,
+}
+
 /// Where it is shown.
 #[derive(Clone, Debug)]
 pub enum Report {
     /// A person at a terminal.
+    Live(Arc<Live>),
+    /// A person at a terminal, who wants to see what was there before.
     Bar(ProgressBar),
     /// A log file or a pipe.
     Lines,
@@ -69,29 +88,52 @@ pub enum Report {
 }
 
 impl Report {
-    /// Chooses by what standard error is.
-    pub fn new(json: bool) -> Self {
-        if json {
-            Self::Json
-        } else if io::stderr().is_terminal() {
+    /// As asked for; else by where standard input, output and error go.
+    pub fn new(view: Option<View>, json: bool) -> Self {
+        let style = || {
             let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {rate}/s eta {eta} {msg}");
-            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("rate", write_rate);
-            Self::Bar(ProgressBar::new(0).with_style(style))
-        } else {
-            Self::Lines
+            style.unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("rate", write_rate)
+        };
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let fallback = match (io::stderr().is_terminal(), io::stdout().is_terminal() && io::stdin().is_terminal()) {
+            (true, true) if !dumb => View::Live,
+            (true, _) => View::Bar,
+            (false, _) => View::Plain,
+        };
+        match view.unwrap_or(fallback) {
+            _ if json => Self::Json,
+            View::Live => Self::Live(Arc::new(Live::new(Box::new(live::interrupt)))),
+            View::Bar => Self::Bar(ProgressBar::new(0).with_style(style())),
+            View::Plain => Self::Lines,
         }
     }
 
     /// Before the first epoch.
     pub fn start(&self, start: &Start<'_>) {
-        match self {
-            Self::Json => json(&Line::Start(start)),
-            _ => {
-                say(&start.model);
-                if start.position != Position::default() {
-                    say(&format!("Going on at {}", start.position));
-                }
+        if let Self::Json = self {
+            return json(&Line::Start(start));
+        }
+        if let Self::Live(live) = self {
+            let Start { parameters, stream, device, .. } = start;
+            let title = format!("{parameters} parameters on stream {stream}, {device}");
+            // Where nothing can be drawn, lines have to do.
+            if let Err(error) = live.open(title, start.epochs) {
+                self.line(&format!("there is no live view: {error}"));
             }
+        } else {
+            say(&start.model);
+        }
+        if start.position != Position::default() {
+            self.line(&format!("Going on at {}", start.position));
+        }
+    }
+
+    /// After the training, whatever came of it: the terminal is a terminal again.
+    pub fn finish(&self) {
+        match self {
+            Self::Live(live) => live.close(),
+            Self::Bar(bar) => bar.finish_and_clear(),
+            Self::Lines | Self::Json => {}
         }
     }
 
@@ -100,6 +142,7 @@ impl Report {
         // Where nobody reads it, it is lost.
         let write = || drop(writeln!(io::stderr(), "{text}"));
         match self {
+            Self::Live(live) => live.say(text),
             Self::Bar(bar) => bar.suspend(write),
             Self::Lines | Self::Json => write(),
         }
@@ -108,6 +151,7 @@ impl Report {
     /// Before an epoch of `samples` samples, of which `done` were trained on before.
     pub fn begin_epoch(&self, epoch: u64, done: u64, samples: u64) {
         match self {
+            Self::Live(live) => live.begin_epoch(epoch, done, samples),
             Self::Bar(bar) => {
                 bar.reset();
                 bar.set_length(samples);
@@ -119,10 +163,19 @@ impl Report {
         }
     }
 
-    /// After `samples` more samples.
-    pub fn advance(&self, samples: u64) {
-        if let Self::Bar(bar) = self {
-            bar.inc(samples);
+    /// After `samples` more samples; `waited` for data since the training was started.
+    pub fn advance(&self, samples: u64, waited: Duration) {
+        match self {
+            Self::Live(live) => live.advance(samples, waited),
+            Self::Bar(bar) => bar.inc(samples),
+            Self::Lines | Self::Json => {}
+        }
+    }
+
+    /// Now and then within an epoch: each step since the last time.
+    pub fn steps(&self, rows: &[StepRow]) {
+        if let Self::Live(live) = self {
+            live.steps(rows);
         }
     }
 
@@ -131,25 +184,25 @@ impl Report {
         match self {
             Self::Bar(bar) => bar.set_message(format!("loss {loss:.4}")),
             Self::Lines => say(&format!("loss: {loss:>9.6}  [{done:>5}/{samples:>5}]")),
-            Self::Json => {}
+            Self::Live(_) | Self::Json => {}
         }
     }
 
     /// After an epoch and its test.
     pub fn end_epoch(&self, epoch: &EpochReport) {
-        if let Self::Bar(bar) = self {
-            bar.finish_and_clear();
+        match self {
+            Self::Json => return json(&Line::Epoch(epoch)),
+            Self::Live(live) => epoch.test.into_iter().for_each(|score| live.tested(score)),
+            Self::Bar(bar) => bar.finish_and_clear(),
+            Self::Lines => {}
         }
-        if let Self::Json = self {
-            return json(&Line::Epoch(epoch));
-        }
-        say(&format!(
+        self.line(&format!(
             "Epoch {}: loss {:.4}, {:.1} s, {:.0} samples/s, waited for data {:.2} s",
             epoch.epoch, epoch.loss, epoch.seconds, epoch.samples_per_s, epoch.waited_s
         ));
         if let Some(Score { accuracy, loss, .. }) = epoch.test {
             let accuracy = accuracy.map(|accuracy| format!("Accuracy: {:.1}%, ", 100.0 * accuracy)).unwrap_or_default();
-            say(&format!("Test Error:\n {accuracy}Avg loss: {loss:.6}\n"));
+            self.line(&format!("Test Error:\n {accuracy}Avg loss: {loss:.6}\n"));
         }
     }
 
@@ -158,8 +211,16 @@ impl Report {
         let path = path.display();
         match self {
             Self::Json => json(&Line::Checkpoint { path: path.to_string(), position }),
-            Self::Bar(bar) => bar.suspend(|| say(&format!("Saved the model to {path}, trained up to {position}"))),
-            Self::Lines => say(&format!("Saved the model to {path}, trained up to {position}")),
+            _ => self.line(&format!("Saved the model to {path}, trained up to {position}")),
+        }
+    }
+
+    /// A line for a person.
+    fn line(&self, text: &str) {
+        match self {
+            Self::Live(live) => live.say(text),
+            Self::Bar(bar) => bar.suspend(|| say(text)),
+            Self::Lines | Self::Json => say(text),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::fields::{FieldsError, Input};
 use crate::loss::LossError;
 use crate::model::ModelError;
 use crate::resume::ResumeError;
+use crate::run::RunError;
 
 /// Why a training ended early.
 #[derive(Debug, Error)]
@@ -40,6 +41,8 @@ pub enum FitError {
     Loss { model: String, source: LossError },
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Run(#[from] RunError),
     #[error("compute on {device}")]
     Compute { device: String, source: TensorReadError },
     /// No loader delivers any more.

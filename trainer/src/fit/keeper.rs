@@ -18,6 +18,7 @@ use crate::fields::Fields;
 use crate::learn::{Learner, Standing};
 use crate::model::Sequential;
 use crate::resume::Settings;
+use crate::run::Recorder;
 use crate::stop::Reason;
 
 /// What changes with every step.
@@ -36,6 +37,7 @@ pub(super) struct Keeper<'a> {
     pub(super) stream: StreamDescription,
     pub(super) fields: Fields,
     pub(super) ledger: Option<Ledger>,
+    pub(super) recorder: Recorder,
     pub(super) criterion: Criterion,
     pub(super) best: Option<Best>,
     /// The latest checkpoint, if there is one.
@@ -76,6 +78,7 @@ impl Keeper<'_> {
         }
         // First: what a ledger has too much of is cut off when the training goes on from the checkpoint.
         self.ledger.as_mut().map_or(Ok(()), Ledger::flush)?;
+        self.recorder.flush()?;
         // Only whole epochs can be compared.
         let best = match position.step {
             0 => Best::of(self.best, self.criterion, &metrics, position),
@@ -164,6 +167,7 @@ mod tests {
     use crate::learn::Batches;
     use crate::metrics::{LossSum, Score};
     use crate::optimizer::OptimizerSpec;
+    use crate::run::about;
     use crate::shape::ImageShape;
 
     fn stream(name: &str, classes: &[&str], side: usize, samples: u64) -> StreamDescription {
@@ -182,6 +186,19 @@ mod tests {
             identity: Default::default(),
             spec: serde_json::Value::Null,
         }
+    }
+
+    fn recorder(run: &Path) -> Recorder {
+        let about = about::Beginning {
+            from: Position::default(),
+            train: &stream("train", &["cat", "dog"], 2, 10),
+            test: None,
+            settings: &serde_json::Value::Null,
+            device: "cpu",
+            model_file: Path::new("m.toml"),
+            model_text: "",
+        };
+        Recorder::begin(run, about, false, false).expect("it can be written")
     }
 
     #[test]
@@ -204,6 +221,7 @@ mod tests {
             fields: Fields::of(&stream("train", &[], 2, 10), None, None).expect("it has labelled images"),
             stream: stream("train", &["cat", "dog"], 2, 10),
             ledger: None,
+            recorder: recorder(&run),
             criterion: Criterion::TestAccuracy,
             best: None,
             kept: None,

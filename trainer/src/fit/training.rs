@@ -19,6 +19,7 @@ use crate::model::Sequential;
 use crate::normalize::Normalizer;
 use crate::report::{EpochReport, Report, rate};
 use crate::resume::Settings;
+use crate::run::Step;
 use crate::stop::{Reason, Stop};
 
 /// Steps between two readings of the losses. Reading waits for the device.
@@ -92,7 +93,7 @@ impl Training<'_> {
             let Some(batch) = self.train.next_unless(&self.stop)? else { break };
             keeper.record(&batch.entry)?;
             match batch.samples {
-                Some(samples) => self.learn(samples, batch.entry.position),
+                Some(samples) => self.learn(samples, batch.entry.position, keeper),
                 None => {
                     let model = mem::take(&mut self.model);
                     (self.model, _) = self.learner.pass(model, batch.entry.position);
@@ -114,7 +115,7 @@ impl Training<'_> {
     }
 
     /// Trains on one batch.
-    fn learn(&mut self, samples: Samples, position: Position) {
+    fn learn(&mut self, samples: Samples, position: Position, keeper: &mut Keeper<'_>) {
         // So a training that goes on somewhere draws what it would have drawn there.
         self.device.seed(step_seed(self.settings.seed, position));
         let rows = u32::try_from(samples.rows).expect("a batch has fewer than 2^32 rows");
@@ -123,13 +124,18 @@ impl Training<'_> {
         self.losses.add(position, rows, loss.clone());
         // Whole: parameters are written in place when nobody else holds them.
         let model = mem::take(&mut self.model);
-        (self.model, _) = self.learner.learn(model, &loss, samples.rows, position);
-        self.report.advance(rows.into());
+        let (model, stepped) = self.learner.learn(model, &loss, samples.rows, position);
+        self.model = model;
+        let (samples, lr, waited) = (self.losses.rows(), self.learner.rate(position), self.train.waited());
+        let grad_norm = stepped.and_then(|stepped| stepped.norm);
+        keeper.recorder.step(Step { position, samples, lr, grad_norm, waited });
+        self.report.advance(rows.into(), waited);
     }
 
     /// Looks at the losses of all steps since the last time, in order, and ends a training that diverges.
-    fn read_losses(&mut self, keeper: &Keeper<'_>) -> Result<(), FitError> {
+    fn read_losses(&mut self, keeper: &mut Keeper<'_>) -> Result<(), FitError> {
         let steps = self.losses.read().map_err(|source| compute(self.args, source))?;
+        self.report.steps(&keeper.recorder.collect(steps.iter().map(|step| step.loss))?);
         if let Some(step) = steps.iter().find(|step| !step.loss.is_finite()) {
             return Err(keeper.diverged(format!("the loss is {} at {}", step.loss, step.position)));
         }
@@ -189,9 +195,11 @@ impl Training<'_> {
             test,
         };
         let position = Position { epoch: self.epoch + 1, step: 0 };
+        test.map_or(Ok(()), |score| keeper.recorder.test(position, score))?;
         let folder = keeper.keep(self.learned(), position, metrics)?;
         self.report.end_epoch(&done);
         self.report.checkpoint(folder, position);
+        keeper.recorder.end_epoch()?;
         self.epoch += 1;
         self.losses = Losses::default();
         if early == Some(true) && self.epoch < self.args.epochs {
