@@ -78,6 +78,7 @@ pub mod sampler;
 pub mod samplers;
 mod scratch;
 mod selection;
+pub mod sheet;
 pub mod source;
 pub mod sources;
 pub mod spec;

@@ -14,7 +14,6 @@ use crate::error::Failure;
 pub(crate) mod inspect;
 pub(crate) mod peek;
 mod report;
-mod sheet;
 
 /// Why there is no stream to look at.
 #[derive(Debug, Error)]

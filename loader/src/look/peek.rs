@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use batchmill_datasets::batches::Batch;
 use batchmill_datasets::registry::Registry;
+use batchmill_datasets::sheet::{self, Tile};
 use batchmill_protocol::position::Position;
 use batchmill_protocol::tensor::Dtype;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::sheet::{self, Tile};
 use crate::cli::Peek;
 use crate::error::Failure;
 use crate::output;

@@ -1,10 +1,13 @@
-//! A contact sheet: the images of a batch side by side, each over its label.
+//! Contact sheets: images side by side, each over its caption.
 
-use batchmill_datasets::batches::Batch;
+pub mod letters;
+
 use batchmill_protocol::tensor::{Dtype, FieldSpec};
-use font8x8::UnicodeFonts as _;
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};
+
+use self::letters::LETTER;
+use crate::batches::Batch;
 
 /// The longer side of a tile, in pixels: small images are enlarged to see their pixels, large ones made smaller.
 const TILE: u32 = 160;
@@ -12,20 +15,22 @@ const TILE: u32 = 160;
 /// Pixels between tiles.
 const GAP: u32 = 8;
 
-/// Pixels of a letter's sides.
-const LETTER: u32 = 8;
+/// Pixels between two lines of a caption.
+const LEADING: u32 = 2;
 
 /// The width that a sheet should have, in pixels.
 const WIDTH: u32 = 1400;
 
-const PAPER: Rgb<u8> = Rgb([250, 250, 250]);
-const INK: Rgb<u8> = Rgb([20, 20, 20]);
+/// What sheets are drawn on.
+pub const PAPER: Rgb<u8> = Rgb([250, 250, 250]);
+/// What is written in.
+pub const INK: Rgb<u8> = Rgb([20, 20, 20]);
 
 /// One image of a sheet.
-pub(super) type Tile = RgbImage;
+pub type Tile = RgbImage;
 
 /// The images of a row: each field that is one, and of a field of several, such as five crops, each of them.
-pub(super) fn tiles(batch: &Batch, row: usize) -> Vec<Tile> {
+pub fn tiles(batch: &Batch, row: usize) -> Vec<Tile> {
     let fields = batch.fields().iter().filter_map(|field| {
         let row_bytes = field.row_bytes()?;
         let bytes = batch.field(&field.name)?.get(row * row_bytes..(row + 1) * row_bytes)?;
@@ -36,7 +41,7 @@ pub(super) fn tiles(batch: &Batch, row: usize) -> Vec<Tile> {
 
 /// What a field holds, if it can be seen: `[height, width, channels]`, `[channels, height, width]` or several of them
 /// under one another, u8 or f32; or u8 `[height, width]`, the classes of pixels.
-fn field_tiles(field: &FieldSpec, bytes: &[u8]) -> Vec<Tile> {
+pub fn field_tiles(field: &FieldSpec, bytes: &[u8]) -> Vec<Tile> {
     let extents = &field.shape.0[..];
     let (several, extents) = match *extents {
         [several, height, width, channels] => (several, vec![height, width, channels]),
@@ -95,14 +100,16 @@ fn levels_of_reals(bytes: &[u8]) -> Vec<u8> {
     reals().map(|real| ((real - low) * scale).round() as u8).collect()
 }
 
-/// Draws rows of tiles, each row's over its caption.
-pub(super) fn draw(rows: &[(Vec<Tile>, String)]) -> RgbImage {
+/// Draws rows of tiles, each row's over its caption; a caption of several lines has them under one another.
+pub fn draw(rows: &[(Vec<Tile>, String)]) -> RgbImage {
     let scaled: Vec<(Vec<Tile>, &str)> =
         rows.iter().map(|(tiles, caption)| (tiles.iter().map(fit).collect(), caption.as_str())).collect();
     let width_of = |tiles: &[Tile]| tiles.iter().map(|tile| tile.width() + GAP).sum::<u32>().max(TILE / 2);
     let cell_width = scaled.iter().map(|(tiles, _)| width_of(tiles)).max().unwrap_or(TILE);
     let tallest = scaled.iter().flat_map(|(tiles, _)| tiles).map(RgbImage::height).max().unwrap_or(TILE);
-    let cell_height = tallest + LETTER + 2 * GAP;
+    let lines = rows.iter().map(|(_, caption)| caption.lines().count()).max().unwrap_or(1).max(1);
+    let lines = u32::try_from(lines).unwrap_or(1);
+    let cell_height = tallest + lines * LETTER + (lines - 1) * LEADING + 2 * GAP;
     let count = u32::try_from(scaled.len()).unwrap_or(1).max(1);
     let columns = (WIDTH / cell_width).clamp(1, count);
     let mut sheet =
@@ -114,7 +121,10 @@ pub(super) fn draw(rows: &[(Vec<Tile>, String)]) -> RgbImage {
             imageops::replace(&mut sheet, tile, x.into(), (top + tallest - tile.height()).into());
             x += tile.width() + GAP;
         }
-        write(&mut sheet, caption, left, top + tallest + GAP / 2, cell_width - GAP);
+        for (line, text) in (0..).zip(caption.lines()) {
+            let top = top + tallest + GAP / 2 + line * (LETTER + LEADING);
+            letters::write(&mut sheet, text, left, top, cell_width - GAP, INK);
+        }
     }
     sheet
 }
@@ -128,29 +138,6 @@ fn fit(tile: &Tile) -> Tile {
     } else {
         let scaled = |side: u32| (side * TILE / longer).max(1);
         imageops::resize(tile, scaled(tile.width()), scaled(tile.height()), FilterType::Triangle)
-    }
-}
-
-/// Writes one line from `left`, and no wider than `width`.
-fn write(sheet: &mut RgbImage, text: &str, left: u32, top: u32, width: u32) {
-    let letters_max = (width / LETTER) as usize;
-    let too_long = text.chars().count() > letters_max;
-    let kept = if too_long { letters_max.saturating_sub(2) } else { letters_max };
-    let letters = text.chars().take(kept).chain(if too_long { ".." } else { "" }.chars());
-    for (place, letter) in (0..).zip(letters) {
-        let glyph = font8x8::BASIC_FONTS
-            .get(letter)
-            .or_else(|| font8x8::LATIN_FONTS.get(letter))
-            .or_else(|| font8x8::GREEK_FONTS.get(letter))
-            .or_else(|| font8x8::BASIC_FONTS.get('?'))
-            .unwrap_or_default();
-        for (y, line) in (0..).zip(glyph) {
-            for x in (0..LETTER).filter(|x| line >> x & 1 == 1) {
-                if let Some(pixel) = sheet.get_pixel_mut_checked(left + place * LETTER + x, top + y) {
-                    *pixel = INK;
-                }
-            }
-        }
     }
 }
 
