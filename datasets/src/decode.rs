@@ -17,7 +17,7 @@ use thiserror::Error;
 
 pub(crate) use self::color::recolor;
 use self::format::FORMATS;
-pub use self::format::Format;
+pub use self::format::{EXTENSIONS, Format};
 pub use self::mask::decode_mask;
 use self::orientation::orient;
 use crate::options::Options;

@@ -38,7 +38,7 @@ impl Identity {
             ("tail", tail_name(spec.tail).to_owned()),
             ("seed", spec.seed.to_string()),
             ("on_bad", spec.on_bad.name().to_owned()),
-            ("decoder", format!("{JPEG_DECODER}, version {CONTENT_VERSION}")),
+            ("decoder", decoder()),
             ("data", format!("{:032x}, {summary}", xxh3_128(index))),
         ];
         Self { parts: parts.map(|(name, value)| (name.to_owned(), value)).into() }
@@ -55,6 +55,12 @@ impl Identity {
         }
         format!("{:032x}", hash.digest128())
     }
+}
+
+/// What decodes and transforms images in this program, the part `decoder` of an [`Identity`]: with the same, the same
+/// file becomes the same bytes.
+pub fn decoder() -> String {
+    format!("{JPEG_DECODER}, version {CONTENT_VERSION}")
 }
 
 fn tail_name(tail: Tail) -> &'static str {

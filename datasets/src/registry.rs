@@ -139,6 +139,20 @@ impl Registry {
         Pipeline::new(spec, index, dataset, sampler, transforms, collate)
     }
 
+    /// The transform that `component` describes, at `place` of a chain from 0; relative paths start at `folder`.
+    ///
+    /// # Errors
+    /// [`SpecError`] when nobody knows its kind, or an option has no sense.
+    pub fn make_transform(
+        &self,
+        component: &Component,
+        place: usize,
+        folder: &Path,
+    ) -> Result<Box<dyn Transform>, SpecError> {
+        let role = Role::Transform(place);
+        self.make(&self.transforms, role.key(), role.noun(), component, folder)
+    }
+
     /// The dataset that `component`, which stands under `key`, describes.
     pub(crate) fn source(
         &self,
@@ -150,11 +164,8 @@ impl Registry {
     }
 
     fn construct(&self, spec: &StreamSpec) -> Result<Constructed, SpecError> {
-        let transforms = spec
-            .transforms
-            .iter()
-            .enumerate()
-            .map(|(place, component)| self.component(&self.transforms, Role::Transform(place), component, spec));
+        let transforms = spec.transforms.iter().enumerate();
+        let transforms = transforms.map(|(place, component)| self.make_transform(component, place, &spec.folder));
         Ok(Constructed {
             source: self.component(&self.datasets, Role::Dataset, &spec.dataset, spec)?,
             sampler: self.component(&self.samplers, Role::Sampler, &spec.sampler, spec)?,

@@ -9,6 +9,9 @@ use super::DecodeError;
 /// The formats that are read, for messages.
 pub(super) const FORMATS: &str = "JPEG, PNG, WebP, BMP, GIF and TIFF";
 
+/// What files of these formats are called: the extensions, without their point, in small letters.
+pub const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"];
+
 /// The same, of which a file is none.
 const UNLIKE: &str = "JPEG, PNG, WebP, BMP, GIF or TIFF";
 

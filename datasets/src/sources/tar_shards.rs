@@ -15,16 +15,13 @@ use super::file_patterns::FilePatterns;
 use super::json_fields::JsonFields;
 use super::shard_file::{self, ShardReader};
 use crate::dataset::SampleError;
-use crate::decode::{DecodeOptions, decode};
+use crate::decode::{DecodeOptions, EXTENSIONS, decode};
 use crate::iterable::{IterableDataset, IterableSource, Record, Records};
 use crate::options::Options;
 use crate::sample::{Array, Sample};
 use crate::scratch;
 use crate::source::{Index, OpenError};
 use crate::spec::SpecError;
-
-/// Extensions of images.
-const IMAGE_EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"];
 
 /// The extension that the option `json` is about.
 const JSON: &str = "json";
@@ -91,7 +88,7 @@ impl FieldKind {
     /// By the last part of an extension.
     fn of(extension: &str) -> Self {
         match extension.rsplit('.').next().unwrap_or(extension) {
-            image if IMAGE_EXTENSIONS.contains(&image) => Self::Image,
+            image if EXTENSIONS.contains(&image) => Self::Image,
             "cls" => Self::Label,
             "txt" => Self::Text,
             _ => Self::Bytes,

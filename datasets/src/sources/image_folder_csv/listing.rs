@@ -6,15 +6,13 @@ use csv::StringRecord;
 
 use super::cells::Cells;
 use super::columns::{Columns, Header};
+use crate::decode::EXTENSIONS;
 use crate::nearest::suggestion;
 use crate::source::OpenError;
 use crate::sources::csv_file::{CsvFile, Refusal, has_extension};
 use crate::sources::image_files::check_folder;
 use crate::sources::image_files::table::{self, Column};
 use crate::sources::labels::is_integer;
-
-/// Extensions by which a path is an image's, existing or not.
-const IMAGE_EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "bmp", "gif", "tif", "tiff", "webp"];
 
 /// Where the columns stand in a row, that of the paths first.
 #[derive(Debug)]
@@ -110,5 +108,5 @@ impl Columns {
 /// Whether a list's first row is a header: no image that exists or is called so, and no number.
 fn is_plain_header(folder: &Path, row: &StringRecord) -> bool {
     let (path, label) = (row.get(0).unwrap_or_default(), row.get(1).unwrap_or_default());
-    !folder.join(path).is_file() && !has_extension(path.as_ref(), &IMAGE_EXTENSIONS) && !is_integer(label)
+    !folder.join(path).is_file() && !has_extension(path.as_ref(), &EXTENSIONS) && !is_integer(label)
 }

@@ -9,7 +9,8 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::members::{Member, MemberKind, Members};
-use super::{Field, FieldKind, IMAGE_EXTENSIONS, JSON, TarShards};
+use super::{Field, FieldKind, JSON, TarShards};
+use crate::decode::EXTENSIONS;
 use crate::source::{Index, OpenError};
 use crate::sources::labels::Labels;
 use crate::sources::shard_file::ShardFile;
@@ -198,7 +199,7 @@ fn find<'a>(field: &Field, group: &'a Group) -> impl Iterator<Item = (&'a str, &
 /// The fields of a stream that does not name them, by its first sample.
 fn usual_fields(group: &Group) -> Vec<Field> {
     let usual = [
-        (IMAGE, &IMAGE_EXTENSIONS[..], FieldKind::Image),
+        (IMAGE, &EXTENSIONS[..], FieldKind::Image),
         ("label", &["cls"], FieldKind::Label),
         ("text", &["txt"], FieldKind::Text),
     ];
