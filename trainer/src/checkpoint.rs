@@ -2,7 +2,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `model.safetensors` | the parameters, under the names `trainer summary` prints; a linear layer's weight is `[inputs, outputs]` |
+//! | `model.safetensors` | the parameters, as `safetensors.torch.load_file` gives them to a PyTorch module of these layers |
 //! | `model.toml` | the model file, as it was given to `trainer fit` |
 //! | `optimizer.safetensors` | what the optimizer remembers of each parameter, under `1.weight.` and more |
 //! | `checkpoint.json` | [`About`]: stream, position, classes, input, transforms, optimizer, metrics |
@@ -20,9 +20,7 @@ use std::path::{Path, PathBuf};
 use batchmill_protocol::identity::Identity;
 use batchmill_protocol::position::Position;
 use batchmill_protocol::tensor::FieldSpec;
-use burn::module::Module;
 use burn::tensor::Device;
-use burn_store::{ModuleSnapshot, SafetensorsStore, SafetensorsStoreError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -33,6 +31,7 @@ use crate::learn::{Learner, Standing};
 use crate::metrics::{LossSum, Score};
 use crate::model::{ModelError, Sequential};
 use crate::optimizer::{OptimizerError, OptimizerSpec};
+use crate::state::{self, StateError};
 
 /// The version of the folder's contents.
 pub const FORMAT: u32 = 4;
@@ -185,7 +184,7 @@ pub enum CheckpointError {
     },
     /// The parameters cannot be taken from the device.
     #[error("collect the model's parameters")]
-    Collect(#[source] SafetensorsStoreError),
+    Collect(#[source] StateError),
     /// What the optimizer remembers cannot become a file.
     #[error("collect what the optimizer remembers")]
     Remember(#[source] OptimizerError),
@@ -240,7 +239,7 @@ pub fn write(
     model_text: &str,
     about: &About,
 ) -> Result<(), CheckpointError> {
-    write_file(&dir.join(PARAMETERS), &parameters(model)?)?;
+    write_file(&dir.join(PARAMETERS), &state::to_bytes(model).map_err(CheckpointError::Collect)?)?;
     write_file(&dir.join(OPTIMIZER), &learner.to_bytes(model).map_err(CheckpointError::Remember)?)?;
     write_file(&dir.join(MODEL), model_text.as_bytes())?;
     let about = serde_json::to_vec_pretty(about).expect("numbers and strings have a JSON form");
@@ -288,8 +287,7 @@ pub fn load(dir: &Path, device: &Device) -> Result<Restored, CheckpointError> {
     let mut model = Sequential::build(&spec, input.clone(), device)?;
     let path = dir.join(PARAMETERS);
     let bytes = fs::read(&path).map_err(io_error("read", &path))?;
-    let mut store = SafetensorsStore::from_bytes(Some(bytes)).skip_enum_variants(true);
-    model.load_from(&mut store).map_err(|error| damaged(&path)(error.into()))?;
+    state::from_bytes(&mut model, &bytes).map_err(|error| damaged(&path)(error.into()))?;
     Ok(Restored { model, model_file, spec, input, about })
 }
 
@@ -304,14 +302,6 @@ fn read_about(path: &Path) -> Result<About, CheckpointError> {
         return Err(CheckpointError::Format { path: path.to_path_buf(), found: format });
     }
     serde_json::from_slice(&text).map_err(|error| damaged(path)(error.into()))
-}
-
-fn parameters(model: &Sequential) -> Result<Vec<u8>, CheckpointError> {
-    // Burn's own metadata come in an order that changes from run to run; equal models are to be equal files.
-    let store = SafetensorsStore::from_bytes(None).skip_enum_variants(true);
-    let mut store = store.clear_metadata().metadata("format", "safetensors");
-    model.valid().save_into(&mut store).map_err(CheckpointError::Collect)?;
-    store.get_bytes().map_err(CheckpointError::Collect)
 }
 
 /// Writes a file so that it outlives the system.
@@ -339,6 +329,7 @@ fn damaged(path: &Path) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>)
 #[cfg(test)]
 mod tests {
     use batchmill_protocol::tensor::{Dtype, Shape};
+    use burn::module::Module;
     use burn::tensor::Tensor;
     use expect_test::expect;
 
@@ -416,8 +407,8 @@ mod tests {
     fn parameters_are_saved_under_their_names_and_always_alike() {
         let model = model(&Device::flex());
         let names: Vec<_> = model.parameters().into_iter().map(|parameter| parameter.name).collect();
-        let bytes = parameters(&model).expect("the CPU does not fail");
-        assert_eq!(bytes, parameters(&model).expect("the CPU does not fail"));
+        let bytes = state::to_bytes(&model).expect("the CPU does not fail");
+        assert_eq!(bytes, state::to_bytes(&model).expect("the CPU does not fail"));
         let header = String::from_utf8_lossy(&bytes[8..]);
         for name in &names {
             assert!(header.contains(&format!("\"{name}\"")), "{name} is not in {header}");
@@ -478,43 +469,19 @@ mod tests {
         let dir = saved(folder.path(), &model(&device), &about(1));
         let spec = ModelSpec::parse(&TEXT.replace("out_features = 3", "out_features = 4")).expect("a model");
         let other = Sequential::build(&spec, INPUT, &device).expect("it fits");
-        fs::write(dir.join(PARAMETERS), parameters(&other).expect("the CPU does not fail")).expect("it can be written");
-        expect![[r#"read DIR/model.safetensors: it is damaged, or was changed by hand: train again, or take another checkpoint: Validation failed: Import errors: [ShapeMismatch { path: "2.weight", expected: Shape { dims: [12, 3] }, found: Shape { dims: [12, 4] } }, ShapeMismatch { path: "2.bias", expected: Shape { dims: [3] }, found: Shape { dims: [4] } }]"#]].assert_eq(&refused(&dir));
+        fs::write(dir.join(PARAMETERS), state::to_bytes(&other).expect("the CPU does not fail"))
+            .expect("it can be written");
+        expect!["read DIR/model.safetensors: it is damaged, or was changed by hand: train again, or take another checkpoint: the weights are those of another model: `2.weight` is [4, 12] instead of [3, 12], `2.bias` is [4] instead of [3]"].assert_eq(&refused(&dir));
         let spec = ModelSpec::parse(&TEXT.replace("kind = 'flatten'", "kind = 'relu'\n[[layer]]\nkind = 'flatten'"));
         let other = Sequential::build(&spec.expect("a model"), INPUT, &device).expect("it fits");
-        fs::write(dir.join(PARAMETERS), parameters(&other).expect("the CPU does not fail")).expect("it can be written");
-        expect![[r#"
-            read DIR/model.safetensors: it is damaged, or was changed by hand: train again, or take another checkpoint: Tensor not found: 
-            ┌─ Tensor Loading Summary ─────────────────────────
-            │
-            │ ✓ Successfully applied: 2 tensors
-            │ ⊘ Skipped (filtered):  0 tensors
-            │ ✗ Missing in source:    2 tensors
-            │ ? Unused in target:     2 tensors
-            │ ! Errors:               0 errors
-            │
-            ├─ Missing Tensors (requested by model but not found in source)
-            │
-            │  First 10 missing tensors:
-            │    • 2.bias
-            │        Did you mean: '3.bias'?
-            │    • 2.weight
-            │        Did you mean: '3.weight'?
-            │
-            ├─ Unused Tensors (in source but not used by model)
-            │
-            │  First 10 unused tensors:
-            │    • 3.bias
-            │    • 3.weight
-            │
-            └───────────────────────────────────────────────────
-
-            Hint: Use `.allow_partial(true)` on the store to get an `ApplyResult` with structured missing/error info instead of a hard failure."#]].assert_eq(&refused(&dir));
+        fs::write(dir.join(PARAMETERS), state::to_bytes(&other).expect("the CPU does not fail"))
+            .expect("it can be written");
+        expect!["read DIR/model.safetensors: it is damaged, or was changed by hand: train again, or take another checkpoint: the weights are those of another model: missing `2.weight`, `2.bias`; unexpected `3.bias`, `3.weight`"].assert_eq(&refused(&dir));
         // What `torch.save` writes is a zip archive.
         let file = folder.path().join("model.pth");
         fs::write(&file, b"PK\x03\x04").expect("it can be written");
         fs::copy(&file, dir.join(PARAMETERS)).expect("it can be written");
-        expect!["read DIR/model.safetensors: it is damaged, or was changed by hand: train again, or take another checkpoint: SafeTensors error: header too small"].assert_eq(&refused(&dir));
+        expect!["read DIR/model.safetensors: it is damaged, or was changed by hand: train again, or take another checkpoint: header too small"].assert_eq(&refused(&dir));
         expect!["read the checkpoint DIR: it is a file: name a folder that `trainer fit --out` wrote"]
             .assert_eq(&refused(&file));
     }

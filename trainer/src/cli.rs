@@ -90,6 +90,12 @@ pub struct FitArgs {
     /// The learning rate [default: 1e-3, or the checkpoint's with --resume]
     #[arg(long, value_name = "RATE", value_parser = learning_rate)]
     pub lr: Option<f64>,
+    /// Begin with the weights of this file: .safetensors, PyTorch's .pth of a state dict, or the folder of a run
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    pub init: Option<PathBuf>,
+    /// Take of --init what fits by name and shape, and tell what does not, such as the last layer of other classes
+    #[arg(long, requires = "init")]
+    pub init_partial: bool,
     /// The folder of the run: gets a checkpoint after each epoch, and links to the latest and the best one
     #[arg(long, value_name = "DIR", default_value = "run")]
     pub out: PathBuf,

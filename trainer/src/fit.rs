@@ -5,6 +5,7 @@
 
 mod error;
 mod every;
+mod init;
 mod keeper;
 mod losses;
 mod start;
@@ -17,6 +18,7 @@ use serde_json::json;
 
 pub use self::error::FitError;
 pub use self::every::Every;
+pub use self::init::InitError;
 use self::keeper::Keeper;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::best::Criterion;

@@ -1,9 +1,14 @@
 //! What a model has learned, under the names and in the layout that PyTorch gives it.
 
+mod dict;
+mod file;
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Bool, Tensor, TensorReadError};
 use serde::Serialize;
 
+pub use self::dict::{Mismatch, Numbers, StateDict, StateTensor, Unlike};
+pub use self::file::{StateError, from_bytes, to_bytes};
 use crate::model::Sequential;
 
 /// One tensor of a model.

@@ -7,6 +7,7 @@ use batchmill_protocol::ledger::LedgerError;
 use burn::tensor::TensorReadError;
 use thiserror::Error;
 
+use super::init::InitError;
 use crate::checkpoint::CheckpointError;
 use crate::config::ConfigError;
 use crate::device::DeviceError;
@@ -37,6 +38,8 @@ pub enum FitError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Resume(#[from] ResumeError),
+    #[error(transparent)]
+    Init(#[from] InitError),
     #[error("learn as {model} says")]
     Loss { model: String, source: LossError },
     #[error(transparent)]

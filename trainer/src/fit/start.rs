@@ -7,6 +7,7 @@ use batchmill_protocol::position::Position;
 use burn::tensor::Device;
 
 use super::error::FitError;
+use super::init::begin_with;
 use super::losses::Losses;
 use super::training::Training;
 use crate::cli::{FitArgs, Seconds};
@@ -65,8 +66,9 @@ pub(super) fn start<'a>(
         (model, learner)
     } else {
         device.seed(settings.seed);
-        let model = Sequential::build(spec, fields.kind.clone(), &device.clone().autodiff()).map_err(fits)?;
+        let mut model = Sequential::build(spec, fields.kind.clone(), &device.clone().autodiff()).map_err(fits)?;
         model.draw();
+        begin_with(&mut model, args, report)?;
         let learner = learner(&model)?;
         (model, learner)
     };
