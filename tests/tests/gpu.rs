@@ -40,6 +40,5 @@ fn an_epoch_on_an_adapter_ends_where_it_ends_on_the_cpu() {
         // One image of a hundred may lie on the border of two classes.
         assert!((cpu_accuracy - accuracy).abs() < 0.02, "{cpu:?} on the CPU is {wgpu:?} on wgpu");
     }
-    println!("cpu {cpu:?}\nwgpu {wgpu:?}");
     loader.stop();
 }

@@ -4,6 +4,7 @@ use batchmill_protocol::client::{Client, Member, Subscription};
 use batchmill_protocol::identity::Identity;
 use batchmill_protocol::message::StreamDescription;
 use batchmill_protocol::position::Position;
+use burn::module::Module as _;
 use burn::tensor::Device;
 
 use super::error::FitError;
@@ -65,9 +66,12 @@ pub(super) fn start<'a>(
         memory.restore(&mut learner, &model, device)?;
         (model, learner)
     } else {
-        device.seed(settings.seed);
-        let mut model = Sequential::build(spec, fields.kind.clone(), &device.clone().autodiff()).map_err(fits)?;
+        // Drawn on the CPU: a seed means the same first weights wherever they are trained.
+        let host = Device::flex().autodiff();
+        host.seed(settings.seed);
+        let model = Sequential::build(spec, fields.kind.clone(), &host).map_err(fits)?;
         model.draw();
+        let mut model = model.fork(&device.clone().autodiff());
         begin_with(&mut model, args, report)?;
         let learner = learner(&model)?;
         (model, learner)
