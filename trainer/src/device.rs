@@ -14,7 +14,7 @@ use burn::tensor::Device;
 use thiserror::Error;
 
 pub use self::guard::guarded;
-pub use self::list::{Found, run};
+pub use self::list::{Found, list};
 
 /// A device as the user names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,6 +25,7 @@ use crate::checkpoint::best::Criterion;
 use crate::checkpoint::shelf::Shelf;
 use crate::cli::FitArgs;
 use crate::config::ModelSpec;
+use crate::device;
 use crate::feed::{Feed, FeedError};
 use crate::paragraph;
 use crate::report::{Report, Start};
@@ -101,7 +102,8 @@ pub fn run(args: &FitArgs) -> Result<Option<Reason>, FitError> {
     };
     // Only now: what was done so far may be ended at once.
     training.stop = Stop::install().map_err(FitError::Listen)?;
-    let ended = training.run(&mut keeper).map_err(|error| match error {
+    let guarded = device::guarded(format_args!("train on {}", args.device), || training.run(&mut keeper));
+    let ended = guarded.map_err(FitError::from).flatten().map_err(|error| match error {
         FitError::Feed(lost @ FeedError::LoaderLost { .. }) => FitError::LoaderLost { lost, remedy: keeper.remedy() },
         other => other,
     });

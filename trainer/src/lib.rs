@@ -65,7 +65,7 @@ pub fn run() -> ExitCode {
         Command::Compare(args) => compare::run(&args).map_err(Into::into),
         Command::Predict(args) => predict::run(&args).map_err(Into::into),
         Command::Devices(args) => {
-            device::run(&args);
+            device::list(&args);
             Ok(())
         }
     };

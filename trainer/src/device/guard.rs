@@ -34,7 +34,9 @@ struct Watch {
 /// Computes, and turns a panic into one sentence that begins with `doing`, such as "train on wgpu:0 at epoch 3". What
 /// was being computed is lost then. Nothing is printed.
 ///
-/// It does not help where memory of the *host* ends: Rust ends the whole process then.
+/// A GPU works behind: most of what fails there fails when numbers are next asked for, as an error if they are asked
+/// for by `try_into_scalar` and its like, for [`DeviceError::while_doing`] to tell, and as a panic by `into_scalar`.
+/// Where memory of the *host* ends nothing helps: Rust ends the whole process then.
 ///
 /// # Errors
 /// [`DeviceError::OutOfMemory`] when the reason speaks of memory, [`DeviceError::Stopped`] otherwise.
@@ -170,7 +172,7 @@ mod tests {
             });
             let answer = receiver.recv();
             assert!(server.expect("it starts").join().is_err());
-            answer.unwrap()
+            answer.expect("somebody answers")
         };
         expect!["train on wgpu:0 at epoch 3: the device has not enough memory (Out of device memory allocating 4096 bytes): lower the batch size, or use --device cpu"]
         .assert_eq(&told(answer));

@@ -54,7 +54,7 @@ impl Description {
 }
 
 /// Prints every device, and of each kind that cannot be used how to have it.
-pub fn run(args: &DevicesArgs) {
+pub fn list(args: &DevicesArgs) {
     let found: Vec<Found> = [cpu()].into_iter().chain(wgpu()).chain(cuda()).collect();
     if args.json {
         found.iter().for_each(json);

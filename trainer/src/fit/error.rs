@@ -4,7 +4,6 @@ use std::io;
 
 use batchmill_protocol::client::ClientError;
 use batchmill_protocol::ledger::LedgerError;
-use burn::tensor::TensorReadError;
 use thiserror::Error;
 
 use super::init::InitError;
@@ -46,8 +45,6 @@ pub enum FitError {
     Ledger(#[from] LedgerError),
     #[error(transparent)]
     Run(#[from] RunError),
-    #[error("compute on {device}")]
-    Compute { device: String, source: TensorReadError },
     /// No loader delivers any more.
     #[error("{lost}: {remedy}")]
     LoaderLost {

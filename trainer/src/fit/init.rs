@@ -86,7 +86,7 @@ mod tests {
             let Command::Fit(args) = Cli::try_parse_from(line).expect("a command line").command else {
                 panic!("it says fit");
             };
-            let begun = begin_with(model, &args, &Report::new(true));
+            let begun = begin_with(model, &args, &Report::new(None, true));
             begun.map_err(|error| error.to_string().replace(&folder.path().display().to_string(), "DIR"))
         };
         let mut same = model(3);

@@ -11,6 +11,7 @@ use super::error::FitError;
 use super::keeper::{Keeper, Learned};
 use super::losses::{Losses, mean};
 use crate::cli::FitArgs;
+use crate::device::DeviceError;
 use crate::feed::{Feed, Samples};
 use crate::fields::Fields;
 use crate::learn::{EarlyStopping, Learner, Standing};
@@ -228,7 +229,7 @@ fn step_seed(seed: u64, Position { epoch, step }: Position) -> u64 {
 
 /// A device that fails.
 pub(super) fn compute(args: &FitArgs, source: TensorReadError) -> FitError {
-    FitError::Compute { device: args.device.to_string(), source }
+    DeviceError::while_doing(format_args!("train on {}", args.device), source).into()
 }
 
 #[cfg(test)]
