@@ -129,8 +129,7 @@ fn a_prediction_sees_an_image_as_the_stream_did() {
     let (right, asked) = predictions(data.path(), usize::MAX);
     #[expect(clippy::cast_precision_loss, reason = "a hundred")]
     let apart = (right as f64 / asked as f64 - tested).abs();
-    // Another resize filter may move a pixel by one, and so an image or two across a border.
-    assert!(apart <= 0.02, "{right} of {asked} against {tested}");
+    assert!(apart < 1e-9, "{right} of {asked} against {tested}");
     loader.stop();
 }
 
@@ -219,28 +218,6 @@ fn devices_loaders_streams_and_files_that_are_not_there() {
         &expect![
             "read the checkpoint DATA/checkpoint: it has no checkpoint.json: name a folder that `trainer fit --out` wrote"
         ],
-    );
-    assert!(
-        PROGRAMS
-            .run_trainer([
-                "fit".into(),
-                "--model".into(),
-                data.path().join("model.toml").into_os_string(),
-                "--socket".into(),
-                socket.clone().into_os_string(),
-                "--out".into(),
-                data.path().join("checkpoint").into_os_string()
-            ])
-            .status
-            .success()
-    );
-    check(
-        predict(&data.path().join("checkpoint"), &data.path().join("none.png")),
-        &expect!["read the image DATA/none.png: No such file or directory (os error 2)"],
-    );
-    check(
-        predict(&data.path().join("checkpoint"), &data.path().join("model.toml")),
-        &expect!["decode DATA/model.toml: is it a JPEG or PNG image?: The image format could not be determined"],
     );
     loader.stop();
     check(

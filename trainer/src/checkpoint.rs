@@ -31,10 +31,11 @@ use crate::learn::{Learner, Standing};
 use crate::metrics::{LossSum, Score};
 use crate::model::{ModelError, Sequential};
 use crate::optimizer::{OptimizerError, OptimizerSpec};
+use crate::prepare::View;
 use crate::state::{self, StateError};
 
 /// The version of the folder's contents.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 
 /// Burn's version, which it does not tell itself.
 const BURN: &str = "0.22.1";
@@ -73,6 +74,9 @@ pub struct About {
     pub target: FieldSpec,
     /// What the stream did to each sample, first to last.
     pub transforms: Vec<serde_json::Value>,
+    /// How images came to be in the stream of `--eval`, or in the one it was trained on where there was none: what a
+    /// prediction does to other images.
+    pub view: View,
     /// What it learned with.
     pub optimizer: OptimizerSpec,
     /// How well it did.
@@ -251,6 +255,17 @@ pub fn is_checkpoint(dir: &Path) -> bool {
     dir.join(ABOUT).is_file()
 }
 
+/// The checkpoint that is meant by `path`: the path itself, or that of a run's folder, the best one where it is known,
+/// else the latest.
+pub fn locate(path: &Path) -> PathBuf {
+    if is_checkpoint(path) {
+        return path.to_path_buf();
+    }
+    let linked = ["best", "latest"].map(|link| path.join(link)).into_iter().find(|link| is_checkpoint(link));
+    // Followed once, so that a link that is moved meanwhile does not mix two checkpoints.
+    linked.map_or_else(|| path.to_path_buf(), |link| fs::canonicalize(&link).unwrap_or(link))
+}
+
 /// Reads a checkpoint back, to be trained on on `device`, with what its learner remembered.
 ///
 /// # Errors
@@ -355,6 +370,7 @@ mod tests {
             input: FieldSpec::new("image", Dtype::U8, [4, 5, 1]),
             target: FieldSpec::new("label", Dtype::I64, Shape::default()),
             transforms: vec![serde_json::json!({"kind": "resize", "size": [4, 5]})],
+            view: View::default(),
             optimizer: OptimizerSpec::default(),
             // No decimal number, and nothing that text with fewer digits would bring back.
             metrics: Metrics {
@@ -424,6 +440,26 @@ mod tests {
     }
 
     #[test]
+    fn a_run_means_its_best_checkpoint_or_its_latest() {
+        let run = tempfile::tempdir().expect("a temporary folder");
+        let path = |name: &str| run.path().join(name);
+        assert_eq!(locate(run.path()), run.path(), "there is none, which `load` will say");
+        for name in ["checkpoints/0000-000100", "checkpoints/0001-000000"] {
+            fs::create_dir_all(path(name)).expect("it can be made");
+            fs::write(path(name).join(ABOUT), "").expect("it can be written");
+        }
+        let link = |name: &str, to: &str| std::os::unix::fs::symlink(to, path(name)).expect("it can be made");
+        let found = || locate(run.path()).file_name().expect("a folder's").to_owned();
+        link("latest", "checkpoints/0001-000000");
+        assert_eq!(found(), "0001-000000");
+        link("best", "checkpoints/0000-000100");
+        assert_eq!(found(), "0000-000100");
+        fs::remove_dir_all(path("checkpoints/0000-000100")).expect("it is there");
+        assert_eq!(found(), "0001-000000", "a link to nothing is none");
+        assert_eq!(locate(&path("checkpoints/0001-000000")), path("checkpoints/0001-000000"));
+    }
+
+    #[test]
     fn a_checkpoint_of_another_trainer_is_refused_by_its_format() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let dir = saved(folder.path(), &model(&Device::flex()), &about(1));
@@ -432,10 +468,10 @@ mod tests {
         older["format"] = 3.into();
         older["metrics"] = serde_json::json!({"train_loss": 0.5, "samples": 9, "test": null});
         fs::write(dir.join(ABOUT), older.to_string()).expect("it can be written");
-        expect!["read DIR/checkpoint.json: it has format 3, this trainer reads 4: use the trainer that wrote it"]
+        expect!["read DIR/checkpoint.json: it has format 3, this trainer reads 5: use the trainer that wrote it"]
             .assert_eq(&refused(&dir));
         let dir = saved(folder.path(), &model(&Device::flex()), &About { format: 9, ..about(1) });
-        expect!["read DIR/checkpoint.json: it has format 9, this trainer reads 4: use the trainer that wrote it"]
+        expect!["read DIR/checkpoint.json: it has format 9, this trainer reads 5: use the trainer that wrote it"]
             .assert_eq(&refused(&dir));
     }
 

@@ -48,11 +48,21 @@ pub enum Command {
         The exit code is 0 when every loss and every checkpoint that the runs have in common is the same, else 1.")]
     Compare(CompareArgs),
     /// Say what a trained model sees in images
-    #[command(after_help = "Example:\n  trainer predict --checkpoint checkpoint --top 3 my/image.png\n\n\
-        Images are prepared as those of the stream it was trained on: resize, center-crop and color of the loader's\n\
-        configuration. Where that has no transform of sizes, an image of another size is scaled until its shorter\n\
-        side fits, then cropped in the middle.")]
+    #[command(after_help = "Examples:\n  \
+        trainer predict --checkpoint checkpoint --top 3 my/image.png\n  \
+        trainer predict --checkpoint checkpoint my/images --out predictions.csv\n\n\
+        Images are decoded and transformed as those of the stream it was tested on (--eval), or else of the one it was\n\
+        trained on; what that draws at random is left out, or made of the middle, and said. Where it has no transform\n\
+        of sizes, an image of another size is scaled until its shorter side fits, then cropped in the middle.\n\n\
+        An image that cannot be read is named on standard error, and in the column `error`; the others are predicted,\n\
+        and the exit code is 1.")]
     Predict(PredictArgs),
+    /// Say how well a trained model does on a stream of the loader, class by class
+    #[command(after_help = "Examples:\n  \
+        trainer eval --checkpoint checkpoint --stream test\n  \
+        trainer eval --checkpoint checkpoint --stream test --out errors.png --confusion confusion.png --json\n\n\
+        Precision, recall and F1 are those of scikit-learn's classification_report; a division by zero gives 0.")]
+    Eval(EvalArgs),
     /// List what there is to compute on: the values of --device
     #[command(after_help = "Example:\n  trainer devices\n\n\
         A graphics adapter that is only software (llvmpipe) computes as a GPU does, but slower than the CPU: `auto`\n\
@@ -171,19 +181,54 @@ pub struct SummaryArgs {
 /// What to look at.
 #[derive(Args, Debug)]
 pub struct PredictArgs {
-    /// A folder that `trainer fit --out` wrote
+    /// A folder that `trainer fit --out` wrote: a checkpoint, or a run, of which the best is taken, else the latest
     #[arg(long, value_name = "DIR")]
     pub checkpoint: PathBuf,
-    /// JPEG or PNG files
-    #[arg(value_name = "IMAGE", required = true)]
+    /// Image files, and folders with images at any depth
+    #[arg(value_name = "IMAGE|FOLDER", required = true)]
     pub images: Vec<PathBuf>,
     /// Where to compute: cpu, wgpu[:N], cuda[:N], or auto for the best there is; see `trainer devices`
     #[arg(long, default_value = "cpu")]
     pub device: DeviceChoice,
     /// How many classes to name
-    #[arg(long, value_name = "K", default_value_t = 1, value_parser = at_least_one)]
-    pub top: usize,
+    #[arg(long, value_name = "K", default_value = "1")]
+    pub top: NonZeroUsize,
+    /// How many images to compute at once
+    #[arg(long, value_name = "IMAGES", default_value = "64")]
+    pub batch_size: NonZeroUsize,
+    /// Write the predictions to this file, a table (.csv) or a list (.json), and print only what went wrong
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
     /// Print one JSON object a line: an image each
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to test on.
+#[derive(Args, Debug)]
+pub struct EvalArgs {
+    /// A folder that `trainer fit --out` wrote: a checkpoint, or a run, of which the best is taken, else the latest
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: PathBuf,
+    /// The stream to test on, for one epoch
+    #[arg(long, value_name = "NAME", default_value = "test")]
+    pub stream: String,
+    /// Where to compute: cpu, wgpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    pub device: DeviceChoice,
+    /// Write the confusion matrix to this file, as a table (.csv) or drawn (.png); may be given twice
+    #[arg(long, value_name = "FILE")]
+    pub confusion: Vec<PathBuf>,
+    /// Draw the worst mistakes, those of the largest loss first, with what they are and what the model said
+    #[arg(long, value_name = "FILE.png")]
+    pub out: Option<PathBuf>,
+    /// How many mistakes to draw
+    #[arg(long, value_name = "N", default_value = "36")]
+    pub worst: NonZeroUsize,
+    /// The loader's address, when it is not the default one
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Print one JSON object
     #[arg(long)]
     pub json: bool,
 }
@@ -214,10 +259,6 @@ impl std::str::FromStr for Seconds {
 fn learning_rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
     rate.ok_or_else(|| "it must be a number above 0, such as 0.001".to_owned())
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "it must be a whole number above 0".to_owned())
 }
 
 #[cfg(test)]

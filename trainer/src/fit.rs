@@ -28,6 +28,7 @@ use crate::config::ModelSpec;
 use crate::device;
 use crate::feed::{Feed, FeedError};
 use crate::paragraph;
+use crate::prepare::View;
 use crate::report::{Report, Start};
 use crate::resume::Beginning;
 use crate::run::{self, Recorder};
@@ -86,6 +87,7 @@ pub fn run(args: &FitArgs) -> Result<Option<Reason>, FitError> {
     let has_classes = !stream.classes.is_empty();
     let criterion = criterion.unwrap_or_else(|| Criterion::choose(args.best, args.eval.is_some(), has_classes));
     let (fields, since) = (training.fields.clone(), Instant::now());
+    let view = View::of(training.eval.as_ref().map_or(&stream, Feed::stream));
     let mut keeper = Keeper {
         args,
         settings,
@@ -93,6 +95,7 @@ pub fn run(args: &FitArgs) -> Result<Option<Reason>, FitError> {
         model_text,
         stream,
         fields,
+        view,
         ledger,
         recorder,
         criterion,

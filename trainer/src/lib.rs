@@ -4,11 +4,13 @@
 //! device ([`normalize`]) and trains the [`model::Sequential`] that a model file ([`config`]) describes. A
 //! [`checkpoint`] is what `trainer fit` goes on from ([`resume`]), and what `trainer predict` ([`predict`]) reads, to look
 //! at images that it prepares ([`prepare`]) as the stream did: by the transforms of `batchmill_datasets` themselves.
+//! `trainer eval` ([`eval`]) says how well a model does on a stream, and on what it fails.
 
 pub mod cli;
 pub mod compare;
 pub mod config;
 pub mod device;
+pub mod eval;
 pub mod fit;
 pub mod predict;
 pub mod summary;
@@ -36,11 +38,13 @@ pub mod resume;
 pub mod run;
 pub mod section;
 pub mod stop;
+mod whole;
 
 use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use batchmill_datasets::registry::Registry;
 use clap::Parser;
 
 use crate::cli::{Cli, Command};
@@ -56,6 +60,11 @@ pub(crate) const TERMINATED: u8 = 143;
 
 /// Does what the command line says. Whatever goes wrong is one paragraph on standard error.
 pub fn run() -> ExitCode {
+    run_with(&batchmill_datasets::builtin())
+}
+
+/// As [`run`], for streams with transforms of your own: the registry is that of your loader.
+pub fn run_with(transforms: &Registry) -> ExitCode {
     let done: Result<(), Box<dyn Error>> = match Cli::parse().command {
         Command::Fit(args) => match fit::run(&args) {
             Ok(Some(reason)) => return ExitCode::from(reason.exit_code()),
@@ -63,11 +72,12 @@ pub fn run() -> ExitCode {
         },
         Command::Summary(args) => summary::run(&args).map_err(Into::into),
         Command::Compare(args) => compare::run(&args).map_err(Into::into),
-        Command::Predict(args) => predict::run(&args).map_err(Into::into),
         Command::Devices(args) => {
             device::list(&args);
             Ok(())
         }
+        Command::Predict(args) => predict::run(&args, transforms).map_err(Into::into),
+        Command::Eval(args) => eval::run(&args).map_err(Into::into),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

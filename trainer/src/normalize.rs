@@ -1,7 +1,7 @@
 //! Rows of a batch become what the first layer takes: on the device, bytes of images around zero, the rest as it is.
 
 use batchmill_protocol::tensor::{Dtype, FieldSpec};
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData, TensorReadError};
 
 use crate::config::{Mistake, NormalizeSpec, PerChannel};
 use crate::fields::Input;
@@ -33,6 +33,18 @@ impl Pixels {
         }
     }
 
+    /// The bytes of one image, *shape* `[height, width, channels]`. Waits for the device.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn row(&self, row: usize) -> Result<Vec<u8>, TensorReadError> {
+        let rows = [row..row + 1];
+        match self {
+            Self::Bytes(bytes) => Ok(bytes.clone().slice(rows).try_into_data()?.iter::<u8>().collect()),
+            Self::Floats(floats) => Ok(floats.clone().slice(rows).try_into_data()?.iter::<u8>().collect()),
+        }
+    }
+
     fn float(self) -> Tensor<4> {
         match self {
             Self::Bytes(bytes) => bytes.float(),
@@ -51,6 +63,22 @@ pub enum Raw {
 }
 
 impl Raw {
+    /// The bytes of one image in the order of its field, those of `f32` where it is not one of bytes; none when it is no
+    /// image. Waits for the device.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn image(&self, row: usize) -> Result<Vec<u8>, TensorReadError> {
+        match self {
+            Self::Pixels(pixels) => pixels.row(row),
+            Self::Numbers(Activation::Image(x)) => {
+                let numbers = x.clone().slice([row..row + 1]).try_into_data()?;
+                Ok(numbers.iter::<f32>().flat_map(f32::to_le_bytes).collect())
+            }
+            Self::Numbers(_) => Ok(Vec::new()),
+        }
+    }
+
     /// Brings `rows` rows of a field to `device`. On the CPU bytes and `f32` are borrowed; a GPU takes one copy.
     ///
     /// # Panics

@@ -1,36 +1,48 @@
-//! `trainer predict`: what a trained model sees in an image.
+//! `trainer predict`: what a trained model sees in images.
+
+mod files;
+mod prediction;
 
 use std::fs;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
+use batchmill_datasets::registry::Registry;
+use batchmill_protocol::tensor::FieldSpec;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, TensorReadError};
-use image::{ImageError, ImageReader};
-use serde::Serialize;
+use crossbeam::channel::bounded;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use thiserror::Error;
 
+pub use self::files::FilesError;
+use self::prediction::Form;
+pub use self::prediction::{Guess, Prediction};
 use crate::checkpoint::{self, CheckpointError, Restored};
 use crate::cli::PredictArgs;
 use crate::config::ConfigError;
 use crate::device::DeviceError;
 use crate::fields::Input;
-use crate::normalize::{Normalizer, Pixels, Raw};
+use crate::normalize::{Normalizer, Raw};
 use crate::prepare::{Preparation, PrepareError};
-use crate::report::{json, say};
+use crate::report::{json, note, say};
+use crate::{paragraph, whole};
 
-/// Why there is no prediction.
+/// Why there are no predictions, or not all.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "most are the error of the room they name")]
 pub enum PredictError {
     /// It was trained on something else.
     #[error("predict with {}: its samples are {input}, not images", checkpoint.display())]
-    NoImages {
-        /// Which.
-        checkpoint: PathBuf,
-        /// What it takes.
-        input: String,
-    },
+    NoImages { checkpoint: PathBuf, input: Input },
+    /// It was taught something else.
+    #[error("predict with {}: it answers `{target}`, not a class", checkpoint.display())]
+    NoClasses { checkpoint: PathBuf, target: FieldSpec },
+    #[error(transparent)]
+    Files(#[from] FilesError),
     #[error(transparent)]
     Device(#[from] DeviceError),
     #[error(transparent)]
@@ -39,122 +51,195 @@ pub enum PredictError {
     Config(#[from] ConfigError),
     #[error("compute on {device}")]
     Compute { device: String, source: TensorReadError },
-    /// It cannot be read.
-    #[error("read the image {}", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    /// It is not an image.
-    #[error("decode {}: is it a JPEG or PNG image?", path.display())]
-    Decode { path: PathBuf, source: ImageError },
     /// No image can be brought to what the model takes.
     #[error("predict with {}", checkpoint.display())]
     Unprepared { checkpoint: PathBuf, source: PrepareError },
-    /// This image cannot be brought to what the model takes.
-    #[error("prepare the image {}", path.display())]
-    Prepare { path: PathBuf, source: PrepareError },
+    /// Nobody knows how to write such a file.
+    #[error("write the predictions to {}: its name must end in .csv or .json", path.display())]
+    Form { path: PathBuf },
+    #[error("write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    /// The others were predicted.
+    #[error("{failed} of {images} images could not be read: each is named above")]
+    Failed { failed: usize, images: usize },
 }
 
-/// One class and how sure the model is.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Guess {
-    /// The class's number.
-    pub label: usize,
-    /// Its name, or its number again when the classes have no names.
-    pub class: String,
-    /// 0 to 1; over all classes they sum to 1.
-    pub probability: f32,
+/// Why one image has no prediction; the others have.
+#[derive(Debug, Error)]
+enum ImageError {
+    #[error("read it")]
+    Read(#[source] io::Error),
+    #[error("read it: it is no file")]
+    NoFile,
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
 }
 
-/// The line of `--json` for one image.
-#[derive(Serialize)]
-struct Line<'a> {
-    image: String,
-    label: usize,
-    class: &'a str,
-    probability: f32,
-    top: &'a [Guess],
-}
-
-/// Prints the most probable classes of every image.
+/// Prints, and writes where that is asked for, the most probable classes of every image.
 ///
 /// # Errors
-/// [`PredictError`], with the first image that cannot be used.
-pub fn run(args: &PredictArgs) -> Result<(), PredictError> {
+/// [`PredictError`]; [`PredictError::Failed`] after all others were predicted.
+pub fn run(args: &PredictArgs, transforms: &Registry) -> Result<(), PredictError> {
+    let form = |path: &PathBuf| Form::of(path).ok_or_else(|| PredictError::Form { path: path.clone() });
+    let form = args.out.as_ref().map(form).transpose()?;
+    let files = files::find(&args.images)?;
     let device = args.device.open()?;
-    let restored = checkpoint::load(&args.checkpoint, &device)?;
-    let no_images =
-        || PredictError::NoImages { checkpoint: args.checkpoint.clone(), input: restored.input.to_string() };
-    let shape = restored.input.image().ok_or_else(no_images)?;
+    let checkpoint = checkpoint::locate(&args.checkpoint);
+    let restored = checkpoint::load(&checkpoint, &device)?;
+    let about = &restored.about;
+    if restored.input.stated().len() != 3 {
+        return Err(PredictError::NoImages { checkpoint, input: restored.input });
+    }
+    if !restored.spec.learn.loss.takes_classes() {
+        return Err(PredictError::NoClasses { checkpoint, target: about.target.clone() });
+    }
     let normalizer = Normalizer::new(&restored.spec.normalize, &restored.input, &device)
         .map_err(|mistake| ConfigError::Mistake { path: restored.model_file.clone(), mistake })?;
-    let preparation = Preparation::new(&restored.about.transforms, shape)
-        .map_err(|source| PredictError::Unprepared { checkpoint: args.checkpoint.clone(), source })?;
-    for path in &args.images {
-        let pixels = read_image(path, &preparation)?;
-        let compute = |source| PredictError::Compute { device: args.device.to_string(), source };
-        let guesses = predict(&restored, &normalizer, pixels, &device).map_err(compute)?;
-        let top = &guesses[..args.top.min(guesses.len())];
-        show(path, top, args.json);
+    let preparation = Preparation::new(&about.view, &about.input, transforms)
+        .map_err(|source| PredictError::Unprepared { checkpoint, source })?;
+    preparation.notes().iter().for_each(|text| note(text));
+
+    let model = Model { restored: &restored, normalizer, device };
+    let compute = |source| PredictError::Compute { device: args.device.to_string(), source };
+    let bar = bar(files.len());
+    let mut predictions = Vec::with_capacity(files.len());
+    each_batch(&files, args.batch_size.get(), &preparation, |files, prepared| {
+        for prediction in model.predict(files, prepared, args.top.get()).map_err(compute)? {
+            bar.suspend(|| show(&prediction, args));
+            bar.inc(1);
+            predictions.push(prediction);
+        }
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    if let (Some(path), Some(form)) = (&args.out, form) {
+        let top = args.top.get().min(restored.model.outputs());
+        let write = |source| PredictError::Write { path: path.clone(), source };
+        whole::write(path, &form.write(&predictions, top)).map_err(write)?;
+    }
+    let failed = predictions.iter().filter(|prediction| prediction.outcome.is_err()).count();
+    if failed > 0 {
+        return Err(PredictError::Failed { failed, images: predictions.len() });
     }
     Ok(())
 }
 
-fn show(path: &Path, top: &[Guess], as_json: bool) {
-    let Some(best) = top.first() else { return };
-    if as_json {
-        let Guess { label, class, probability } = best;
-        let (label, probability) = (*label, *probability);
-        return json(&Line { image: path.display().to_string(), label, class, probability, top });
+/// How far it is, for a person at a terminal.
+fn bar(images: usize) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
     }
-    let percent = |guess: &Guess| format!("{} {:.1}%", guess.class, 100.0 * guess.probability);
-    say(&format!("{}: {}", path.display(), top.iter().map(percent).collect::<Vec<_>>().join(", ")));
+    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} images, {eta} left");
+    ProgressBar::with_draw_target(u64::try_from(images).ok(), ProgressDrawTarget::stderr())
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// Every class, most probable first.
-fn predict(
-    restored: &Restored,
-    normalizer: &Normalizer,
-    pixels: Vec<u8>,
-    device: &Device,
-) -> Result<Vec<Guess>, TensorReadError> {
-    let Input::Image(shape) = restored.input else { unreachable!("`run` refuses models of other samples") };
-    let images = normalizer.apply(Raw::Pixels(Pixels::new(pixels.into(), 1, shape, device)));
-    let probabilities = softmax(restored.model.logits(images), 1).try_into_data()?;
-    let name = |label: usize| restored.about.classes.get(label).cloned().unwrap_or_else(|| label.to_string());
-    let guess = |(label, probability)| Guess { label, class: name(label), probability };
-    let mut guesses: Vec<Guess> = probabilities.iter::<f32>().enumerate().map(guess).collect();
-    guesses.sort_by(|a, b| b.probability.total_cmp(&a.probability));
-    Ok(guesses)
+/// Prints a prediction. With `--out`, a person is told only what went wrong.
+fn show(prediction: &Prediction, args: &PredictArgs) {
+    if let Err(reason) = &prediction.outcome {
+        note(&format!("{}: {reason}", prediction.image.display()));
+    }
+    if args.json {
+        return json(&prediction.as_json());
+    }
+    if let (None, Some(line)) = (&args.out, prediction.to_line()) {
+        say(&line);
+    }
 }
 
-/// Reads a file and prepares its image. Gives bytes `[height, width, channels]`.
-fn read_image(path: &Path, preparation: &Preparation) -> Result<Vec<u8>, PredictError> {
-    let read = |source| PredictError::Read { path: path.to_path_buf(), source };
-    let bytes = fs::read(path).map_err(read)?;
-    let image = ImageReader::new(io::Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(read)?
-        .decode()
-        .map_err(|source| PredictError::Decode { path: path.to_path_buf(), source })?;
-    preparation.apply(image).map_err(|source| PredictError::Prepare { path: path.to_path_buf(), source })
+/// The bytes that a model takes of an image, or why there are none.
+type Prepared = Result<Vec<u8>, String>;
+
+/// Calls `done` with every batch of files and their bytes, in order, while the next one is prepared.
+fn each_batch(
+    files: &[PathBuf],
+    batch_size: usize,
+    preparation: &Preparation,
+    mut done: impl FnMut(&[PathBuf], Vec<Prepared>) -> Result<(), PredictError>,
+) -> Result<(), PredictError> {
+    thread::scope(|scope| {
+        let (made, ready) = bounded(1);
+        scope.spawn(move || {
+            for files in files.chunks(batch_size) {
+                // An error here: nobody wants them any more.
+                if made.send((files, prepare_all(files, preparation))).is_err() {
+                    return;
+                }
+            }
+        });
+        // Dropped at the end of this scope, also by an error, and so the thread ends.
+        let ready = ready;
+        ready.iter().try_for_each(|(files, prepared)| done(files, prepared))
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use expect_test::expect;
+/// Prepares files on as many threads as there are cores; which of them takes which changes nothing.
+fn prepare_all(files: &[PathBuf], preparation: &Preparation) -> Vec<Prepared> {
+    let next = AtomicUsize::new(0);
+    let prepared = Mutex::new(vec![Err(String::new()); files.len()]);
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(files.len());
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some((place, file)) = files.iter().enumerate().nth(next.fetch_add(1, Ordering::Relaxed)) {
+                    let one = prepare(file, preparation).map_err(|error| paragraph(&error));
+                    prepared.lock().unwrap_or_else(PoisonError::into_inner)[place] = one;
+                }
+            });
+        }
+    });
+    prepared.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
 
-    use super::*;
+fn prepare(file: &Path, preparation: &Preparation) -> Result<Vec<u8>, ImageError> {
+    // A pipe would be waited for without an end.
+    if !fs::metadata(file).map_err(ImageError::Read)?.is_file() {
+        return Err(ImageError::NoFile);
+    }
+    Ok(preparation.apply(&fs::read(file).map_err(ImageError::Read)?)?)
+}
 
-    #[test]
-    fn what_is_no_image_is_named() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("text.png");
-        let gray = Preparation::new(&[], "2x2x1".parse().expect("a shape")).expect("gray images are images");
-        let message = || {
-            let error = read_image(&path, &gray).expect_err("it is none");
-            error.to_string().replace(&folder.path().display().to_string(), "DIR")
+/// A model and what it takes to ask it.
+struct Model<'a> {
+    restored: &'a Restored,
+    normalizer: Normalizer,
+    device: Device,
+}
+
+impl Model<'_> {
+    /// The `top` most probable classes of every image that could be prepared.
+    fn predict(
+        &self,
+        files: &[PathBuf],
+        prepared: Vec<Prepared>,
+        top: usize,
+    ) -> Result<Vec<Prediction>, TensorReadError> {
+        let pixels: Vec<&[u8]> = prepared.iter().filter_map(|prepared| prepared.as_deref().ok()).collect();
+        let mut guesses = match pixels.len() {
+            0 => Vec::new(),
+            images => self.guesses(pixels.concat(), images, top)?,
+        }
+        .into_iter();
+        let outcome =
+            |prepared: Prepared| prepared.map(|_| guesses.next().expect("one for each image that is prepared"));
+        let outcomes: Vec<_> = prepared.into_iter().map(outcome).collect();
+        let predictions = files.iter().zip(outcomes);
+        Ok(predictions.map(|(image, outcome)| Prediction { image: image.clone(), outcome }).collect())
+    }
+
+    /// The `top` most probable classes of each of `images` images, most probable first; of equals, the first.
+    fn guesses(&self, pixels: Vec<u8>, images: usize, top: usize) -> Result<Vec<Vec<Guess>>, TensorReadError> {
+        let Self { restored: Restored { model, about, input, .. }, normalizer, device } = self;
+        let raw = Raw::new(pixels.into(), images, &about.input, input, device);
+        let probabilities = softmax(model.logits(normalizer.apply(raw)), 1).try_into_data()?;
+        let probabilities: Vec<f32> = probabilities.iter::<f32>().collect();
+        let name = |label: usize| about.classes.get(label).cloned().unwrap_or_else(|| label.to_string());
+        let ranked = |row: &[f32]| {
+            let mut labels: Vec<usize> = (0..row.len()).collect();
+            labels.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+            labels.truncate(top);
+            labels.into_iter().map(|label| Guess { label, class: name(label), probability: row[label] }).collect()
         };
-        expect!["read the image DIR/text.png"].assert_eq(&message());
-        fs::write(&path, "not an image").expect("it can be written");
-        expect!["decode DIR/text.png: is it a JPEG or PNG image?"].assert_eq(&message());
+        Ok(probabilities.chunks_exact(model.outputs()).map(ranked).collect())
     }
 }

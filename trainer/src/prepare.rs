@@ -1,400 +1,273 @@
-//! Images out of files, prepared for a model as its stream prepared those it was trained on.
+//! Images out of files, prepared for a model as its stream prepared its own, by the very same code.
 
-use std::num::NonZeroU16;
+mod steady;
 
-use image::{DynamicImage, imageops::FilterType};
-use serde::Deserialize;
-use serde_json::Value;
+use std::path::Path;
+
+use batchmill_datasets::decode::{COLOR_MODES, ColorMode, DecodeError, DecodeOptions, decode};
+use batchmill_datasets::identity::decoder;
+use batchmill_datasets::random::Rng;
+use batchmill_datasets::registry::Registry;
+use batchmill_datasets::sample::{Image, Sample, Value};
+use batchmill_datasets::spec::{Component, SpecError};
+use batchmill_datasets::transform::{Transform, TransformError};
+use batchmill_protocol::message::StreamDescription;
+use batchmill_protocol::tensor::FieldSpec;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 use thiserror::Error;
 
-use crate::shape::ImageShape;
+use self::steady::{Steady, steady};
 
-/// The most pixels of a scaled image: a thin one has a very long side once its short one is scaled up.
-const PIXELS_MAX: u64 = 1 << 28;
+/// How a stream makes an image of a file, kept so that other files can go the same way.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct View {
+    /// The stream's name.
+    pub stream: String,
+    /// Kind and options of its dataset, which say what colours a file is decoded to.
+    pub dataset: Json,
+    /// What is done to each image, first to last.
+    pub transforms: Vec<Json>,
+    /// What decodes and transforms: [`decoder`] of its loader.
+    pub decoder: String,
+}
+
+impl View {
+    /// That of a stream.
+    pub fn of(stream: &StreamDescription) -> Self {
+        let decoder = stream.identity.0.iter().find(|part| part.name == "decoder");
+        Self {
+            stream: stream.name.clone(),
+            dataset: stream.spec["dataset"].clone(),
+            transforms: stream.transforms.clone(),
+            decoder: decoder.map(|part| part.value.clone()).unwrap_or_default(),
+        }
+    }
+}
 
 /// Why an image cannot be prepared.
 #[derive(Debug, Error)]
 pub enum PrepareError {
     /// A transform of another loader, or one of somebody's own.
-    #[error("the stream's transform {transform} is none that predict can do: train on a stream without it")]
+    #[error(
+        "make the transform {transform} of stream `{stream}` (is it one of your own? Then build a trainer with it: \
+         `batchmill_trainer::run_with`)"
+    )]
     Transform {
         /// As JSON.
         transform: String,
+        /// The stream.
+        stream: String,
         /// What is not known about it.
-        source: serde_json::Error,
+        source: SpecError,
     },
-    /// The model was trained on something that is no image.
-    #[error("the checkpoint's model takes images of {channels} channels, but an image file has 1 or 3")]
-    Channels {
-        /// Numbers of a pixel.
-        channels: usize,
-    },
-    /// It has fewer pixels than are to be cut out of it.
-    #[error(
-        "{height}x{width} pixels (height x width) are too few for the stream's center-crop of \
-         {crop_height}x{crop_width}: take a larger image"
-    )]
-    TooSmall {
-        /// Rows.
-        height: u32,
-        /// Columns.
-        width: u32,
-        /// Rows to cut out.
-        crop_height: u32,
-        /// Columns to cut out.
-        crop_width: u32,
-    },
-    /// Scaled as the stream scales, it would fill the memory.
-    #[error(
-        "{height}x{width} pixels (height x width) are so thin that the stream's resize would make more than \
-         {PIXELS_MAX} of them: cut the image"
-    )]
-    TooThin {
-        /// Rows.
-        height: u32,
-        /// Columns.
-        width: u32,
+    /// The file is no image, or a broken one.
+    #[error("decode it")]
+    Decode(#[from] DecodeError),
+    /// A transform cannot take this image.
+    #[error("apply `{kind}`")]
+    Apply {
+        /// The transform.
+        kind: String,
+        /// What it says.
+        source: TransformError,
     },
     /// The stream's transforms leave the size to the file.
     #[error(
-        "its {height}x{width} pixels (height x width) become {becomes} by the stream's transforms, but the model takes \
-         {takes}: cut or scale the image to the proportions of those it was trained on"
+        "its {height}x{width} pixels (height x width) become {becomes} by the transforms of stream `{stream}`, but the \
+         model takes {takes}: cut or scale the image to the proportions of those it was trained on"
     )]
     Shape {
         /// Rows of the file's image.
-        height: u32,
+        height: usize,
         /// Columns of it.
-        width: u32,
+        width: usize,
         /// What the transforms make of it.
-        becomes: ImageShape,
+        becomes: String,
+        /// Whose transforms.
+        stream: String,
         /// What the model was trained on.
-        takes: ImageShape,
+        takes: String,
     },
 }
 
-/// The colours of an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Color {
-    Rgb,
-    Gray,
-}
-
-/// One number, or height and width.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-enum Size {
-    One(NonZeroU16),
-    Both([NonZeroU16; 2]),
-}
-
-/// A transform of the loader that has one outcome for one image; what is drawn at random has no place here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-enum Step {
-    Color { mode: Color },
-    Resize { size: Size },
-    CenterCrop { size: Size },
+/// A transform with the name of its kind, for errors.
+#[derive(Debug)]
+struct Step {
+    kind: String,
+    transform: Box<dyn Transform>,
 }
 
 /// What is done to an image before a model sees it.
 ///
-/// Where no transform of the stream changes sizes, its files had the model's size. An image of another one is then
-/// scaled until it just covers that size, and the middle is cut out.
-#[derive(Clone, Debug)]
+/// What a stream does by chance is done here the same way to every image, or not at all: [`notes`](Self::notes) say how.
+/// Where no transform of the stream changes sizes, its files had the model's size. An image of another one is first
+/// scaled until it just covers that size, and the middle is cut out. Any other byte is what a loader delivers.
+#[derive(Debug)]
 pub struct Preparation {
-    begins_as: Color,
+    decoding: DecodeOptions,
     steps: Vec<Step>,
-    takes: ImageShape,
+    stream: String,
+    takes: FieldSpec,
+    /// The size that every image must have before the first step, if it must.
+    begins_as: Option<[usize; 2]>,
+    notes: Vec<String>,
 }
 
 impl Preparation {
-    /// Reads the transforms of a stream, for a model that takes images of shape `takes`.
+    /// Prepares what a stream did, for a model whose input is `takes`; `registry` knows the transforms.
     ///
     /// # Errors
-    /// [`PrepareError::Transform`] with the first that cannot be done, [`PrepareError::Channels`] when no image has as
-    /// many as the model takes.
-    pub fn new(transforms: &[Value], takes: ImageShape) -> Result<Self, PrepareError> {
-        let step = |transform: &Value| {
-            let unknown = |source| PrepareError::Transform { transform: transform.to_string(), source };
-            Step::deserialize(transform).map_err(unknown)
-        };
-        let steps: Vec<Step> = transforms.iter().map(step).collect::<Result<_, _>>()?;
-        // What the stream decoded to is not told. Where it then changes colours, beginning with all of them loses
-        // nothing: gray in three equal channels stays the same gray.
-        let begins_as = match takes.channels {
-            1 | 3 if steps.iter().any(|step| matches!(step, Step::Color { .. })) => Color::Rgb,
-            1 => Color::Gray,
-            3 => Color::Rgb,
-            channels => return Err(PrepareError::Channels { channels }),
-        };
-        Ok(Self { begins_as, steps, takes })
+    /// [`PrepareError::Transform`] with the first that cannot be done.
+    pub fn new(view: &View, takes: &FieldSpec, registry: &Registry) -> Result<Self, PrepareError> {
+        let (mut steps, mut notes, mut sizes) = (Vec::new(), Vec::new(), false);
+        for (place, json) in view.transforms.iter().enumerate() {
+            let unknown =
+                |source| PrepareError::Transform { transform: json.to_string(), stream: view.stream.clone(), source };
+            let component = component(json).map_err(unknown)?;
+            if !steady::acts_on(&component, &takes.name) {
+                continue;
+            }
+            sizes |= steady::changes_sizes(&component);
+            let Steady { instead, note } = steady(component);
+            notes.extend(note.map(|note| format!("stream `{}`: {note}", view.stream)));
+            for component in instead {
+                let transform = registry.make_transform(&component, place, Path::new("/")).map_err(unknown)?;
+                steps.push(Step { kind: component.kind, transform });
+            }
+        }
+        if !view.decoder.is_empty() && view.decoder != decoder() {
+            let (there, here) = (&view.decoder, decoder());
+            notes.push(format!(
+                "stream `{}` was decoded by {there}, images here are by {here}: single bytes may differ",
+                view.stream
+            ));
+        }
+        let begins_as = if sizes { None } else { extents(takes).map(|[height, width, _]| [height, width]) };
+        let decoding = decoding(view, takes);
+        Ok(Self { decoding, steps, stream: view.stream.clone(), takes: takes.clone(), begins_as, notes })
     }
 
-    /// Gives the bytes a model takes, `[height, width, channels]`, row-major.
+    /// What a person should know of the difference to the stream: a sentence for each transform that draws, and one where
+    /// another program decoded.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Makes of the bytes of an image file those that a model takes.
     ///
     /// # Errors
-    /// [`PrepareError`], when the image comes out in another shape than the model's.
-    pub fn apply(&self, image: DynamicImage) -> Result<Vec<u8>, PrepareError> {
-        let (width, height) = (image.width(), image.height());
-        let mut image = self.begins_as.convert(image);
+    /// [`PrepareError`].
+    pub fn apply(&self, file: &[u8]) -> Result<Vec<u8>, PrepareError> {
+        let image = decode(file, self.decoding)?;
+        let (height, width) = (image.height(), image.width());
+        let mut sample = Sample::new().with(self.takes.name.clone(), image);
+        if let Some(size) = self.begins_as.filter(|&size| size != [height, width]) {
+            for step in self.cover([height, width], size)? {
+                sample = step.apply(sample)?;
+            }
+        }
         for step in &self.steps {
-            image = step.apply(image)?;
+            sample = step.apply(sample)?;
         }
-        if self.steps.iter().all(|step| matches!(step, Step::Color { .. })) {
-            image = cover(image, self.takes);
-        }
-        let becomes = shape_of(&image);
-        if becomes != self.takes {
-            return Err(PrepareError::Shape { height, width, becomes, takes: self.takes });
-        }
-        Ok(image.into_bytes())
-    }
-}
-
-impl Color {
-    /// Converts to one channel or three, of a byte each; alpha is dropped.
-    fn convert(self, image: DynamicImage) -> DynamicImage {
-        match self {
-            Self::Rgb => DynamicImage::ImageRgb8(image.into_rgb8()),
-            Self::Gray if image.color().has_color() => DynamicImage::ImageLuma8(luma(&image.into_rgb8())),
-            Self::Gray => DynamicImage::ImageLuma8(image.into_luma8()),
+        let value = sample.remove(&self.takes.name);
+        match value {
+            Some(value) if value.fits(&self.takes) => Ok(into_bytes(value)),
+            value => {
+                let becomes = value.map(|value| format!("{} {}", value.dtype(), value.shape()));
+                let becomes = becomes.unwrap_or_else(|| "nothing".to_owned());
+                let (stream, takes) = (self.stream.clone(), format!("{} {}", self.takes.dtype, self.takes.shape));
+                Err(PrepareError::Shape { height, width, becomes, stream, takes })
+            }
         }
     }
-}
 
-/// Luma of every pixel; `image` itself would weigh the colours by BT.709.
-///
-/// *Source* ITU-R BT.601 in 16-bit fixed point, as Pillow's `convert("L")` and `datasets/src/decode.rs`.
-fn luma(rgb: &image::RgbImage) -> image::GrayImage {
-    image::GrayImage::from_fn(rgb.width(), rgb.height(), |x, y| {
-        let [red, green, blue] = rgb.get_pixel(x, y).0.map(u32::from);
-        let [_, luma_byte, ..] = (red * 19_595 + green * 38_470 + blue * 7_471 + 0x8000).to_be_bytes();
-        image::Luma([luma_byte])
-    })
+    /// Scales until the shorter side fits, then cuts out the middle.
+    fn cover(&self, [height, width]: [usize; 2], [to_height, to_width]: [usize; 2]) -> Result<[Step; 2], PrepareError> {
+        // In 128 bits, in which no product of the two overflows; as torchvision's `Resize`, the longer side is rounded
+        // down.
+        let scaled = |side: usize, to: usize, by: usize| {
+            usize::try_from(side as u128 * to as u128 / (by as u128).max(1)).unwrap_or(usize::MAX)
+        };
+        let by_width = [scaled(height, to_width, width), to_width];
+        let size = if by_width[0] >= to_height { by_width } else { [to_height, scaled(width, to_height, height)] };
+        let step = |kind: &str, size: [usize; 2]| {
+            let side = |side: usize| i64::try_from(side).unwrap_or(i64::MAX);
+            let component = Component::new(kind).with("size", size.map(side).to_vec()).with("field", &*self.takes.name);
+            let made = batchmill_datasets::builtin().make_transform(&component, 0, Path::new("/"));
+            let thin = |error: SpecError| PrepareError::Apply {
+                kind: kind.to_owned(),
+                source: TransformError::caused_by("the image is too thin to be scaled to the model's size", error),
+            };
+            made.map(|transform| Step { kind: kind.to_owned(), transform }).map_err(thin)
+        };
+        Ok([step("resize", size)?, step("center-crop", [to_height, to_width])?])
+    }
 }
 
 impl Step {
-    fn apply(self, image: DynamicImage) -> Result<DynamicImage, PrepareError> {
-        match self {
-            Self::Color { mode } => Ok(mode.convert(image)),
-            Self::Resize { size } => resize(image, size),
-            Self::CenterCrop { size } => center_crop(&image, size.height_and_width()),
-        }
+    fn apply(&self, sample: Sample) -> Result<Sample, PrepareError> {
+        // Nothing that is known to draw is left; what somebody's own draws, it draws alike for every image.
+        let mut rng = Rng::new(0, 0, 0, 0, 0);
+        let applied = self.transform.apply(sample, &mut rng);
+        applied.map_err(|source| PrepareError::Apply { kind: self.kind.clone(), source })
     }
 }
 
-impl Size {
-    /// One number is both.
-    fn height_and_width(self) -> [u32; 2] {
-        match self {
-            Self::One(side) => [side, side],
-            Self::Both(sides) => sides,
-        }
-        .map(|side| side.get().into())
-    }
-
-    /// What an image is scaled to: one number is its new shorter side, and the longer one is rounded down.
-    ///
-    /// *Source* torchvision's `Resize`.
-    fn scaled(self, height: u32, width: u32) -> [u64; 2] {
-        let [height, width] = [height, width].map(u64::from);
-        match self {
-            Self::Both(sides) => sides.map(|side| side.get().into()),
-            Self::One(side) if width <= height => [u64::from(side.get()) * height / width.max(1), side.get().into()],
-            Self::One(side) => [side.get().into(), u64::from(side.get()) * width / height.max(1)],
-        }
+/// A transform as a loader describes it: an object with its `kind` and its options.
+fn component(json: &Json) -> Result<Component, SpecError> {
+    let refuse = |what: &str| SpecError::new(vec!["transforms".to_owned()], what);
+    let mut options: toml::Table =
+        serde_json::from_value(json.clone()).map_err(|_| refuse("it is no table of options"))?;
+    match options.remove("kind") {
+        Some(toml::Value::String(kind)) => Ok(Component { kind, options }),
+        _ => Err(refuse("it has no `kind`")),
     }
 }
 
-/// Scales, bilinear over all pixels that shrink into one, as torchvision does with `antialias=True`.
-fn resize(image: DynamicImage, size: Size) -> Result<DynamicImage, PrepareError> {
-    let (height, width) = (image.height(), image.width());
-    let scaled = size.scaled(height, width);
-    let sides = scaled.map(u32::try_from);
-    match sides {
-        [Ok(to_height), Ok(to_width)] if scaled[0] * scaled[1] <= PIXELS_MAX => {
-            if (to_height, to_width) == (height, width) {
-                return Ok(image);
-            }
-            Ok(image.resize_exact(to_width, to_height, FilterType::Triangle))
-        }
-        _ => Err(PrepareError::TooThin { height, width }),
-    }
-}
-
-fn center_crop(image: &DynamicImage, [crop_height, crop_width]: [u32; 2]) -> Result<DynamicImage, PrepareError> {
-    let (height, width) = (image.height(), image.width());
-    let (Some(rows), Some(columns)) = (height.checked_sub(crop_height), width.checked_sub(crop_width)) else {
-        return Err(PrepareError::TooSmall { height, width, crop_height, crop_width });
+/// What a stream decodes a file to.
+fn decoding(view: &View, takes: &FieldSpec) -> DecodeOptions {
+    let color = option(&view.dataset, "color").and_then(Json::as_str);
+    let color = color.and_then(|name| COLOR_MODES.into_iter().find(|(known, _)| *known == name));
+    let exif_orientation = option(&view.dataset, "exif_orientation").and_then(Json::as_bool).unwrap_or_default();
+    let recolors = |json: &Json| matches!(json["kind"].as_str(), Some("color" | "grayscale"));
+    // Where the dataset has no such option, its samples have the channels of the model, or are all colours that a
+    // transform then makes those of.
+    let guessed = match extents(takes) {
+        _ if view.transforms.iter().any(recolors) => ColorMode::Rgb,
+        Some([_, _, 1]) => ColorMode::Gray,
+        Some([_, _, 4]) => ColorMode::Rgba,
+        _ => ColorMode::Rgb,
     };
-    Ok(image.crop_imm(half_to_even(columns), half_to_even(rows), crop_width, crop_height))
+    DecodeOptions { color: color.map_or(guessed, |(_, mode)| mode), exif_orientation }
 }
 
-/// Half of `pixels`, a half rounded to the even neighbour.
-///
-/// *Source* torchvision's `center_crop`, which rounds by Python's `round`.
-fn half_to_even(pixels: u32) -> u32 {
-    let half = pixels / 2;
-    if pixels % 2 == 1 { half + half % 2 } else { half }
-}
-
-/// Scales until the shorter side fits, then cuts out the middle.
-fn cover(image: DynamicImage, takes: ImageShape) -> DynamicImage {
-    let side = |side: usize| u32::try_from(side).expect("an image's sides are at most 65536");
-    let (width, height) = (side(takes.width), side(takes.height));
-    if (image.width(), image.height()) == (width, height) {
-        return image;
+/// An option of a dataset, or of the first within it that has it.
+fn option<'a>(dataset: &'a Json, key: &str) -> Option<&'a Json> {
+    match dataset {
+        Json::Object(table) => table.get(key).or_else(|| table.values().find_map(|value| option(value, key))),
+        Json::Array(items) => items.iter().find_map(|item| option(item, key)),
+        _ => None,
     }
-    image.resize_to_fill(width, height, FilterType::Triangle)
 }
 
-fn shape_of(image: &DynamicImage) -> ImageShape {
-    let side = |side: u32| usize::try_from(side).expect("an image fits into memory");
-    ImageShape {
-        height: side(image.height()),
-        width: side(image.width()),
-        channels: image.color().channel_count().into(),
+/// Height, width and channels of an image, whichever way its channels lie.
+fn extents(field: &FieldSpec) -> Option<[usize; 3]> {
+    match field.shape.0[..] {
+        [height, width, channels @ (1 | 3 | 4)] | [channels @ (1 | 3 | 4), height, width] => {
+            Some([height, width, channels])
+        }
+        _ => None,
+    }
+}
+
+fn into_bytes(value: Value) -> Vec<u8> {
+    match value {
+        Value::Image(image) | Value::Mask(image) => Image::into_pixels(image),
+        Value::Array(array) => array.into_bytes(),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::error::Error;
-
-    use expect_test::{Expect, expect};
-    use serde_json::json;
-
-    use super::*;
-
-    fn prepare(transforms: &Value, takes: &str, image: image::RgbImage) -> Result<Vec<u8>, PrepareError> {
-        let transforms = transforms.as_array().expect("a list of transforms");
-        let takes = takes.parse().expect("a shape");
-        Preparation::new(transforms, takes)?.apply(DynamicImage::ImageRgb8(image))
-    }
-
-    /// Every pixel is its row and its column.
-    fn ramp(height: u32, width: u32) -> image::RgbImage {
-        let byte = |number: u32| u8::try_from(number).expect("the image is small");
-        image::RgbImage::from_fn(width, height, |x, y| image::Rgb([byte(y), byte(x), 0]))
-    }
-
-    #[test]
-    fn an_image_is_scaled_to_the_size_that_torchvision_gives() {
-        let scaled = |size: Value, height, width| {
-            Size::deserialize(&size)
-                .expect("a size")
-                .scaled(height, width)
-                .map(|side| u32::try_from(side).expect("small"))
-        };
-        assert_eq!(scaled(json!(256), 480, 640), [256, 341]);
-        assert_eq!(scaled(json!(256), 640, 480), [341, 256]);
-        assert_eq!(scaled(json!(28), 28, 28), [28, 28]);
-        assert_eq!(scaled(json!(7), 3, 2), [10, 7]);
-        assert_eq!(scaled(json!([20, 30]), 480, 640), [20, 30]);
-    }
-
-    #[test]
-    fn a_crop_begins_where_torchvisions_does() {
-        let corner = |height, width, crop_height, crop_width| {
-            let transforms = json!([{"kind": "center-crop", "size": [crop_height, crop_width]}]);
-            let bytes = prepare(&transforms, &format!("{crop_height}x{crop_width}x3"), ramp(height, width));
-            let bytes = bytes.expect("it is large enough");
-            (bytes[0], bytes[1])
-        };
-        // round((h - th) / 2), and Python rounds 0.5 to 0, 1.5 to 2, 2.5 to 2, 3.5 to 4.
-        assert_eq!(corner(10, 10, 4, 6), (3, 2));
-        assert_eq!(corner(9, 11, 8, 8), (0, 2));
-        assert_eq!(corner(13, 15, 8, 8), (2, 4));
-        assert_eq!(corner(8, 8, 8, 8), (0, 0));
-    }
-
-    #[test]
-    fn the_transforms_apply_in_their_order() {
-        let transforms = json!([{"kind": "resize", "size": 8}, {"kind": "center-crop", "size": 6}]);
-        let bytes = prepare(&transforms, "6x6x3", ramp(16, 32)).expect("it fits");
-        // Halved: row 1 of 8 begins at 2.5; column (16 - 6) / 2 = 5 at 10.5.
-        assert!((2..=3).contains(&bytes[0]) && (10..=11).contains(&bytes[1]), "{:?}", &bytes[..3]);
-        assert_eq!(bytes.len(), 108);
-    }
-
-    #[test]
-    fn gray_is_bt_601() {
-        let pixel = |rgb| image::RgbImage::from_pixel(1, 1, image::Rgb(rgb));
-        for (rgb, gray) in [([255, 0, 0], 76), ([0, 255, 0], 150), ([0, 0, 255], 29), ([90, 90, 90], 90)] {
-            let decoded_gray = prepare(&json!([]), "1x1x1", pixel(rgb)).expect("it fits");
-            let turned_gray = prepare(&json!([{"kind": "color", "mode": "gray"}]), "1x1x1", pixel(rgb));
-            assert_eq!((decoded_gray, turned_gray.expect("it fits")), (vec![gray], vec![gray]), "{rgb:?}");
-        }
-        let gray_in_colour = prepare(
-            &json!([{"kind": "color", "mode": "gray"}, {"kind": "color", "mode": "rgb"}]),
-            "1x1x3",
-            pixel([255, 0, 0]),
-        );
-        assert_eq!(gray_in_colour.expect("it fits"), [76, 76, 76]);
-    }
-
-    #[test]
-    fn without_a_transform_of_sizes_the_middle_is_taken() {
-        // 12 by 4: black, white, black in three squares.
-        let wide = image::RgbImage::from_fn(12, 4, |x, _| image::Rgb([if (4..8).contains(&x) { 255 } else { 0 }; 3]));
-        assert_eq!(prepare(&json!([]), "4x12x3", wide.clone()).expect("it fits"), wide.clone().into_raw());
-        assert_eq!(prepare(&json!([]), "4x4x1", wide.clone()).expect("it fits"), vec![255; 16]);
-        assert_eq!(prepare(&json!([{"kind": "color", "mode": "rgb"}]), "2x2x3", wide).expect("it fits").len(), 12);
-    }
-
-    #[test]
-    fn an_image_that_does_not_become_what_the_model_takes_is_refused() {
-        let check = |transforms: Value, takes: &str, (height, width): (u32, u32), expected: Expect| {
-            let error = prepare(&transforms, takes, image::RgbImage::new(width, height)).expect_err("it does not fit");
-            let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
-            expected.assert_eq(&format!("{error}{cause}"));
-        };
-        check(
-            json!([{"kind": "resize", "size": 28}]),
-            "28x28x1",
-            (40, 80),
-            expect![
-                "its 40x80 pixels (height x width) become 28x56x1 by the stream's transforms, but the model takes 28x28x1: cut or scale the image to the proportions of those it was trained on"
-            ],
-        );
-        check(
-            json!([{"kind": "center-crop", "size": 28}]),
-            "28x28x3",
-            (40, 20),
-            expect![
-                "40x20 pixels (height x width) are too few for the stream's center-crop of 28x28: take a larger image"
-            ],
-        );
-        check(
-            json!([{"kind": "resize", "size": 224}]),
-            "224x224x3",
-            (60_000, 1),
-            expect![
-                "60000x1 pixels (height x width) are so thin that the stream's resize would make more than 268435456 of them: cut the image"
-            ],
-        );
-        check(
-            json!([{"kind": "flip", "chance": 0.5}]),
-            "28x28x1",
-            (28, 28),
-            expect![[
-                r#"the stream's transform {"chance":0.5,"kind":"flip"} is none that predict can do: train on a stream without it: unknown variant `flip`, expected one of `color`, `resize`, `center-crop`"#
-            ]],
-        );
-        check(
-            json!([{"kind": "resize", "size": 28, "antialias": false}]),
-            "28x28x1",
-            (28, 28),
-            expect![[
-                r#"the stream's transform {"antialias":false,"kind":"resize","size":28} is none that predict can do: train on a stream without it: unknown field `antialias`, expected `size`"#
-            ]],
-        );
-        check(
-            json!([]),
-            "2x2x2",
-            (2, 2),
-            expect!["the checkpoint's model takes images of 2 channels, but an image file has 1 or 3"],
-        );
-    }
-}
+mod tests;

@@ -139,12 +139,10 @@ impl Report {
 
     /// Something to know that is no result: a line on standard error.
     pub fn note(&self, text: &str) {
-        // Where nobody reads it, it is lost.
-        let write = || drop(writeln!(io::stderr(), "{text}"));
         match self {
             Self::Live(live) => live.say(text),
-            Self::Bar(bar) => bar.suspend(write),
-            Self::Lines | Self::Json => write(),
+            Self::Bar(bar) => bar.suspend(|| note(text)),
+            Self::Lines | Self::Json => note(text),
         }
     }
 
@@ -235,6 +233,12 @@ fn write_rate(state: &ProgressState, out: &mut dyn fmt::Write) {
 pub(crate) fn say(text: &str) {
     // Whoever closed our standard output does not want to read it, but may want the checkpoint.
     let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// Prints a line of text on standard error.
+pub(crate) fn note(text: &str) {
+    // Where nobody reads it, it is lost.
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Prints one JSON object on a line.

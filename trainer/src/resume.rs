@@ -249,6 +249,7 @@ mod tests {
             input: FieldSpec::new("image", Dtype::U8, [2, 3, 1]),
             target: FieldSpec::new("label", Dtype::I64, Shape::default()),
             transforms: Vec::new(),
+            view: Default::default(),
             optimizer: OptimizerSpec { lr: 0.25, ..OptimizerSpec::of(OptimizerKind::Sgd) },
             metrics: Metrics { train: LossSum { sum: 4.5, rows: 9 }, test: None },
             criterion: Criterion::TestLoss,

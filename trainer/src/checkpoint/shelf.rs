@@ -366,7 +366,7 @@ mod tests {
         assert_eq!(tree(&run), "thesis.tex");
         // The checkpoint of a trainer that had no runs.
         fs::write(run.join(ABOUT), "{\"format\": 3, \"stream\": \"train\"}").expect("it can be written");
-        expect!["read DIR/run/checkpoint.json: it has format 3, this trainer reads 4: use the trainer that wrote it"]
+        expect!["read DIR/run/checkpoint.json: it has format 3, this trainer reads 5: use the trainer that wrote it"]
             .assert_eq(&refused(&run));
     }
 

@@ -17,6 +17,7 @@ use crate::cli::FitArgs;
 use crate::fields::Fields;
 use crate::learn::{Learner, Standing};
 use crate::model::Sequential;
+use crate::prepare::View;
 use crate::resume::Settings;
 use crate::run::Recorder;
 use crate::stop::Reason;
@@ -36,6 +37,8 @@ pub(super) struct Keeper<'a> {
     pub(super) model_text: String,
     pub(super) stream: StreamDescription,
     pub(super) fields: Fields,
+    /// Of the stream tested on, or trained on where there is none.
+    pub(super) view: View,
     pub(super) ledger: Option<Ledger>,
     pub(super) recorder: Recorder,
     pub(super) criterion: Criterion,
@@ -106,6 +109,7 @@ impl Keeper<'_> {
             input: fields.input.clone(),
             target: fields.target.clone(),
             transforms: stream.transforms.clone(),
+            view: self.view.clone(),
             optimizer: settings.optimizer,
             metrics,
             criterion: *criterion,
@@ -219,6 +223,7 @@ mod tests {
             args: &args,
             model_text: text.to_owned(),
             fields: Fields::of(&stream("train", &[], 2, 10), None, None).expect("it has labelled images"),
+            view: View::default(),
             stream: stream("train", &["cat", "dog"], 2, 10),
             ledger: None,
             recorder: recorder(&run),
