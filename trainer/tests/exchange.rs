@@ -392,6 +392,8 @@ fn what_is_no_file_of_weights_is_told_in_one_sentence() {
         "read the weights expanded.pth: its tensors claim 8589934592 bytes, but the file has 1584: save tensors that are contiguous"
     ];
     expected.assert_eq(&refusal(&golden("expanded.pth")));
+    expect!["read the weights compressed.pth: parts of the archive are compressed, which torch.save never does: save it anew"]
+        .assert_eq(&refusal(&golden("compressed.pth")));
 }
 
 #[test]

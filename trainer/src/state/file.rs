@@ -3,14 +3,15 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{TensorReadError, bf16, f16};
-use burn_store::pytorch_reader::{self, PytorchError, PytorchReader};
+use pytorch_reader::{PytorchError, PytorchReader};
 use safetensors::tensor::{TensorView, View};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use thiserror::Error;
+use zip::{CompressionMethod, ZipArchive};
 
 use super::dict::{Mismatch, Numbers, StateDict, StateTensor};
 use crate::model::Sequential;
@@ -71,6 +72,15 @@ pub enum StateError {
         claimed: u64,
         /// What there is.
         held: u64,
+    },
+    /// What it unpacks to would fill the memory.
+    #[error(
+        "read the weights {}: parts of the archive are compressed, which torch.save never does: save it anew",
+        path.display()
+    )]
+    Compressed {
+        /// The file.
+        path: PathBuf,
     },
     /// There is no tensor in it.
     #[error("read the weights {}: there is no tensor in it: save model.state_dict()", path.display())]
@@ -155,10 +165,13 @@ impl StateDict {
     }
 
     fn from_pytorch(path: &Path) -> Result<Self, StateError> {
+        let io_error = |source| StateError::Io { doing: "read", path: path.to_path_buf(), source };
+        if is_compressed(File::open(path).map_err(io_error)?) {
+            return Err(StateError::Compressed { path: path.to_path_buf() });
+        }
         let below = |key: &&str| PytorchReader::with_top_level_key(path, key).ok().filter(|file| !file.is_empty());
         let file = KEYS.iter().find_map(below).map_or_else(|| PytorchReader::new(path), Ok);
         let file = file.map_err(|error| StateError::Pytorch { path: path.to_path_buf(), found: Box::new(error) })?;
-        let io_error = |source| StateError::Io { doing: "read", path: path.to_path_buf(), source };
         let held = fs::metadata(path).map_err(io_error)?.len();
         let tensors: BTreeMap<_, _> = file.into_tensors().into_iter().collect();
         let claimed = tensors.values().map(|tensor| tensor.byte_len() as u64).fold(0, u64::saturating_add);
@@ -220,6 +233,13 @@ impl StateTensor {
         };
         Self { shape: shape.to_vec(), numbers }
     }
+}
+
+/// Whether a file is an archive with compressed parts: 100 KB of them may be the pickle of 10 GB of Python objects.
+fn is_compressed(file: File) -> bool {
+    let Ok(mut archive) = ZipArchive::new(BufReader::new(file)) else { return false };
+    (0..archive.len())
+        .any(|idx| archive.by_index_raw(idx).is_ok_and(|part| part.compression() != CompressionMethod::Stored))
 }
 
 fn floats<const N: usize>(bytes: &[u8], float: impl Fn([u8; N]) -> f32) -> Numbers {

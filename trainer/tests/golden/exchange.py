@@ -7,6 +7,7 @@ PyTorch computes of the images `ramp(count)`: pixel i of all is ((i * 7) % 32 - 
 """
 
 import json
+import zipfile
 from pathlib import Path
 
 import torch
@@ -78,6 +79,7 @@ if __name__ == "__main__":
     results["mlp"] = logits(model, small)
     state = model.state_dict()
     torch.save(state, OUT / "mlp.pth")
+    # Names its parts by their addresses, which differ from run to run.
     torch.save(state, OUT / "mlp-legacy.pth", _use_new_zipfile_serialization=False)
     torch.save(model, OUT / "mlp-whole.pth")
     wrapped = {f"module.{name}": tensor.clone() for name, tensor in state.items()}
@@ -108,5 +110,10 @@ if __name__ == "__main__":
 
     # A view of 8 GiB on four bytes.
     torch.save({"weight": torch.zeros(1).expand(1 << 31)}, OUT / "expanded.pth")
+
+    # A good file, but compressed.
+    with zipfile.ZipFile(OUT / "mlp.pth") as good, zipfile.ZipFile(OUT / "compressed.pth", "w") as out:
+        for name in good.namelist():
+            out.writestr(zipfile.ZipInfo(name), good.read(name), zipfile.ZIP_DEFLATED)
 
     (OUT / "logits.json").write_text(json.dumps(results, indent=1) + "\n")
