@@ -23,6 +23,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub mod desk;
 pub mod torture;
 
 /// After this long a wait is a failed test. Nothing here is expected to take a hundredth of it.

@@ -1,180 +1,19 @@
 //! A training that is interrupted, however it is, ends with the weights and the ledger of one that was not.
 
-use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::thread::{self, JoinHandle};
+use std::path::Path;
 
-use batchmill_tests::{Loader, Programs, WATCHDOG, programs, signal, told};
+use batchmill_tests::desk::{Desk, Trainer};
+use batchmill_tests::{Loader, Programs, programs, signal, told};
 use expect_test::expect;
 use rustix::process::Signal;
 use serde_json::Value;
-use tempfile::TempDir;
 
 const PROGRAMS: Programs = programs!();
 
-/// Draws numbers in every step, so that a training that goes on must draw the same.
-const MODEL: &str = "[[layer]]\nkind = 'flatten'\n[[layer]]\nkind = 'linear'\nout_features = 24\n\
-                     [[layer]]\nkind = 'relu'\n[[layer]]\nkind = 'dropout'\np = 0.25\n[[layer]]\nkind = 'linear'\nout_features = 10\n";
-
-/// What a training leaves behind, by file name.
-const FILES: [&str; 3] = ["model.safetensors", "optimizer.safetensors", "ledger"];
-
-/// Drawn shapes to train on and to be tested with, and a model.
-struct Desk {
-    folder: TempDir,
-}
-
-impl Desk {
-    fn new(images: u32) -> Self {
-        let folder = PROGRAMS.sample_data(images);
-        fs::write(folder.path().join("model.toml"), MODEL).expect("written");
-        Self { folder }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Writes the configuration of 25 or more steps an epoch, with `more` for the stream that is trained on.
-    fn configure(&self, batch_size: u32, more: &str) -> [OsString; 2] {
-        let stream = |name: &str, sampler: &str| {
-            format!(
-                "[stream.{name}]\nbatch_size = {batch_size}\nsampler = '{sampler}'\ndataset = {{ kind = \
-                 'image-folder-csv', images = 'shapes', labels = 'shapes/{name}.csv', color = 'gray' }}\n"
-            )
-        };
-        let streams = format!("workers = 2\n{}{more}{}", stream("train", "shuffled"), stream("test", "sequential"));
-        fs::write(self.path("loader.toml"), streams).expect("written");
-        ["--config".into(), self.path("loader.toml").into()]
-    }
-
-    fn serve(&self) -> Loader {
-        Loader::start(PROGRAMS, self.configure(8, ""))
-    }
-
-    /// The command line of a training that leaves its files in `out`.
-    fn fit(&self, socket: &Path, out: &str, more: &[&str]) -> Vec<OsString> {
-        let (out, ledger) = (self.path(out), self.path(out).with_extension("ledger"));
-        let mut arguments: Vec<OsString> = vec!["fit".into(), "--model".into(), self.path("model.toml").into()];
-        for (flag, path) in [("--socket", socket), ("--out", &out), ("--ledger", &ledger)] {
-            arguments.extend([flag.into(), path.into()]);
-        }
-        arguments.extend(more.iter().map(Into::into));
-        arguments
-    }
-
-    /// Trains to the end.
-    fn trained(&self, socket: &Path, out: &str, more: &[&str]) -> Output {
-        let output = PROGRAMS.run_trainer(self.fit(socket, out, more));
-        assert!(output.status.success(), "{}", told(&output));
-        output
-    }
-
-    /// What a training says that fails.
-    fn refused(&self, socket: &Path, out: &str, more: &[&str]) -> String {
-        let told = told(&PROGRAMS.run_trainer(self.fit(socket, out, more)));
-        told.replace(&self.folder.path().display().to_string(), "DESK")
-    }
-
-    /// The bytes of [`FILES`].
-    fn files(&self, out: &str) -> [Vec<u8>; 3] {
-        FILES.map(|file| {
-            let path = if file == "ledger" { self.path(out).with_extension(file) } else { self.path(out).join(file) };
-            fs::read(path).expect("the training left it")
-        })
-    }
-
-    /// Sees that two trainings left the same.
-    fn assert_same(&self, out: &str, other: &str) {
-        for ((ours, theirs), file) in self.files(out).into_iter().zip(self.files(other)).zip(FILES) {
-            // Not `assert_eq!`: nobody wants to read ten thousand bytes.
-            assert!(ours == theirs, "{file} of {out} and {other} differ");
-        }
-    }
-
-    /// The position of a checkpoint: epoch and step.
-    fn position(&self, out: &str) -> (u64, u64) {
-        let text = fs::read(self.path(out).join("checkpoint.json")).expect("there is a checkpoint");
-        let about: Value = serde_json::from_slice(&text).expect("JSON");
-        let number = |key: &str| about["position"][key].as_u64().expect("a number");
-        (number("epoch"), number("step"))
-    }
-}
-
-/// A trainer at work.
-struct Trainer {
-    child: Child,
-    lines: Receiver<String>,
-    stderr: Option<JoinHandle<String>>,
-}
-
-impl Trainer {
-    fn start(arguments: Vec<OsString>) -> Self {
-        let mut command = Command::new(PROGRAMS.trainer);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("it runs");
-        let (stdout, mut stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
-        });
-        let stderr = thread::spawn(move || {
-            let mut text = String::new();
-            let _ = stderr.read_to_string(&mut text);
-            text
-        });
-        Self { child, lines, stderr: Some(stderr) }
-    }
-
-    /// Waits until it says a line that begins so.
-    fn wait_until_it_says(&self, beginning: &str) {
-        loop {
-            match self.lines.recv_timeout(WATCHDOG) {
-                Ok(line) if line.starts_with(beginning) => return,
-                Ok(_) => {}
-                Err(error) => panic!("it never said {beginning:?}: {error}"),
-            }
-        }
-    }
-
-    /// Kills it at once.
-    fn kill(mut self) {
-        signal(self.child.id(), Signal::KILL);
-        let status = self.child.wait().expect("our child");
-        assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "it was still at work");
-    }
-
-    /// Waits for its end; gives what it said on standard error.
-    fn end(mut self) -> Output {
-        loop {
-            match self.lines.recv_timeout(WATCHDOG) {
-                Ok(_) => {}
-                Err(mpsc::RecvTimeoutError::Disconnected) => break,
-                Err(mpsc::RecvTimeoutError::Timeout) => panic!("it does not end"),
-            }
-        }
-        let status = self.child.wait().expect("our child");
-        let stderr = self.stderr.take().expect("asked once").join().expect("it reads").into_bytes();
-        Output { status, stdout: Vec::new(), stderr }
-    }
-}
-
-impl Drop for Trainer {
-    fn drop(&mut self) {
-        // A failed test must not leave its trainer running.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn two_epochs_and_two_more_are_four() {
-    let desk = Desk::new(120);
+    let desk = Desk::new(PROGRAMS, 120);
     let loader = desk.serve();
     let socket = loader.socket();
     for optimizer in ["adam", "sgd"] {
@@ -200,7 +39,7 @@ fn two_epochs_and_two_more_are_four() {
 
 #[test]
 fn a_trainer_that_is_killed_and_goes_on_ends_as_if_it_was_not() {
-    let desk = Desk::new(200);
+    let desk = Desk::new(PROGRAMS, 200);
     let loader = desk.serve();
     let socket = loader.socket();
     let fixed = ["--epochs", "5", "--checkpoint-every", "7"];
@@ -208,7 +47,7 @@ fn a_trainer_that_is_killed_and_goes_on_ends_as_if_it_was_not() {
     let mut reached = (0, 0);
     for life in 0..3 {
         let resume: &[&str] = if life == 0 { &[] } else { &["--resume"] };
-        let trainer = Trainer::start(desk.fit(&socket, "killed", &[&fixed, resume].concat()));
+        let trainer = Trainer::start(PROGRAMS, desk.fit(&socket, "killed", &[&fixed, resume].concat()));
         if life > 0 {
             trainer.wait_until_it_says(&format!("Going on at epoch {} step {}", reached.0, reached.1));
         }
@@ -228,17 +67,17 @@ fn a_trainer_that_is_killed_and_goes_on_ends_as_if_it_was_not() {
 
 #[test]
 fn a_trainer_goes_on_with_the_next_loader_at_the_exact_batch() {
-    let desk = Desk::new(200);
+    let desk = Desk::new(PROGRAMS, 200);
     let loader = desk.serve();
     let fixed = ["--epochs", "4", "--eval", "test"];
     desk.trained(&loader.socket(), "whole", &fixed);
     let reconnect = [&fixed[..], &["--checkpoint-every", "9", "--reconnect"]].concat();
-    let trainer = Trainer::start(desk.fit(&loader.socket(), "orphaned", &reconnect));
+    let trainer = Trainer::start(PROGRAMS, desk.fit(&loader.socket(), "orphaned", &reconnect));
     trainer.wait_until_it_says("Saved the model");
     // So that it is still in the middle of it when the loader is gone.
-    signal(trainer.child.id(), Signal::STOP);
+    signal(trainer.pid(), Signal::STOP);
     let door = loader.kill();
-    signal(trainer.child.id(), Signal::CONT);
+    signal(trainer.pid(), Signal::CONT);
     let next = Loader::start_at(PROGRAMS, desk.configure(8, ""), door);
     let output = trainer.end();
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -254,16 +93,16 @@ fn a_trainer_goes_on_with_the_next_loader_at_the_exact_batch() {
 
 #[test]
 fn a_loader_that_ends_leaves_the_checkpoint_and_says_how_to_go_on() {
-    let desk = Desk::new(200);
+    let desk = Desk::new(PROGRAMS, 200);
     let loader = desk.serve();
     let fixed = ["--epochs", "4"];
     let often = [&fixed[..], &["--checkpoint-every", "9"]].concat();
     desk.trained(&loader.socket(), "whole", &fixed);
     let start = |out: &'static str, more: &[&str], beginning: &str| {
-        let trainer = Trainer::start(desk.fit(&loader.socket(), out, more));
+        let trainer = Trainer::start(PROGRAMS, desk.fit(&loader.socket(), out, more));
         trainer.wait_until_it_says(beginning);
         // So that it is still in the middle of it when the loader is gone.
-        signal(trainer.child.id(), Signal::STOP);
+        signal(trainer.pid(), Signal::STOP);
         (out, trainer)
     };
     let trainers = [
@@ -273,18 +112,23 @@ fn a_loader_that_ends_leaves_the_checkpoint_and_says_how_to_go_on() {
     ];
     let door = loader.kill();
     let said = trainers.map(|(out, trainer)| {
-        signal(trainer.child.id(), Signal::CONT);
+        signal(trainer.pid(), Signal::CONT);
         let told = told(&trainer.end()).replace(&desk.folder.path().display().to_string(), "DESK");
         // How far it came is chance, but what it says of the checkpoint is true.
         let (before, after) = told.split_once("epoch ").expect("it names the batch");
         let (_, after) = after.split_once(" of stream").expect("it names the stream");
-        let kept = desk.path(out).exists().then(|| desk.position(out));
-        let kept = kept.map_or("epoch".to_owned(), |(epoch, step)| format!("stands at epoch {epoch} step {step}"));
-        format!("{before}NEXT of stream{}", after.replace(&kept, "stands at KEPT"))
+        let mut after = after.to_owned();
+        if desk.path(out).exists() {
+            let (epoch, step) = desk.position(out);
+            for kept in [format!("{epoch:04}-{step:06}"), format!("epoch {epoch} step {step}")] {
+                after = after.replace(&kept, "KEPT");
+            }
+        }
+        format!("{before}NEXT of stream{after}")
     });
     expect![[r#"
-        the loader has ended; NEXT of stream `train` is the next batch: start it again and go on with --resume from the checkpoint DESK/kept, which stands at KEPT
-        the loader has ended and no other came for 0.2 s; NEXT of stream `train` is the next batch: start it again and go on with --resume from the checkpoint DESK/patient, which stands at KEPT
+        the loader has ended; NEXT of stream `train` is the next batch: start it again and go on with --resume from the checkpoint DESK/kept/checkpoints/KEPT, which stands at KEPT
+        the loader has ended and no other came for 0.2 s; NEXT of stream `train` is the next batch: start it again and go on with --resume from the checkpoint DESK/patient/checkpoints/KEPT, which stands at KEPT
         the loader has ended; NEXT of stream `train` is the next batch: start it again and train anew, there is no checkpoint yet"#]].assert_eq(&said.join("\n"));
     assert!(!desk.path("new").exists(), "there was nothing to keep");
     let next = Loader::start_at(PROGRAMS, desk.configure(8, ""), door);
@@ -295,7 +139,7 @@ fn a_loader_that_ends_leaves_the_checkpoint_and_says_how_to_go_on() {
 
 #[test]
 fn a_training_goes_on_only_where_its_stream_is_what_it_was_or_on_request() {
-    let desk = Desk::new(120);
+    let desk = Desk::new(PROGRAMS, 120);
     let loader = desk.serve();
     desk.trained(&loader.socket(), "out", &["--epochs", "1"]);
     loader.stop();
@@ -335,7 +179,7 @@ fn a_training_goes_on_only_where_its_stream_is_what_it_was_or_on_request() {
 
 #[test]
 fn samples_that_cannot_be_read_are_left_out() {
-    let desk = Desk::new(120);
+    let desk = Desk::new(PROGRAMS, 120);
     let bad = [desk.path("shapes/train/000003.png"), desk.path("shapes/train/000017.jpg")];
     bad.iter().for_each(|image| fs::write(image, "no image").expect("written"));
     // Batches of one, so that two of them have no row left.
@@ -354,7 +198,7 @@ fn samples_that_cannot_be_read_are_left_out() {
 
 #[test]
 fn a_ledger_that_cannot_be_written_ends_the_training() {
-    let desk = Desk::new(40);
+    let desk = Desk::new(PROGRAMS, 40);
     let loader = desk.serve();
     let fit = |ledger: &str, more: &[&str]| {
         let out = desk.path("out");
@@ -370,7 +214,7 @@ fn a_ledger_that_cannot_be_written_ends_the_training() {
     fs::write(desk.path("other"), "").expect("written");
     expect!["write the ledger DESK/other: it exists: name another file, or remove it"].assert_eq(&fit("other", &[]));
     expect!["write the ledger /dev/full: No space left on device (os error 28)"].assert_eq(&fit("/dev/full", &[]));
-    expect!["resume from DESK/out: there is no checkpoint: leave --resume out to begin, or name its folder with --out"]
+    expect!["resume from DESK/out: there is no checkpoint: leave --resume out to begin, or name the folder of a run with --out"]
         .assert_eq(&fit("ledger", &["--resume"]));
     loader.stop();
 }

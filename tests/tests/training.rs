@@ -29,7 +29,7 @@ fn fit(folder: &Path, model: &str, socket: &Path, more: &[&str]) -> std::process
     fs::write(&path, model).expect("written");
     let mut arguments: Vec<OsString> =
         vec!["fit".into(), "--model".into(), path.into(), "--socket".into(), socket.into()];
-    arguments.extend(["--out".into(), folder.join("checkpoint").into_os_string()]);
+    arguments.extend(["--out".into(), folder.join("run").into_os_string()]);
     arguments.extend(more.iter().map(Into::into));
     PROGRAMS.run_trainer(arguments)
 }
@@ -40,7 +40,7 @@ fn predictions(data: &Path, count: usize) -> (usize, usize) {
     let rows = csv.lines().skip(1).take(count).filter_map(|row| row.split_once(','));
     let (images, labels): (Vec<_>, Vec<_>) = rows.unzip();
     let images = images.iter().map(|image| data.join("shapes").join(image).into_os_string());
-    let checkpoint = data.join("checkpoint").into_os_string();
+    let checkpoint = data.join("run/best").into_os_string();
     let arguments = ["predict".into(), "--json".into(), "--checkpoint".into(), checkpoint].into_iter().chain(images);
     let output = PROGRAMS.run_trainer(arguments);
     assert!(output.status.success(), "{}", told(&output));
@@ -73,9 +73,10 @@ fn a_folder_and_a_csv_become_a_model_that_predicts() {
 fn the_same_seed_trains_the_same_weights() {
     let (data, loader) = shapes(200);
     let weights = || {
+        let _ = fs::remove_dir_all(data.path().join("run"));
         let output = fit(data.path(), MODEL, &loader.socket(), &["--epochs", "2"]);
         assert!(output.status.success(), "{}", told(&output));
-        fs::read(data.path().join("checkpoint/model.safetensors")).expect("saved")
+        fs::read(data.path().join("run/latest/model.safetensors")).expect("saved")
     };
     // Not `assert_eq!`: nobody wants to read a hundred thousand bytes.
     assert!(weights() == weights(), "two runs of one seed part");
@@ -92,7 +93,7 @@ fn a_failed_batch_ends_the_training_by_name() {
     let output = fit(data.path(), MODEL, &loader.socket(), &["--epochs", "1"]);
     let told = told(&output);
     assert!(told.contains("000017.jpg") && told.contains("changed"), "{told}");
-    assert!(!data.path().join("checkpoint").exists(), "nothing was saved");
+    assert!(!data.path().join("run").exists(), "nothing was saved");
     loader.stop();
 }
 
@@ -104,7 +105,7 @@ fn a_failed_test_keeps_the_trained_epoch_and_says_what_failed() {
     let output = fit(data.path(), MODEL, &loader.socket(), &["--eval", "test", "--epochs", "2"]);
     let told = told(&output);
     assert!(told.contains("000044.png"), "{told}");
-    assert!(data.path().join("checkpoint/model.safetensors").exists(), "the first epoch is saved");
+    assert!(data.path().join("run/latest/model.safetensors").exists(), "the first epoch is saved");
     loader.stop();
 }
 
@@ -214,9 +215,9 @@ fn devices_loaders_streams_and_files_that_are_not_there() {
     };
     let image = data.path().join("shapes/test/000040.png");
     check(
-        predict(&data.path().join("checkpoint"), &image),
+        predict(&data.path().join("run"), &image),
         &expect![
-            "read the checkpoint DATA/checkpoint: it has no checkpoint.json: name a folder that `trainer fit --out` wrote"
+            "read the checkpoint DATA/run: it has no checkpoint.json: name a folder that `trainer fit --out` wrote"
         ],
     );
     loader.stop();
