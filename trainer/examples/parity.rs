@@ -12,10 +12,11 @@ use batchmill_trainer::state::Parameter;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::{GradientsParams, SgdConfig};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
-/// The models, and the rows of their batches.
-pub(crate) const MODELS: [(&str, usize); 3] = [("mlp", 16), ("cnn", 16), ("resnet-18", 8)];
+/// The models, the rows of their batches, and what they compute with. (Why: the head of `curves.py`.)
+pub(crate) const MODELS: [(&str, usize, FloatDType); 3] =
+    [("mlp", 16, FloatDType::F32), ("cnn", 16, FloatDType::F32), ("resnet-18", 8, FloatDType::F64)];
 
 const WIDTH: usize = 32;
 const NUMBERS: usize = 3 * WIDTH * WIDTH;
@@ -25,11 +26,11 @@ const LEARNING_RATE: f64 = 0.01;
 #[allow(dead_code, reason = "tests/parity_models.rs takes the rest of this file")]
 fn main() {
     let wanted = std::env::args().nth(1);
-    for (model, rows) in MODELS.into_iter().filter(|(model, _)| wanted.as_deref().is_none_or(|wanted| wanted == *model))
+    for (model, ..) in MODELS.into_iter().filter(|(model, ..)| wanted.as_deref().is_none_or(|wanted| wanted == *model))
     {
         println!("{model}\nstep  burn      PyTorch   relative difference");
         let mut largest = 0.0_f64;
-        for (step, (found, golden)) in losses(model, rows).zip(golden(model)).enumerate() {
+        for (step, (found, golden)) in losses(model).zip(golden(model)).enumerate() {
             let difference = relative(found, golden);
             largest = largest.max(difference);
             println!("{step:>4}  {found:<8.6}  {golden:<8.6}  {difference:.1e}");
@@ -53,22 +54,24 @@ pub(crate) fn golden(model: &str) -> Vec<f64> {
 }
 
 /// Trains one of the models without end; the loss of each step.
-pub(crate) fn losses(model: &str, rows: usize) -> impl Iterator<Item = f64> {
+pub(crate) fn losses(model: &str) -> impl Iterator<Item = f64> {
     let device = Device::flex().autodiff();
-    let mut model = initialized(model, &device);
+    let (_, rows, dtype) = MODELS.into_iter().find(|(name, ..)| *name == model).expect("there is such a model");
+    let mut model = initialized(model, dtype, &device);
     let criterion = CrossEntropyLossConfig::new().init(&device);
     let mut optimizer = SgdConfig::new().init();
     (0..).map(move |step| {
         let (images, labels) = batch(step, rows, &device);
+        let images = images.cast(dtype);
         let loss = criterion.forward(model.logits(images), labels);
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         model = optimizer.step(LEARNING_RATE, model.clone(), gradients);
-        f64::from(loss.into_scalar::<f32>())
+        loss.into_scalar::<f64>()
     })
 }
 
 /// A model with the weights of the formula.
-fn initialized(model: &str, device: &Device) -> Sequential {
+fn initialized(model: &str, dtype: FloatDType, device: &Device) -> Sequential {
     let model = match model {
         "mlp" => Sequential::new().flatten().linear(NUMBERS, 512).relu().linear(512, 512).relu().linear(512, CLASSES),
         "cnn" => shipped("small-cnn.toml", &[("p = 0.25", "p = 0")], device),
@@ -76,7 +79,7 @@ fn initialized(model: &str, device: &Device) -> Sequential {
     };
     let parameters = model.parameters();
     let model = model.to_device(device).train();
-    model.map(&mut Initialize { parameters: parameters.into_iter(), number: 0, bound: 0.0 })
+    model.map(&mut Initialize { parameters: parameters.into_iter(), number: 0, bound: 0.0, dtype })
 }
 
 /// A model file that we ship, changed a little.
@@ -94,13 +97,14 @@ struct Initialize {
     parameters: std::vec::IntoIter<Parameter>,
     number: u32,
     bound: f64,
+    dtype: FloatDType,
 }
 
 impl ModuleMapper for Initialize {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let parameter = self.parameters.next().expect("a mapper sees what a visitor sees");
         if !parameter.trainable {
-            return param;
+            return param.map(|old| old.cast(self.dtype));
         }
         let stream = self.number;
         self.number += 1;
@@ -108,14 +112,14 @@ impl ModuleMapper for Initialize {
             let inputs: usize = parameter.shape[1..].iter().product();
             self.bound = 1.0 / f64::from(u32::try_from(inputs).expect("it is small")).sqrt();
         } else if parameter.name.contains("bn") || parameter.name.contains("downsample.1") {
-            return param;
+            return param.map(|old| old.detach().cast(self.dtype).require_grad());
         }
         let numbers = uniform(stream, parameter.count).map(|number| narrow(number * self.bound)).collect();
         let data = TensorData::new::<f32, _>(numbers, parameter.shape);
         param.map(|old| {
             let tensor = Tensor::<D>::from_data(data, &old.device());
             let tensor = if parameter.transposed { tensor.swap_dims(0, 1) } else { tensor };
-            tensor.detach().require_grad()
+            tensor.cast(self.dtype).detach().require_grad()
         })
     }
 }

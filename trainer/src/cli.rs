@@ -35,12 +35,12 @@ pub enum Command {
         mean = 0.5             # one number, or one per channel\n  \
         std = 0.5\n\n  \
         [[layer]]\n  \
-        kind = \"flatten\"       # flatten, linear, relu, softmax, conv2d, max-pool2d, dropout\n\n  \
+        kind = \"flatten\"       # linear, relu, conv2d, max-pool2d, batch-norm, dropout, residual, ...\n\n  \
         [[layer]]\n  \
         kind = \"linear\"\n  \
         out_features = 10      # keys, meanings and defaults are PyTorch's; in_features is inferred")]
     Fit(FitArgs),
-    /// List every parameter of a model file by name, shape and count
+    /// List the layers and parameters of a model file: names, shapes, counts, memory
     #[command(after_help = "Example:\n  trainer summary --model model.toml --input 28x28x1")]
     Summary(SummaryArgs),
     /// Say whether runs are the same to the last bit, else from which step on they part and what was not the same
@@ -173,7 +173,10 @@ pub struct SummaryArgs {
     /// The samples it is for, when the file does not say: HEIGHTxWIDTHxCHANNELS of images, or FEATURES
     #[arg(long, value_name = "EXTENTS")]
     pub input: Option<Input>,
-    /// Print one JSON object a line: parameters, then the total
+    /// The batch whose memory is to be told
+    #[arg(long, value_name = "ROWS", default_value = "64")]
+    pub batch_size: NonZeroUsize,
+    /// Print one JSON object a line: layers, parameters, then the totals
     #[arg(long)]
     pub json: bool,
 }
