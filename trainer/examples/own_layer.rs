@@ -3,6 +3,7 @@
 //! `cargo run -p batchmill-trainer --example own_layer`
 
 use batchmill_trainer::config::ModelSpec;
+use batchmill_trainer::fields::Input;
 use batchmill_trainer::layer::{AnyLayer, Layer, Misfit};
 use batchmill_trainer::loss::cross_entropy;
 use batchmill_trainer::model::Sequential;
@@ -70,15 +71,15 @@ fn train() -> (f32, f32) {
     let device = Device::flex().autodiff();
     let registry = Registry::builtin().layer("scale", parse_scale);
     let spec = ModelSpec::parse_with(MODEL, &registry).expect("the text is a model file");
-    let input = "2x2x1".parse().expect("an image shape");
+    let input: Input = "2x2x1".parse().expect("an image shape");
     let mut model = Sequential::build(&spec, input, &device).expect("the layers fit");
     println!("{model}");
-    let images = Tensor::from_data([[[[1.0, 0.0], [0.0, 0.0]]], [[[0.0, 0.0], [0.0, 1.0]]]], &device);
+    let images = Tensor::<4>::from_data([[[[1.0, 0.0], [0.0, 0.0]]], [[[0.0, 0.0], [0.0, 1.0]]]], &device);
     let labels = Tensor::from_data([0, 1], &device);
     let mut optimizer = SgdConfig::new().init();
     let mut losses = Vec::new();
     for _ in 0..20 {
-        let loss = cross_entropy(model.logits::<Tensor<4>>(images.clone()), labels.clone());
+        let loss = cross_entropy(model.logits(images.clone()), labels.clone());
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         model = optimizer.step(0.5, model, gradients);
         losses.push(loss.into_scalar::<f32>());
@@ -103,7 +104,7 @@ mod tests {
         let mistake = mistake.expect_err("the key is misspelled").to_string();
         assert_eq!(mistake, "line 3: unknown key `inital` in [[layer]] 0 (scale): did you mean `initial`?");
         let spec = ModelSpec::parse_with("[[layer]]\nkind = 'scale'", &registry).expect("it is a model file");
-        let input = "2x2x1".parse().expect("an image shape");
+        let input: Input = "2x2x1".parse().expect("an image shape");
         let misfit = Sequential::build(&spec, input, &Device::flex()).expect_err("images arrive").to_string();
         assert_eq!(
             misfit,

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use batchmill_trainer::config::ModelSpec;
+use batchmill_trainer::fields::Input;
 use batchmill_trainer::model::Sequential;
 use burn::tensor::Device;
 
 fn shipped(file: &str, input: &str) -> Sequential {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/models").join(file);
     let (spec, _) = ModelSpec::read(&path).expect("it is a model file");
-    Sequential::build(&spec, input.parse().expect("an image shape"), &Device::flex()).expect("it fits")
+    Sequential::build(&spec, input.parse::<Input>().expect("an image shape"), &Device::flex()).expect("it fits")
 }
 
 #[test]
