@@ -118,7 +118,7 @@ fn a_loader_that_ends_leaves_the_checkpoint_and_says_how_to_go_on() {
         let (before, after) = told.split_once("epoch ").expect("it names the batch");
         let (_, after) = after.split_once(" of stream").expect("it names the stream");
         let mut after = after.to_owned();
-        if desk.path(out).exists() {
+        if desk.path(out).join("latest").exists() {
             let (epoch, step) = desk.position(out);
             for kept in [format!("{epoch:04}-{step:06}"), format!("epoch {epoch} step {step}")] {
                 after = after.replace(&kept, "KEPT");

@@ -93,7 +93,7 @@ fn a_failed_batch_ends_the_training_by_name() {
     let output = fit(data.path(), MODEL, &loader.socket(), &["--epochs", "1"]);
     let told = told(&output);
     assert!(told.contains("000017.jpg") && told.contains("changed"), "{told}");
-    assert!(!data.path().join("run").exists(), "nothing was saved");
+    assert!(!data.path().join("run/latest").exists(), "no model was saved");
     loader.stop();
 }
 
@@ -162,7 +162,7 @@ fn models_that_fit_neither_themselves_nor_the_stream() {
     check(
         &format!("input = [32, 32, 3]\n{MODEL}"),
         &expect![
-            "build the model of DATA/model.toml: the model file says input = [32, 32, 3], but the images are [28, 28, 1]: change it, or leave it out"
+            "build the model of DATA/model.toml: the model file says input = [32, 32, 3], but the samples are [28, 28, 1]: change it, or leave it out"
         ],
     );
     check(

@@ -112,7 +112,7 @@ impl ModuleMapper for Initialize {
             let inputs: usize = parameter.shape[1..].iter().product();
             self.bound = 1.0 / f64::from(u32::try_from(inputs).expect("it is small")).sqrt();
         } else if parameter.name.contains("bn") || parameter.name.contains("downsample.1") {
-            return param.map(|old| old.detach().cast(self.dtype).require_grad());
+            return param.map(|old| old.cast(self.dtype).detach().require_grad());
         }
         let numbers = uniform(stream, parameter.count).map(|number| narrow(number * self.bound)).collect();
         let data = TensorData::new::<f32, _>(numbers, parameter.shape);
