@@ -27,8 +27,8 @@ pub enum CompareError {
     Run(#[from] RunError),
     #[error("read {}: it is damaged: compare other runs, or move this checkpoint away", path.display())]
     Weights { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("{one} and {other} part at {position}: {what} {left} and {right}")]
-    Part { one: String, other: String, position: Position, what: &'static str, left: String, right: String },
+    #[error("{one} and {other} part at {position}: {numbers}")]
+    Part { one: String, other: String, position: Position, numbers: String },
     #[error("{one} and {other} part at {position}: only {one} has {what} there")]
     Only { one: String, other: String, position: Position, what: &'static str },
     #[error("{one} and {other} have the same losses, but their checkpoints {checkpoint} part at parameter {parameter}")]
@@ -153,7 +153,7 @@ impl Run {
             run: self.name(),
             steps: self.steps().count(),
             loss: (count > 0.0).then(|| sum / count),
-            test_loss: tests().last().map(|test| test.loss),
+            test_loss: tests().next_back().map(|test| test.loss),
             best_accuracy: tests().filter_map(|test| test.accuracy).max_by(f64::total_cmp),
             seconds,
             waited_s,
@@ -237,7 +237,8 @@ fn compare_rows(one: &Run, other: &Run) -> (usize, Option<CompareError>) {
         };
         if let Some((what, mine, yours)) = difference(left, right) {
             let ((one, other), position) = (names(), left.position());
-            return (same, Some(CompareError::Part { one, other, position, what, left: mine, right: yours }));
+            let numbers = format!("{what} {mine} and {yours}");
+            return (same, Some(CompareError::Part { one, other, position, numbers }));
         }
         same += usize::from(matches!(left, Row::Step(_)));
         rows.0.next();

@@ -142,7 +142,7 @@ pub struct Misplaced {
     /// Its name in a model file.
     pub kind: String,
     /// What it wants and what arrives.
-    pub misfit: Misfit,
+    pub misfit: Box<Misfit>,
 }
 
 impl Misplaced {
@@ -153,7 +153,7 @@ impl Misplaced {
                 let Self { layer: inner, kind, misfit } = *inside;
                 Self { layer: format!("{layer}.{inner}"), kind, misfit }
             }
-            misfit => Self { layer: layer.to_owned(), kind: kind.to_owned(), misfit },
+            misfit => Self { layer: layer.to_owned(), kind: kind.to_owned(), misfit: Box::new(misfit) },
         }
     }
 }

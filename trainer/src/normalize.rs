@@ -38,7 +38,7 @@ impl Pixels {
     /// # Errors
     /// When the device fails.
     fn row(&self, row: usize) -> Result<Vec<u8>, TensorReadError> {
-        let rows = [row..row + 1];
+        let rows = row..row + 1;
         match self {
             Self::Bytes(bytes) => Ok(bytes.clone().slice(rows).try_into_data()?.iter::<u8>().collect()),
             Self::Floats(floats) => Ok(floats.clone().slice(rows).try_into_data()?.iter::<u8>().collect()),
@@ -72,7 +72,7 @@ impl Raw {
         match self {
             Self::Pixels(pixels) => pixels.row(row),
             Self::Numbers(Activation::Image(x)) => {
-                let numbers = x.clone().slice([row..row + 1]).try_into_data()?;
+                let numbers = x.clone().slice(row..row + 1).try_into_data()?;
                 Ok(numbers.iter::<f32>().flat_map(f32::to_le_bytes).collect())
             }
             Self::Numbers(_) => Ok(Vec::new()),
@@ -137,7 +137,7 @@ pub(crate) fn numbers(bytes: bytes::Bytes, rows: usize, field: &FieldSpec) -> Te
 #[derive(Clone, Debug)]
 pub enum Normalizer {
     /// Images of bytes.
-    Pixels(PixelNormalizer),
+    Pixels(Box<PixelNormalizer>),
     /// Images of real numbers, whose channels stand last.
     ChannelsLast,
     /// What the model takes already.
@@ -152,7 +152,7 @@ impl Normalizer {
     /// something to normalize that is no image of bytes.
     pub fn new(spec: &NormalizeSpec, kind: &Input, device: &Device) -> Result<Self, Mistake> {
         match kind {
-            Input::Image(shape) => PixelNormalizer::new(spec, *shape, device).map(Self::Pixels),
+            Input::Image(shape) => PixelNormalizer::new(spec, *shape, device).map(Box::new).map(Self::Pixels),
             _ if *spec != NormalizeSpec::default() => {
                 let what = "[normalize] is for images of bytes, and these samples are others: leave it out, and give the \
                             stream a transform of kind \"normalize\"";

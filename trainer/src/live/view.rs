@@ -62,10 +62,13 @@ fn draw_accuracy(state: &State, frame: &mut Frame<'_>, area: Rect) {
     chart(state, " accuracy, % ", &[("test", &points, ACCURACY)], |y| format!("{y:.1}"), frame, area);
 }
 
+/// A name, points, and their colour.
+type Curve<'a> = (&'static str, &'a Vec<(f64, f64)>, Color);
+
 fn chart(
     state: &State,
     title: &'static str,
-    curves: &[(&'static str, &Vec<(f64, f64)>, Color)],
+    curves: &[Curve<'_>],
     label: impl Fn(f64) -> String,
     frame: &mut Frame<'_>,
     area: Rect,
