@@ -212,12 +212,14 @@ fn tensor(shape: &[usize]) -> StateTensor {
     StateTensor { shape: shape.to_vec(), numbers: Numbers::Floats(vec![1.0; shape.iter().product()]) }
 }
 
+type Tensors = Vec<(String, StateTensor)>;
+
 #[test]
 fn what_does_not_fit_is_told_and_nothing_is_taken() {
     let mut model = mlp(&Device::flex());
     let before = to_bytes(&model).expect("the CPU does not fail");
     let good = StateDict::read(&golden("mlp.pth")).expect("weights");
-    let mut refused = |change: &dyn Fn(&mut Vec<(String, StateTensor)>), expected: Expect| {
+    let mut refused = |change: &dyn Fn(&mut Tensors), expected: Expect| {
         let mut tensors: Vec<_> = good.iter().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
         change(&mut tensors);
         let error = model.load_state_dict(&tensors.into_iter().collect()).expect_err("it does not fit");

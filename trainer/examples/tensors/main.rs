@@ -82,8 +82,8 @@ fn initializing(out: &mut impl Write, device: &Device) -> Done {
     let ones_tensor = Tensor::<2>::ones(shape, device);
     // zeros_tensor = torch.zeros(shape)
     let zeros_tensor = Tensor::<2>::zeros(shape, device);
-    // full_tensor = torch.full(shape, 3.14)
-    let full_tensor = Tensor::<2>::full(shape, 3.14, device);
+    // full_tensor = torch.full(shape, 2.5)
+    let full_tensor = Tensor::<2>::full(shape, 2.5, device);
     writeln!(out, "Random Tensor:\n{}\n", show(&rand_tensor.to_data()))?;
     writeln!(out, "Normal Tensor:\n{}\n", show(&randn_tensor.to_data()))?;
     writeln!(out, "Ones Tensor:\n{}\n", show(&ones_tensor.to_data()))?;
@@ -315,8 +315,8 @@ mod tests {
                     [0., 0., 0.]])
 
             Full Tensor:
-            tensor([[3.1400, 3.1400, 3.1400],
-                    [3.1400, 3.1400, 3.1400]])
+            tensor([[2.5000, 2.5000, 2.5000],
+                    [2.5000, 2.5000, 2.5000]])
 
             Range:
             tensor([0, 1, 2, 3, 4])

@@ -152,7 +152,8 @@ mod tests {
     #[test]
     fn two_images_that_are_equal_are_seen_alike() {
         let registry = builtin();
-        let noise = (0..16 * 16 * 3).map(|place: usize| (place * 89 % 251) as u8).collect();
+        let noise =
+            (0..16 * 16 * 3).map(|place: usize| u8::try_from(place * 89 % 251).expect("it is below 256")).collect();
         let image = Image::new(16, 16, 3, noise).expect("the bytes of its shape");
         for text in KINDS {
             let seen: Vec<_> = (0..40)

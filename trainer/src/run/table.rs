@@ -290,10 +290,10 @@ mod tests {
 
     #[test]
     fn a_file_reads_as_a_spreadsheet_wants_it() {
-        let folder = folder_with(&[step(0, 0, 2.302_585), step(0, 1, f32::NAN), test(0, 1)]);
+        let folder = folder_with(&[step(0, 0, 2.302_001), step(0, 1, f32::NAN), test(0, 1)]);
         expect![[r"
             split,epoch,step,samples,loss,accuracy,lr,grad_norm,seconds,waited_s
-            train,0,0,64,2.302585,,0.001,,0.500,0.250
+            train,0,0,64,2.302001,,0.001,,0.500,0.250
             train,0,1,128,NaN,,0.001,,0.500,0.250
             test,0,1,,0.7,0.875,,,1.500,0.250
         "]]
