@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use batchmill_tests::desk::{Desk, Trainer};
+use batchmill_tests::desk::{Desk, MODEL, Trainer};
 use batchmill_tests::{Loader, Programs, programs, signal, told};
 use expect_test::expect;
 use rustix::process::Signal;
@@ -34,6 +34,26 @@ fn two_epochs_and_two_more_are_four() {
         assert!(stderr.ends_with("is trained for all 4 epochs already: raise --epochs to go on\n"), "{stderr}");
         assert!(desk.files(&parts) == before, "it was trained all the same");
     }
+    loader.stop();
+}
+
+#[test]
+fn a_training_that_stopped_early_is_over() {
+    let desk = Desk::new(PROGRAMS, 120);
+    let loader = desk.serve();
+    let socket = loader.socket();
+    // The loss of an epoch is no higher than that of the first one, so one more epoch is one too many.
+    let learns = "[train]\nearly_stopping = { metric = 'train_loss', mode = 'max', patience = 1 }\n";
+    fs::write(desk.path("model.toml"), format!("{MODEL}{learns}")).expect("written");
+    let fixed = ["--epochs", "9", "--lr", "3e-3"];
+    desk.trained(&socket, "out", &fixed);
+    assert_eq!(desk.position("out"), (2, 0));
+    let before = desk.files("out");
+    let stderr = desk.trained(&socket, "out", &[&fixed[..], &["--resume"]].concat()).stderr;
+    let stderr = String::from_utf8_lossy(&stderr);
+    let said = "was stopped early at epoch 2 step 0: raise the patience of early_stopping to go on\n";
+    assert!(stderr.ends_with(said), "{stderr}");
+    assert!(desk.files("out") == before, "it was trained all the same");
     loader.stop();
 }
 

@@ -54,6 +54,12 @@ pub fn run(args: &FitArgs) -> Result<Option<Reason>, FitError> {
         report.note(&format!("{run} is trained for all {} epochs already: raise --epochs to go on", args.epochs));
         return Ok(None);
     }
+    let early = spec.learn.train.early_stopping.zip(beginning.trained.as_ref());
+    if early.is_some_and(|(early, trained)| early.was_over(trained.early_stopping)) {
+        let run = args.out.display();
+        report.note(&format!("{run} was stopped early at {position}: raise the patience of early_stopping to go on"));
+        return Ok(None);
+    }
     let best = beginning.trained.as_ref().and_then(|trained| trained.best);
     let criterion = beginning.trained.as_ref().map(|trained| trained.criterion);
     let mut training = start::start(args, &spec, &device, beginning, &report)?;

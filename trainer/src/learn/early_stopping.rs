@@ -110,6 +110,11 @@ impl EarlyStopping {
         } else {
             standing.epochs_since += 1;
         }
+        self.was_over(*standing)
+    }
+
+    /// Whether it was over already when a checkpoint was written that stands so.
+    pub fn was_over(&self, standing: Standing) -> bool {
         standing.epochs_since >= self.patience
     }
 }
