@@ -158,9 +158,9 @@ fn what_is_no_run_of_this_training_is_named() {
     expect!["read DESK/out/checkpoints/0001-000000/model.safetensors: it is damaged, or was changed by hand: train again, or take another checkpoint: header too small"].assert_eq(&refused(&["--resume"]));
     let about = desk.path("out/latest/checkpoint.json");
     let text = fs::read_to_string(&about).expect("it was written");
-    fs::write(&about, text.replace("\"format\": 4", "\"format\": 3")).expect("written");
-    expect!["read DESK/out/checkpoints/0001-000000/checkpoint.json: it has format 3, this trainer reads 4: use the trainer that wrote it"].assert_eq(&refused(&["--resume"]));
+    fs::write(&about, text.replace("\"format\": 5", "\"format\": 3")).expect("written");
+    expect!["read DESK/out/checkpoints/0001-000000/checkpoint.json: it has format 3, this trainer reads 5: use the trainer that wrote it"].assert_eq(&refused(&["--resume"]));
     fs::write(&about, &text[..text.len() / 2]).expect("written");
-    expect!["read DESK/out/checkpoints/0001-000000/checkpoint.json: it is damaged, or was changed by hand: train again, or take another checkpoint: EOF while parsing a string at line 48 column 29"].assert_eq(&refused(&["--resume"]));
+    expect!["read DESK/out/checkpoints/0001-000000/checkpoint.json: it is damaged, or was changed by hand: train again, or take another checkpoint: EOF while parsing a value at line 61 column 2"].assert_eq(&refused(&["--resume"]));
     loader.stop();
 }

@@ -150,7 +150,7 @@ fn a_loader_that_ends_leaves_the_checkpoint_and_says_how_to_go_on() {
         the loader has ended; NEXT of stream `train` is the next batch: start it again and go on with --resume from the checkpoint DESK/kept/checkpoints/KEPT, which stands at KEPT
         the loader has ended and no other came for 0.2 s; NEXT of stream `train` is the next batch: start it again and go on with --resume from the checkpoint DESK/patient/checkpoints/KEPT, which stands at KEPT
         the loader has ended; NEXT of stream `train` is the next batch: start it again and train anew, there is no checkpoint yet"#]].assert_eq(&said.join("\n"));
-    assert!(!desk.path("new").exists(), "there was nothing to keep");
+    assert!(!desk.path("new").join("latest").exists(), "there was nothing to keep");
     let next = Loader::start_at(PROGRAMS, desk.configure(8, ""), door);
     desk.trained(&next.socket(), "kept", &[&fixed[..], &["--resume"]].concat());
     desk.assert_same("whole", "kept");
