@@ -161,6 +161,9 @@ fn what_is_no_run_of_this_training_is_named() {
     fs::write(&about, text.replace("\"format\": 5", "\"format\": 3")).expect("written");
     expect!["read DESK/out/checkpoints/0001-000000/checkpoint.json: it has format 3, this trainer reads 5: use the trainer that wrote it"].assert_eq(&refused(&["--resume"]));
     fs::write(&about, &text[..text.len() / 2]).expect("written");
-    expect!["read DESK/out/checkpoints/0001-000000/checkpoint.json: it is damaged, or was changed by hand: train again, or take another checkpoint: EOF while parsing a value at line 61 column 2"].assert_eq(&refused(&["--resume"]));
+    let cut = refused(&["--resume"]);
+    let start =
+        "read DESK/out/checkpoints/0001-000000/checkpoint.json: it is damaged, or was changed by hand: train again";
+    assert!(cut.starts_with(start), "{cut}");
     loader.stop();
 }
