@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use batchmill_protocol::position::Position;
-use batchmill_tests::desk::{Desk, Trainer};
+use batchmill_tests::desk::{Desk, MODEL, Trainer};
 use batchmill_tests::{Loader, Programs, another_seed, programs};
 use serde_json::Value;
 
@@ -19,6 +19,10 @@ const EPOCHS: u64 = 3;
 /// Images on the desk, and rows of a batch: 15 steps an epoch.
 const IMAGES: u32 = 120;
 const ROWS: u32 = 8;
+
+/// How a model learns: simply, or with gradients that are added up over steps and rates that differ from step to step.
+const LEARNS: [&str; 2] =
+    ["", "[train]\naccumulate = 4\nclip_norm = 1.0\n[schedule]\nkind = 'cosine'\nunit = 'step'\nwarmup = 3\n"];
 
 /// The next of a row of numbers that look random, below `bound`.
 fn draw(state: &mut u64, bound: u64) -> u64 {
@@ -82,6 +86,8 @@ fn twenty_trainings_that_are_killed_at_random_end_as_if_they_were_not() {
         let fixed =
             ["--epochs", &epochs, "--eval", "test", "--seed", &weights, "--optimizer", optimizer, "--lr", "3e-3"];
         let (whole, killed) = (format!("whole-{number}"), format!("killed-{number}"));
+        let learns = LEARNS[usize::try_from(draw(&mut random, 2)).expect("0 or 1")];
+        fs::write(desk.path("model.toml"), format!("{MODEL}{learns}")).expect("written");
         desk.trained(&socket, &whole, &fixed);
 
         for _ in 0..=draw(&mut random, 3) {
