@@ -86,7 +86,9 @@ fn a_signal_is_heard_while_no_batch_comes() {
     let loader = desk.serve();
     let mut trainer = Trainer::start(PROGRAMS, desk.fit(&loader.socket(), "out", &["--epochs", EPOCHS]));
     wait_for_batches(&mut trainer, &loader, 3);
-    let workers: Vec<_> = loader.status().workers.iter().map(|worker| worker.pid).collect();
+    // One that is still being started would make all that the others, stopped, no longer make.
+    let status = loader.wait_until("both at work", |status| status.workers.iter().all(|worker| worker.tasks_done > 0));
+    let workers: Vec<_> = status.workers.iter().map(|worker| worker.pid).collect();
     workers.iter().for_each(|worker| signal(*worker, Signal::STOP));
     let has_none = || {
         let streams = loader.status().streams;
