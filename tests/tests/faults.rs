@@ -86,10 +86,11 @@ fn a_signal_is_heard_while_no_batch_comes() {
     let loader = desk.serve();
     let mut trainer = Trainer::start(PROGRAMS, desk.fit(&loader.socket(), "out", &["--epochs", EPOCHS]));
     wait_for_batches(&mut trainer, &loader, 3);
-    // One that is still being started would make all that the others, stopped, no longer make.
-    let status = loader.wait_until("both at work", |status| status.workers.iter().all(|worker| worker.tasks_done > 0));
-    let workers: Vec<_> = status.workers.iter().map(|worker| worker.pid).collect();
-    workers.iter().for_each(|worker| signal(*worker, Signal::STOP));
+    // A second worker, stopped later, may leave batches behind one that is missing: ready, but not yet to be had.
+    assert!(loader.command(&["scale", "1"]).status.success());
+    let status = loader.wait_until("one worker", |status| status.workers.len() == 1);
+    let worker = status.workers[0].pid;
+    signal(worker, Signal::STOP);
     let has_none = || {
         let streams = loader.status().streams;
         streams.iter().flat_map(|stream| &stream.members).all(|member| (member.leases, member.ready) == (0, 0))
@@ -99,7 +100,7 @@ fn a_signal_is_heard_while_no_batch_comes() {
     let (exit, line) = ended(trainer);
     let (epoch, step) = desk.position("out");
     assert_eq!((exit, line), (Some(130), format!("ended by Ctrl-C at epoch {epoch} step {step}: go on with --resume")));
-    workers.iter().for_each(|worker| signal(*worker, Signal::CONT));
+    signal(worker, Signal::CONT);
     loader.stop();
 }
 
