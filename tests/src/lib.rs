@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use batchmill_datasets::registry::Registry;
+use batchmill_datasets::transform::{from_fn, image_mut};
 use batchmill_protocol::client::{Batch, Client, Member, Subscription};
 use batchmill_protocol::message::{Reply, Request};
 use batchmill_protocol::position::Position;
@@ -59,6 +60,17 @@ pub fn run_loader(registry: Registry) -> ExitCode {
         return batchmill_loader::run_without_reaping(registry);
     }
     batchmill_loader::run(registry)
+}
+
+/// What Batchmill brings along and a transform of this package's own, as the loader and the trainer both must know it.
+#[must_use]
+pub fn registry() -> Registry {
+    batchmill_datasets::builtin().transform("negative", |_options| {
+        Ok(from_fn(|mut sample, _rng| {
+            image_mut(&mut sample)?.pixels_mut().iter_mut().for_each(|byte| *byte = 255 - *byte);
+            Ok(sample)
+        }))
+    })
 }
 
 /// A seed for random tests, to be printed.

@@ -308,7 +308,7 @@ fn what_is_not_there_or_does_not_fit_is_said() {
     check(
         predict(&[&text(&image)]),
         expect![[
-            r#"predict with DATA/checkpoint/checkpoints/0001-000000: make the transform {"kind":"radnom-crop","padding":2,"size":24} of stream `train` (is it one of your own? Then build a trainer with it: `batchmill_trainer::run_with`): unknown transform `radnom-crop`; did you mean `random-crop`?"#
+            r#"predict with DATA/checkpoint/checkpoints/0001-000000: make the transform {"kind":"radnom-crop","padding":2,"size":24} of stream `train` (is it one of your own? Then build a trainer with it: `batchmill_trainer::run`): unknown transform `radnom-crop`; did you mean `random-crop`?"#
         ]],
     );
     trained.loader.stop();

@@ -70,6 +70,27 @@ fn a_folder_and_a_csv_become_a_model_that_predicts() {
 }
 
 #[test]
+fn layers_and_transforms_of_ones_own_are_known_to_every_command() {
+    let data = PROGRAMS.sample_data(60);
+    let dataset = "kind = 'image-folder-csv', images = 'shapes', labels = 'shapes/train.csv', color = 'gray'";
+    let streams = format!("[stream.train]\ndataset = {{ {dataset} }}\ntransforms = [{{ kind = 'negative' }}]\n");
+    let loader = PROGRAMS.serve(data.path(), &streams);
+    let model = MODEL.replace("'relu'", "'rectifier'");
+    let path = |name: &str| data.path().join(name).into_os_string();
+    let done = |output: std::process::Output| assert!(output.status.success(), "{}", told(&output));
+
+    done(fit(data.path(), &model, &loader.socket(), &["--epochs", "1"]));
+    done(fit(data.path(), &model, &loader.socket(), &["--epochs", "2", "--resume"]));
+    let summary = ["summary".into(), "--input".into(), "28x28x1".into(), "--model".into(), path("model.toml")];
+    done(PROGRAMS.run_trainer(summary));
+    let predict = ["predict".into(), "--checkpoint".into(), path("run"), path("shapes")];
+    done(PROGRAMS.run_trainer(predict));
+    let eval = ["eval".into(), "--checkpoint".into(), path("run"), "--stream".into(), "train".into()];
+    done(PROGRAMS.run_trainer(eval.into_iter().chain(["--socket".into(), loader.socket().into()])));
+    loader.stop();
+}
+
+#[test]
 fn the_same_seed_trains_the_same_weights() {
     let (data, loader) = shapes(200);
     let weights = || {

@@ -16,6 +16,7 @@ use batchmill_trainer::config::ModelSpec;
 use batchmill_trainer::loss::cross_entropy;
 use batchmill_trainer::model::Sequential;
 use batchmill_trainer::optimizer::{Gradients, OptimizerKind};
+use batchmill_trainer::registry::Registry;
 use batchmill_trainer::shape::ImageShape;
 use batchmill_trainer::state::{Numbers, StateDict, StateTensor};
 use burn::module::Module;
@@ -37,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let images = tensor::<4>(&batch, "images", &device)?;
     let theirs = tensor::<2>(&batch, "logits", &device)?;
     let [count, channels, height, width] = images.dims();
-    let (spec, _) = ModelSpec::read(model.as_ref())?;
+    let (spec, _) = ModelSpec::read(model.as_ref(), &Registry::builtin())?;
     let shape = ImageShape { height, width, channels };
     let mut model = Sequential::build(&spec, shape, &device.clone().autodiff())?;
     model.load_state_dict(&StateDict::read(weights.as_ref())?)?;

@@ -32,6 +32,7 @@ use crate::metrics::{LossSum, Score};
 use crate::model::{ModelError, Sequential};
 use crate::optimizer::{OptimizerError, OptimizerSpec};
 use crate::prepare::View;
+use crate::registry::Registry;
 use crate::state::{self, StateError};
 
 /// The version of the folder's contents.
@@ -270,8 +271,8 @@ pub fn locate(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_training(dir: &Path, device: &Device) -> Result<(Restored, Memory), CheckpointError> {
-    let restored = load(dir, &device.clone().autodiff())?;
+pub fn load_training(dir: &Path, registry: &Registry, device: &Device) -> Result<(Restored, Memory), CheckpointError> {
+    let restored = load(dir, registry, &device.clone().autodiff())?;
     let path = dir.join(OPTIMIZER);
     if !path.is_file() {
         return Err(CheckpointError::Missing { dir: dir.to_path_buf(), file: OPTIMIZER });
@@ -280,12 +281,12 @@ pub fn load_training(dir: &Path, device: &Device) -> Result<(Restored, Memory), 
     Ok((restored, Memory { path, bytes }))
 }
 
-/// Reads a checkpoint back.
+/// Reads a checkpoint back, whose model's layers may be any of `registry`.
 ///
 /// # Errors
 /// [`CheckpointError::File`] and [`CheckpointError::Missing`] when there is no folder or a file of it is not there;
 /// [`CheckpointError::Damaged`], [`CheckpointError::Format`] and those of the model file when one cannot be used.
-pub fn load(dir: &Path, device: &Device) -> Result<Restored, CheckpointError> {
+pub fn load(dir: &Path, registry: &Registry, device: &Device) -> Result<Restored, CheckpointError> {
     if dir.is_file() {
         return Err(CheckpointError::File { path: dir.to_path_buf() });
     }
@@ -296,7 +297,7 @@ pub fn load(dir: &Path, device: &Device) -> Result<Restored, CheckpointError> {
     }
     let about = read_about(&dir.join(ABOUT))?;
     let model_file = dir.join(MODEL);
-    let (spec, _) = ModelSpec::read(&model_file)?;
+    let (spec, _) = ModelSpec::read(&model_file, registry)?;
     let input = Input::of(&about.input, &about.transforms)
         .map_err(|problem| damaged(&dir.join(ABOUT))(format!("`input` is {problem}").into()))?;
     let mut model = Sequential::build(&spec, input.clone(), device)?;
@@ -414,7 +415,7 @@ mod tests {
         // On the training device, as `fit` saves it.
         let model = model(&device.clone().autodiff());
         let dir = saved(folder.path(), &model, &about(1));
-        let restored = load(&dir, &device).expect("it was written");
+        let restored = load(&dir, &Registry::builtin(), &device).expect("it was written");
         assert_eq!(logits(&restored.model, &device), logits(&model.valid(), &device));
         assert_eq!((restored.about, restored.input), (about(1), INPUT.into()));
     }
@@ -435,7 +436,7 @@ mod tests {
     fn refused(dir: &Path) -> String {
         let device = Device::flex();
         let read = |(restored, memory): (Restored, Memory)| memory.restore(&mut unused(), &restored.model, &device);
-        let error = load_training(dir, &device).and_then(read).expect_err("it is wrong");
+        let error = load_training(dir, &Registry::builtin(), &device).and_then(read).expect_err("it is wrong");
         crate::paragraph(&error).replace(&dir.display().to_string(), "DIR")
     }
 

@@ -126,14 +126,14 @@ impl ModelSpec {
             && self.layers == other.layers
     }
 
-    /// Reads a model file; gives back its text too, for the checkpoint.
+    /// Reads a model file, whose layers may be any of `registry`; gives back its text too, for the checkpoint.
     ///
     /// # Errors
     /// [`ConfigError::Read`] when there is no such text file, [`ConfigError::Mistake`] with the line when a key, a
     /// value or the syntax is wrong.
-    pub fn read(path: &Path) -> Result<(Self, String), ConfigError> {
+    pub fn read(path: &Path, registry: &Registry) -> Result<(Self, String), ConfigError> {
         let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
-        match Self::parse(&text) {
+        match Self::parse_with(&text, registry) {
             Ok(spec) => Ok((spec, text)),
             Err(mistake) => Err(ConfigError::Mistake { path: path.to_path_buf(), mistake }),
         }

@@ -29,6 +29,7 @@ use crate::loss::Target;
 use crate::metrics::{ClassReport, ClassScore, ClassTally};
 use crate::model::ModelError;
 use crate::normalize::Normalizer;
+use crate::registry::Registry;
 use crate::report::{json, note, say};
 use crate::whole;
 
@@ -129,12 +130,12 @@ impl<'a> Found<'a> {
 ///
 /// # Errors
 /// [`EvalError`].
-pub fn run(args: &EvalArgs) -> Result<(), EvalError> {
+pub fn run(args: &EvalArgs, layers: &Registry) -> Result<(), EvalError> {
     args.confusion.iter().try_for_each(|path| has_extension(path, &["csv", "png"], ".csv or .png"))?;
     args.out.iter().try_for_each(|path| has_extension(path, &["png"], ".png"))?;
     let device = args.device.open()?;
     let checkpoint = checkpoint::locate(&args.checkpoint);
-    let restored = checkpoint::load(&checkpoint, &device)?;
+    let restored = checkpoint::load(&checkpoint, layers, &device)?;
     if args.out.is_some() && restored.input.stated().len() != 3 {
         return Err(EvalError::NoImages { input: restored.input });
     }

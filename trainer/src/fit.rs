@@ -29,6 +29,7 @@ use crate::device;
 use crate::feed::{Feed, FeedError};
 use crate::paragraph;
 use crate::prepare::View;
+use crate::registry::Registry;
 use crate::report::{Report, Start};
 use crate::resume::Beginning;
 use crate::run::{self, Recorder};
@@ -38,15 +39,15 @@ use crate::stop::{Reason, Stop};
 ///
 /// # Errors
 /// [`FitError`]; the last checkpoint stays.
-pub fn run(args: &FitArgs) -> Result<Option<Reason>, FitError> {
-    let (spec, model_text) = ModelSpec::read(&args.model)?;
+pub fn run(args: &FitArgs, layers: &Registry) -> Result<Option<Reason>, FitError> {
+    let (spec, model_text) = ModelSpec::read(&args.model, layers)?;
     let device = args.device.open()?;
     let shelf = Shelf::open(&args.out, args.keep)?;
     let newest = shelf.newest()?;
     if newest.is_some() && !args.resume {
         return Err(CheckpointError::Taken { run: args.out.clone() }.into());
     }
-    let beginning = Beginning::of(args, newest.as_ref().map(|(_, folder)| folder.as_path()), &spec, &device)?;
+    let beginning = Beginning::of(args, newest.as_ref().map(|(_, folder)| folder.as_path()), &spec, layers, &device)?;
     let report = Report::new(args.view, args.json);
     let (position, next) = (beginning.position, beginning.next);
     if position.epoch >= args.epochs {

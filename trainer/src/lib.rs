@@ -44,10 +44,10 @@ use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use batchmill_datasets::registry::Registry;
 use clap::Parser;
 
 use crate::cli::{Cli, Command};
+use crate::registry::Registry;
 
 /// The exit code of a command that failed; a wrong command line is clap's 2.
 const FAILED: u8 = 1;
@@ -59,25 +59,23 @@ pub(crate) const INTERRUPTED: u8 = 130;
 pub(crate) const TERMINATED: u8 = 143;
 
 /// Does what the command line says. Whatever goes wrong is one paragraph on standard error.
-pub fn run() -> ExitCode {
-    run_with(&batchmill_datasets::builtin())
-}
-
-/// As [`run`], for streams with transforms of your own: the registry is that of your loader.
-pub fn run_with(transforms: &Registry) -> ExitCode {
+///
+/// A trainer with layers of your own, or for a loader with transforms of your own, is a `main` that calls this with
+/// more than [`Registry::builtin`] and [`batchmill_datasets::builtin`]. `transforms` are those of your loader.
+pub fn run(layers: &Registry, transforms: &batchmill_datasets::registry::Registry) -> ExitCode {
     let done: Result<(), Box<dyn Error>> = match Cli::parse().command {
-        Command::Fit(args) => match fit::run(&args) {
+        Command::Fit(args) => match fit::run(&args, layers) {
             Ok(Some(reason)) => return ExitCode::from(reason.exit_code()),
             done => done.map(drop).map_err(Into::into),
         },
-        Command::Summary(args) => summary::run(&args).map_err(Into::into),
+        Command::Summary(args) => summary::run(&args, layers).map_err(Into::into),
         Command::Compare(args) => compare::run(&args).map_err(Into::into),
         Command::Devices(args) => {
             device::list(&args);
             Ok(())
         }
-        Command::Predict(args) => predict::run(&args, transforms).map_err(Into::into),
-        Command::Eval(args) => eval::run(&args).map_err(Into::into),
+        Command::Predict(args) => predict::run(&args, layers, transforms).map_err(Into::into),
+        Command::Eval(args) => eval::run(&args, layers).map_err(Into::into),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use batchmill_datasets::registry::Registry;
+use batchmill_datasets::registry::Registry as TransformRegistry;
 use batchmill_protocol::tensor::FieldSpec;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, TensorReadError};
@@ -28,6 +28,7 @@ use crate::device::DeviceError;
 use crate::fields::Input;
 use crate::normalize::{Normalizer, Raw};
 use crate::prepare::{Preparation, PrepareError};
+use crate::registry::Registry;
 use crate::report::{json, note, say};
 use crate::{paragraph, whole};
 
@@ -79,13 +80,13 @@ enum ImageError {
 ///
 /// # Errors
 /// [`PredictError`]; [`PredictError::Failed`] after all others were predicted.
-pub fn run(args: &PredictArgs, transforms: &Registry) -> Result<(), PredictError> {
+pub fn run(args: &PredictArgs, layers: &Registry, transforms: &TransformRegistry) -> Result<(), PredictError> {
     let form = |path: &PathBuf| Form::of(path).ok_or_else(|| PredictError::Form { path: path.clone() });
     let form = args.out.as_ref().map(form).transpose()?;
     let files = files::find(&args.images)?;
     let device = args.device.open()?;
     let checkpoint = checkpoint::locate(&args.checkpoint);
-    let restored = checkpoint::load(&checkpoint, &device)?;
+    let restored = checkpoint::load(&checkpoint, layers, &device)?;
     let about = &restored.about;
     if restored.input.stated().len() != 3 {
         return Err(PredictError::NoImages { checkpoint, input: restored.input });

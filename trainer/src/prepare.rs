@@ -52,7 +52,7 @@ pub enum PrepareError {
     /// A transform of another loader, or one of somebody's own.
     #[error(
         "make the transform {transform} of stream `{stream}` (is it one of your own? Then build a trainer with it: \
-         `batchmill_trainer::run_with`)"
+         `batchmill_trainer::run`)"
     )]
     Transform {
         /// As JSON.

@@ -16,6 +16,7 @@ use crate::fields::Input;
 use crate::learn::Standing;
 use crate::model::Sequential;
 use crate::optimizer::OptimizerSpec;
+use crate::registry::Registry;
 
 /// Why a training cannot go on from a checkpoint.
 #[derive(Debug, Error)]
@@ -125,10 +126,16 @@ impl Beginning {
     ///
     /// # Errors
     /// [`ResumeError`] when that is not there, or was trained in another way than `args` ask for.
-    pub fn of(args: &FitArgs, newest: Option<&Path>, spec: &ModelSpec, device: &Device) -> Result<Self, ResumeError> {
+    pub fn of(
+        args: &FitArgs,
+        newest: Option<&Path>,
+        spec: &ModelSpec,
+        registry: &Registry,
+        device: &Device,
+    ) -> Result<Self, ResumeError> {
         if args.resume {
             let dir = newest.ok_or_else(|| ResumeError::Absent { dir: args.out.clone() })?;
-            return Self::resumed(args, dir, spec, device);
+            return Self::resumed(args, dir, spec, registry, device);
         }
         let settings = Settings {
             optimizer: spec.learn.optimizer.or_typed(args.optimizer, args.lr),
@@ -138,8 +145,14 @@ impl Beginning {
         Ok(Self { settings, position, next: position, trained: None })
     }
 
-    fn resumed(args: &FitArgs, dir: &Path, spec: &ModelSpec, device: &Device) -> Result<Self, ResumeError> {
-        let (restored, memory) = checkpoint::load_training(dir, device)?;
+    fn resumed(
+        args: &FitArgs,
+        dir: &Path,
+        spec: &ModelSpec,
+        registry: &Registry,
+        device: &Device,
+    ) -> Result<Self, ResumeError> {
+        let (restored, memory) = checkpoint::load_training(dir, registry, device)?;
         let (about, dir) = (restored.about, dir.to_path_buf());
         let agree = Agree { dir: &dir };
         agree.on("--stream", &about.stream, Some(&args.stream))?;
@@ -270,8 +283,10 @@ mod tests {
         let out = folder.path().join("checkpoint");
         save(&out, 7);
         let spec = ModelSpec::parse(&format!("# The same.\n{TEXT}")).expect("a model");
-        let begin =
-            |more: &[&str]| Beginning::of(&args(&out, more), Some(&out), &spec, &Device::flex()).expect("they agree");
+        let begin = |more: &[&str]| {
+            Beginning::of(&args(&out, more), Some(&out), &spec, &Registry::builtin(), &Device::flex())
+                .expect("they agree")
+        };
 
         let anew = begin(&[]);
         let settings = |kind, lr, seed| Settings { optimizer: OptimizerSpec { lr, ..OptimizerSpec::of(kind) }, seed };
@@ -299,7 +314,8 @@ mod tests {
         save(folder.path(), 9);
         let spec = ModelSpec::parse(TEXT).expect("a model");
         let args = args(folder.path(), &["--resume"]);
-        let resumed = Beginning::of(&args, Some(folder.path()), &spec, &Device::flex()).expect("they agree");
+        let resumed = Beginning::of(&args, Some(folder.path()), &spec, &Registry::builtin(), &Device::flex())
+            .expect("they agree");
         assert_eq!((resumed.position, resumed.next), (Position { epoch: 1, step: 9 }, Position { epoch: 2, step: 0 }));
     }
 
@@ -311,7 +327,9 @@ mod tests {
             let spec = ModelSpec::parse(text).expect("a model");
             let args = args(&out, &[&["--resume"], more].concat());
             let newest = out.exists().then_some(out.as_path());
-            let error = Beginning::of(&args, newest, &spec, &Device::flex()).expect_err("it does not fit").to_string();
+            let error = Beginning::of(&args, newest, &spec, &Registry::builtin(), &Device::flex())
+                .expect_err("it does not fit")
+                .to_string();
             expected.assert_eq(&error.replace(&folder.path().display().to_string(), "DIR"));
         };
         check(

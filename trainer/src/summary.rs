@@ -8,6 +8,7 @@ use crate::config::{ConfigError, ModelSpec};
 use crate::fields::Input;
 use crate::layer::Row;
 use crate::model::{ModelError, Sequential};
+use crate::registry::Registry;
 use crate::report::{json, say};
 use crate::shape::Extents;
 use crate::state::Parameter;
@@ -78,9 +79,9 @@ const F32: usize = size_of::<f32>();
 ///
 /// # Errors
 /// [`SummaryError`].
-pub fn run(args: &SummaryArgs) -> Result<(), SummaryError> {
+pub fn run(args: &SummaryArgs, registry: &Registry) -> Result<(), SummaryError> {
     let file = || args.model.display().to_string();
-    let (spec, _) = ModelSpec::read(&args.model)?;
+    let (spec, _) = ModelSpec::read(&args.model, registry)?;
     let stated = spec.input.as_deref().map(Input::assumed);
     let input = args.input.clone().or(stated).ok_or_else(|| SummaryError::NoInput { model: file() })?;
     // Parameters are not made until they are used: this takes no memory, however large the model.
@@ -208,7 +209,7 @@ mod tests {
         for model in ["quickstart-mlp.toml", "small-cnn.toml"] {
             let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/models").join(model);
             let args = SummaryArgs { model: path, input: None, batch_size: NonZeroUsize::MIN, json: false };
-            let error = run(&args).expect_err("it is for images of any size").to_string();
+            let error = run(&args, &Registry::builtin()).expect_err("it is for images of any size").to_string();
             expect!["the parameters depend on the size of the images, which FILE does not say: add --input and their height, width and channels, such as --input 28x28x1, or begin the file with a line input = [28, 28, 1]"]
                 .assert_eq(&error.replace(&args.model.display().to_string(), "FILE"));
         }

@@ -5,11 +5,12 @@ use std::path::Path;
 use batchmill_trainer::config::ModelSpec;
 use batchmill_trainer::fields::Input;
 use batchmill_trainer::model::Sequential;
+use batchmill_trainer::registry::Registry;
 use burn::tensor::Device;
 
 fn shipped(file: &str, input: &str) -> Sequential {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/models").join(file);
-    let (spec, _) = ModelSpec::read(&path).expect("it is a model file");
+    let (spec, _) = ModelSpec::read(&path, &Registry::builtin()).expect("it is a model file");
     Sequential::build(&spec, input.parse::<Input>().expect("an image shape"), &Device::flex()).expect("it fits")
 }
 

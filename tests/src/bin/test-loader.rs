@@ -1,4 +1,5 @@
-//! The loader with one more dataset, written as a third party would: numbers, and trouble on cue.
+//! The loader with one more dataset and one more transform, written as a third party would: numbers, and trouble on
+//! cue.
 
 use std::process::{self, ExitCode};
 use std::{env, fs, thread};
@@ -79,7 +80,7 @@ impl MapDataset for Numbers {
 }
 
 fn main() -> ExitCode {
-    let registry = batchmill_datasets::builtin().dataset("numbers", |options| {
+    let registry = batchmill_tests::registry().dataset("numbers", |options| {
         let troubles = [
             ("none", Trouble::None),
             ("unreadable", Trouble::Unreadable),

@@ -1,7 +1,12 @@
-//! The trainer as it is, under a name that this package's tests can find.
+//! The trainer with one more layer and the loader's one more transform, written as a third party would.
 
 use std::process::ExitCode;
 
+use batchmill_trainer::layer::AnyLayer;
+use batchmill_trainer::layers::Relu;
+use batchmill_trainer::registry::Registry;
+
 fn main() -> ExitCode {
-    batchmill_trainer::run()
+    let layers = Registry::builtin().layer("rectifier", |_, _| Ok(Box::new(|_, _| Ok(AnyLayer::new(Relu)))));
+    batchmill_trainer::run(&layers, &batchmill_tests::registry())
 }

@@ -171,6 +171,7 @@ mod tests {
     use crate::learn::Batches;
     use crate::metrics::{LossSum, Score};
     use crate::optimizer::OptimizerSpec;
+    use crate::registry::Registry;
     use crate::run::about;
     use crate::shape::ImageShape;
 
@@ -257,7 +258,7 @@ mod tests {
         }
         expect!["parameter 1.bias is not finite before epoch 2 step 0: the training diverged: go on with --resume from the last good checkpoint, DIR/run/checkpoints/0001-000000, and a lower --lr than 2.0"]
             .assert_eq(&keep(&model, 2, metrics(None)).expect_err("it diverged"));
-        let about = checkpoint::load(&good, &device).expect("the good one is still there").about;
+        let about = checkpoint::load(&good, &Registry::builtin(), &device).expect("the good one is still there").about;
         assert_eq!(about.best, Some(Best { value: 0.75, position: Position { epoch: 1, step: 0 } }));
     }
 }

@@ -198,7 +198,7 @@ fn an_image_that_does_not_become_what_the_model_takes_is_refused() {
         [28, 28, 1],
         &png(28, 28),
         expect![[
-            r#"make the transform {"chance":0.5,"kind":"flip"} of stream `test` (is it one of your own? Then build a trainer with it: `batchmill_trainer::run_with`): unknown transform `flip`; did you mean `clip`?"#
+            r#"make the transform {"chance":0.5,"kind":"flip"} of stream `test` (is it one of your own? Then build a trainer with it: `batchmill_trainer::run`): unknown transform `flip`; did you mean `clip`?"#
         ]],
     );
     check(
@@ -206,7 +206,7 @@ fn an_image_that_does_not_become_what_the_model_takes_is_refused() {
         [28, 28, 1],
         &png(28, 28),
         expect![[
-            r#"make the transform {"antialias":false,"kind":"resize","size":28} of stream `test` (is it one of your own? Then build a trainer with it: `batchmill_trainer::run_with`): unknown key `antialias` of transform `resize`; there are `longest`, `size`, `interpolation`, `field`"#
+            r#"make the transform {"antialias":false,"kind":"resize","size":28} of stream `test` (is it one of your own? Then build a trainer with it: `batchmill_trainer::run`): unknown key `antialias` of transform `resize`; there are `longest`, `size`, `interpolation`, `field`"#
         ]],
     );
     check(
