@@ -82,10 +82,10 @@ pub struct FitArgs {
     /// The stream to test on after each epoch
     #[arg(long, value_name = "NAME")]
     pub eval: Option<String>,
-    /// The field that the model computes from [default: image, or input]
+    /// The field that the model computes from [default: image, or input, or the checkpoint's with --resume]
     #[arg(long, value_name = "FIELD")]
     pub input: Option<String>,
-    /// The field that it should answer [default: label, or target]
+    /// The field that it should answer [default: label, or target, or the checkpoint's with --resume]
     #[arg(long, value_name = "FIELD")]
     pub target: Option<String>,
     /// Where to compute: cpu, wgpu[:N], cuda[:N], or auto for the best there is; see `trainer devices`

@@ -61,6 +61,10 @@ pub fn run(args: &FitArgs, layers: &Registry) -> Result<Option<Reason>, FitError
         report.note(&format!("{run} was stopped early at {position}: raise the patience of early_stopping to go on"));
         return Ok(None);
     }
+    if !beginning.changed.is_empty() {
+        let (changed, model) = (beginning.changed.join(" and "), args.model.display());
+        report.note(&format!("from {position} on it learns by another {changed} than before, as {model} says"));
+    }
     let best = beginning.trained.as_ref().and_then(|trained| trained.best);
     let criterion = beginning.trained.as_ref().map(|trained| trained.criterion);
     let mut training = start::start(args, &spec, &device, beginning, &report)?;

@@ -89,6 +89,41 @@ impl LearnSpec {
     }
 }
 
+/// What a model file says of learning that a checkpoint was not trained with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// What the checkpoint's numbers do not serve any more.
+    pub unfit: Option<&'static str>,
+    /// What counts from the next step on.
+    pub from_now_on: Vec<&'static str>,
+}
+
+impl LearnSpec {
+    /// What is another in this one than in `before`, by which a checkpoint was trained. More patience, or early stopping
+    /// where there was none, is no change: no step depends on it.
+    pub fn changes_since(&self, before: &Self) -> Changes {
+        let early = self.train.early_stopping.zip(before.train.early_stopping);
+        let remembered = before.optimizer.remembers();
+        let unfit = [
+            ("[loss]", self.loss != before.loss),
+            ("[optimizer] momentum or centered", !remembered.is_empty() && self.optimizer.remembers() != remembered),
+            ("[train] accumulate", self.train.accumulate != before.train.accumulate),
+            ("[train] early_stopping", early.is_some_and(|(now, before)| !now.watches_the_same(before))),
+        ];
+        let from_now_on = [
+            ("[optimizer]", self.optimizer != before.optimizer),
+            ("[schedule]", self.schedule != before.schedule),
+            ("[train] clip_norm", self.train.clip_norm != before.train.clip_norm),
+            ("[train] clip_value", self.train.clip_value != before.train.clip_value),
+        ];
+        let changed = |(what, changed): (&'static str, bool)| changed.then_some(what);
+        Changes {
+            unfit: unfit.into_iter().find_map(changed),
+            from_now_on: from_now_on.into_iter().filter_map(changed).collect(),
+        }
+    }
+}
+
 /// Reads the table under `key` whole; without one it is as the default.
 fn table<T: Default>(
     root: &mut Section<'_>,

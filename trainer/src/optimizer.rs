@@ -109,6 +109,11 @@ impl OptimizerSpec {
         }
     }
 
+    /// What it remembers of each parameter, by PyTorch's names.
+    pub(crate) fn remembers(&self) -> &'static [&'static str] {
+        self.rule.remembers()
+    }
+
     /// This one where nothing else was typed. Another kind has its own defaults, also for the learning rate.
     pub fn or_typed(self, kind: Option<OptimizerKind>, lr: Option<f64>) -> Self {
         let spec = kind.filter(|kind| *kind != self.kind()).map_or(self, Self::of);

@@ -13,7 +13,7 @@ use crate::checkpoint::{self, CheckpointError, Memory, Metrics};
 use crate::cli::FitArgs;
 use crate::config::ModelSpec;
 use crate::fields::Input;
-use crate::learn::Standing;
+use crate::learn::{LearnSpec, Standing};
 use crate::model::Sequential;
 use crate::optimizer::OptimizerSpec;
 use crate::registry::Registry;
@@ -58,6 +58,22 @@ pub enum ResumeError {
         /// The file in the checkpoint.
         own: PathBuf,
     },
+    /// It learned in another way, and what it remembers does not serve this one.
+    #[error(
+        "resume from {}: it was trained with another {what} than {} says: give that of {}, or train anew with another \
+         --out",
+        dir.display(), given.display(), own.display()
+    )]
+    OtherLearning {
+        /// Where.
+        dir: PathBuf,
+        /// The table of the file, or a key of it.
+        what: &'static str,
+        /// The file of `--model`.
+        given: PathBuf,
+        /// The file in the checkpoint.
+        own: PathBuf,
+    },
     /// The stream's samples have changed.
     #[error(
         "resume from {}: it was trained on samples of {was}, those of stream `{stream}` are {is}: give them the \
@@ -97,6 +113,12 @@ pub struct Beginning {
     pub position: Position,
     /// The first batch to train on.
     pub next: Position,
+    /// The field that the model computes from, where one is named.
+    pub input: Option<String>,
+    /// The field that it should answer, where one is named.
+    pub target: Option<String>,
+    /// What the model file says of learning that was not so before, and is from now on.
+    pub changed: Vec<&'static str>,
     /// What was trained before, if anything.
     pub trained: Option<Trained>,
 }
@@ -142,7 +164,8 @@ impl Beginning {
             seed: args.seed.unwrap_or_default(),
         };
         let position = Position::default();
-        Ok(Self { settings, position, next: position, trained: None })
+        let (input, target) = (args.input.clone(), args.target.clone());
+        Ok(Self { settings, position, next: position, input, target, changed: Vec::new(), trained: None })
     }
 
     fn resumed(
@@ -156,6 +179,8 @@ impl Beginning {
         let (about, dir) = (restored.about, dir.to_path_buf());
         let agree = Agree { dir: &dir };
         agree.on("--stream", &about.stream, Some(&args.stream))?;
+        agree.on("--input", &about.input.name, args.input.as_ref())?;
+        agree.on("--target", &about.target.name, args.target.as_ref())?;
         agree.on("--optimizer", &about.optimizer.kind(), args.optimizer.as_ref())?;
         agree.on("--seed", &about.seed, args.seed.as_ref())?;
         agree.on("--best", &about.criterion.by(), args.best.as_ref())?;
@@ -168,6 +193,11 @@ impl Beginning {
             changed => *changed,
         };
         agree.on("[optimizer] kind", &about.optimizer.kind(), Some(&optimizer.kind()))?;
+        let before = LearnSpec { optimizer: about.optimizer, ..restored.spec.learn };
+        let changes = LearnSpec { optimizer, ..spec.learn.clone() }.changes_since(&before);
+        if let Some(what) = changes.unfit {
+            return Err(ResumeError::OtherLearning { dir, what, given: args.model.clone(), own: restored.model_file });
+        }
         let settings = Settings { optimizer: optimizer.or_typed(None, args.lr), seed: about.seed };
         let position = about.position;
         let next = match position.step {
@@ -186,7 +216,8 @@ impl Beginning {
             model: restored.model,
             memory,
         };
-        Ok(Self { settings, position, next, trained: Some(trained) })
+        let (input, target) = (Some(about.input.name), Some(about.target.name));
+        Ok(Self { settings, position, next, input, target, changed: changes.from_now_on, trained: Some(trained) })
     }
 }
 
@@ -229,7 +260,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::{About, FORMAT, Versions};
     use crate::cli::{Cli, Command};
-    use crate::learn::{Batches, LearnSpec, Learner};
+    use crate::learn::{Batches, Learner};
     use crate::metrics::LossSum;
     use crate::optimizer::OptimizerKind;
     use crate::shape::ImageShape;
@@ -247,7 +278,11 @@ mod tests {
     }
 
     fn save(dir: &Path, step: u64) {
-        let spec = ModelSpec::parse(TEXT).expect("a model");
+        save_text(dir, step, TEXT, OptimizerSpec { lr: 0.25, ..OptimizerSpec::of(OptimizerKind::Sgd) });
+    }
+
+    fn save_text(dir: &Path, step: u64, text: &str, optimizer: OptimizerSpec) {
+        let spec = ModelSpec::parse(text).expect("a model");
         let model = Sequential::build(&spec, INPUT, &Device::flex()).expect("it fits");
         let about = About {
             format: FORMAT,
@@ -263,7 +298,7 @@ mod tests {
             target: FieldSpec::new("label", Dtype::I64, Shape::default()),
             transforms: Vec::new(),
             view: Default::default(),
-            optimizer: OptimizerSpec { lr: 0.25, ..OptimizerSpec::of(OptimizerKind::Sgd) },
+            optimizer,
             metrics: Metrics { train: LossSum { sum: 4.5, rows: 9 }, test: None },
             criterion: Criterion::TestLoss,
             best: None,
@@ -274,7 +309,7 @@ mod tests {
         let learn = LearnSpec { optimizer: about.optimizer, ..spec.learn };
         let batches = Batches { per_epoch: 9, epochs: 2 };
         let learner = Learner::new(&learn, 3, batches, &Device::flex()).expect("it fits");
-        checkpoint::write(dir, &model, &learner, TEXT, &about).expect("it can be written");
+        checkpoint::write(dir, &model, &learner, text, &about).expect("it can be written");
     }
 
     #[test]
@@ -296,6 +331,7 @@ mod tests {
         let resumed = begin(&["--resume"]);
         assert_eq!(resumed.settings, settings(OptimizerKind::Sgd, 0.25, 2));
         assert_eq!((resumed.position, resumed.next), (Position { epoch: 1, step: 7 }, Position { epoch: 1, step: 7 }));
+        assert_eq!((resumed.input.as_deref(), resumed.target.as_deref()), (Some("image"), Some("label")));
         let resumed = begin(&["--resume", "--lr", "0.5", "--optimizer", "sgd", "--seed", "2"]);
         assert_eq!(resumed.settings, settings(OptimizerKind::Sgd, 0.5, 2));
 
@@ -349,6 +385,13 @@ mod tests {
         );
         check(
             TEXT,
+            &["--target", "age"],
+            expect![
+                "resume from DIR/checkpoint: it was trained with --target label, not age: give that, or train anew with another --out"
+            ],
+        );
+        check(
+            TEXT,
             &["--optimizer", "adam"],
             expect![
                 "resume from DIR/checkpoint: it was trained with --optimizer sgd, not adam: give that, or train anew with another --out"
@@ -375,5 +418,38 @@ mod tests {
                 "resume from DIR/checkpoint: it is another model than m.toml says: give DIR/checkpoint/model.toml, or train anew with another --out"
             ],
         );
+    }
+
+    #[test]
+    fn another_way_to_learn_is_told_or_refused() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let out = folder.path().join("checkpoint");
+        let learns = "[optimizer]\nkind = 'sgd'\nmomentum = 0.5\n[schedule]\nkind = 'cosine'\n\
+            [train]\naccumulate = 2\nclip_norm = 1\nearly_stopping = { patience = 3 }\n";
+        let text = format!("{TEXT}{learns}");
+        let optimizer = ModelSpec::parse(&text).expect("a model").learn.optimizer;
+        save_text(&out, 7, &text, optimizer);
+        let begin = |from: &str, to: &str| {
+            let spec = ModelSpec::parse(&text.replace(from, to)).expect("a model");
+            let begun =
+                Beginning::of(&args(&out, &["--resume"]), Some(&out), &spec, &Registry::builtin(), &Device::flex());
+            let said = begun.map(|begun| begun.changed.join(", ")).map_err(|error| error.to_string());
+            said.unwrap_or_else(|error| error.replace(&folder.path().display().to_string(), "DIR"))
+        };
+        assert_eq!(begin("patience = 3", "patience = 9"), "");
+        assert_eq!(begin("cosine", "constant"), "[schedule]");
+        assert_eq!(begin("momentum = 0.5", "momentum = 0.25"), "[optimizer]");
+        assert_eq!(begin("clip_norm = 1", "clip_value = 1"), "[train] clip_norm, [train] clip_value");
+        expect!["resume from DIR/checkpoint: it was trained with another [loss] than m.toml says: give that of DIR/checkpoint/model.toml, or train anew with another --out"]
+            .assert_eq(&begin("[train]", "[loss]\nlabel_smoothing = 0.1\n[train]"));
+        for (from, to, what) in [
+            ("momentum = 0.5", "momentum = 0", "[optimizer] momentum or centered"),
+            ("accumulate = 2", "accumulate = 4", "[train] accumulate"),
+            ("patience = 3", "patience = 3, metric = 'train_loss'", "[train] early_stopping"),
+            ("patience = 3", "patience = 3, mode = 'max'", "[train] early_stopping"),
+        ] {
+            let said = begin(from, to);
+            assert!(said.contains(&format!(": it was trained with another {what} than m.toml says: ")), "{said}");
+        }
     }
 }

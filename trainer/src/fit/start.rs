@@ -30,7 +30,7 @@ pub(super) fn start<'a>(
     beginning: Beginning,
     report: &'a Report,
 ) -> Result<Training<'a>, FitError> {
-    let Beginning { settings, position, next, trained } = beginning;
+    let Beginning { settings, position, next, input, target, trained, .. } = beginning;
     let attach = |stream: &str, from: Position, expected: Option<Identity>| {
         // An epoch of which only the test is left may be the last one; there is always one more to attach to.
         let until = args.epochs.max(from.epoch + 1);
@@ -42,7 +42,7 @@ pub(super) fn start<'a>(
     // The test of an epoch comes at its end.
     let tested = Position { step: 0, ..position };
     let eval = args.eval.as_deref().map(|stream| attach(stream, tested, None)).transpose()?;
-    let fields = Fields::of(train.stream(), args.input.as_deref(), args.target.as_deref())?;
+    let fields = Fields::of(train.stream(), input.as_deref(), target.as_deref())?;
     let fields = fields.for_loss(spec.learn.loss.takes_classes())?;
     for member in eval.iter().chain([&train]) {
         check_stream(train.stream(), &fields, member.stream())?;

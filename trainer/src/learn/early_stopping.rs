@@ -98,6 +98,11 @@ impl EarlyStopping {
         })
     }
 
+    /// Whether a standing of `other` is one of this as well.
+    pub(super) fn watches_the_same(&self, other: Self) -> bool {
+        (self.metric, self.minimize) == (other.metric, other.minimize)
+    }
+
     /// Takes note of an epoch's number; whether it was one too many. What is not a number is no better.
     pub fn is_over(&self, standing: &mut Standing, now: f64) -> bool {
         let better = match standing.best {
