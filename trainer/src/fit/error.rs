@@ -4,6 +4,7 @@ use std::io;
 
 use batchmill_protocol::client::ClientError;
 use batchmill_protocol::ledger::LedgerError;
+use batchmill_protocol::tensor::FieldSpec;
 use thiserror::Error;
 
 use super::init::InitError;
@@ -92,6 +93,20 @@ pub enum FitError {
         stream: String,
         /// Its samples.
         wanted: Input,
+    },
+    /// The targets of training and test differ.
+    #[error(
+        "test on stream `{eval}`: its target is {found}, that of `{stream}` is {wanted}: let both be of the same kind"
+    )]
+    OtherTargets {
+        /// The stream of `--eval`.
+        eval: String,
+        /// Its target.
+        found: Box<FieldSpec>,
+        /// The stream trained on.
+        stream: String,
+        /// Its target.
+        wanted: Box<FieldSpec>,
     },
     /// A label means one class in one stream and another in the other.
     #[error(

@@ -14,7 +14,7 @@ use super::training::Training;
 use crate::cli::{FitArgs, Seconds};
 use crate::config::{ConfigError, ModelSpec};
 use crate::feed::{Feed, Successor};
-use crate::fields::Fields;
+use crate::fields::{Answer, Fields};
 use crate::learn::{Batches, LearnSpec, Learner, Standing};
 use crate::model::Sequential;
 use crate::normalize::Normalizer;
@@ -44,9 +44,9 @@ pub(super) fn start<'a>(
     let eval = args.eval.as_deref().map(|stream| attach(stream, tested, None)).transpose()?;
     let fields = Fields::of(train.stream(), input.as_deref(), target.as_deref())?;
     let fields = fields.for_loss(spec.learn.loss.takes_classes())?;
-    for member in eval.iter().chain([&train]) {
-        check_stream(train.stream(), &fields, member.stream())?;
-    }
+    // A number may be of another dtype there: each stream is read by its own fields.
+    let eval_fields = eval.as_ref().map(|eval| check_stream(train.stream(), &fields, eval.stream())).transpose()?;
+    check_stream(train.stream(), &fields, train.stream())?;
     let fits = |source| FitError::Model { model: args.model.display().to_string(), source: Box::new(source) };
     let batches = Batches { per_epoch: train.stream().extent.steps(), epochs: args.epochs };
     let learn = LearnSpec { optimizer: settings.optimizer, ..spec.learn.clone() };
@@ -85,11 +85,12 @@ pub(super) fn start<'a>(
     }
     let normalizer = Normalizer::new(&spec.normalize, &fields.kind, device)
         .map_err(|mistake| ConfigError::Mistake { path: args.model.clone(), mistake })?;
-    let feed = |member| {
+    let feed = |member, fields| {
         let successor = args.reconnect.map(|Seconds(limit)| Successor { limit, report: report.clone() });
-        Feed::start(member, fields.clone(), model.outputs(), device, successor)
+        Feed::start(member, fields, model.outputs(), device, successor)
     };
-    let (train, eval) = (feed(train), eval.map(feed));
+    let eval = eval.zip(eval_fields).map(|(eval, fields)| feed(eval, fields));
+    let train = feed(train, fields.clone());
     let (device, epoch) = (device.clone(), position.epoch);
     Ok(Training {
         args,
@@ -110,8 +111,8 @@ pub(super) fn start<'a>(
     })
 }
 
-/// Checks that a stream has batches, and samples and classes as those of the stream trained on.
-fn check_stream(train: &StreamDescription, wanted: &Fields, stream: &StreamDescription) -> Result<(), FitError> {
+/// Checks that a stream has batches, and samples, targets and classes as those of the stream trained on. Gives its fields.
+fn check_stream(train: &StreamDescription, wanted: &Fields, stream: &StreamDescription) -> Result<Fields, FitError> {
     let eval = || stream.name.clone();
     if stream.extent.steps() == 0 {
         return Err(FitError::Empty { stream: eval(), samples: stream.extent.samples });
@@ -121,6 +122,13 @@ fn check_stream(train: &StreamDescription, wanted: &Fields, stream: &StreamDescr
         let (found, wanted) = (found.kind, wanted.kind.clone());
         return Err(FitError::OtherSamples { eval: eval(), found, stream: train.name.clone(), wanted });
     }
+    let found = match found.clone().for_loss(wanted.answer == Answer::Class) {
+        Ok(same) if same.answer == wanted.answer => same,
+        _ => {
+            let (found, wanted) = (Box::new(found.target), Box::new(wanted.target.clone()));
+            return Err(FitError::OtherTargets { eval: eval(), found, stream: train.name.clone(), wanted });
+        }
+    };
     // One stream may know more classes than the other, as long as a label means the same in both.
     let mut classes = stream.classes.iter().zip(&train.classes).enumerate();
     match classes.find(|(_, (found, wanted))| found != wanted) {
@@ -131,7 +139,7 @@ fn check_stream(train: &StreamDescription, wanted: &Fields, stream: &StreamDescr
             stream: train.name.clone(),
             wanted: wanted.clone(),
         }),
-        None => Ok(()),
+        None => Ok(found),
     }
 }
 
@@ -188,5 +196,22 @@ mod tests {
             &stream("test", &["cat", "dog"], 28, 3),
             expect!["stream `test` has no batch: its 3 samples are fewer than its batch size, and its tail is dropped"],
         );
+    }
+
+    #[test]
+    fn a_test_stream_is_read_by_its_own_fields() {
+        let train = stream("train", &[], 2, 10);
+        let fields = Fields::of(&train, None, None).expect("it has labelled images");
+        let with_target = |target: FieldSpec| {
+            let mut eval = stream("test", &[], 2, 10);
+            eval.fields[1] = target;
+            check_stream(&train, &fields, &eval)
+        };
+        let bytes = FieldSpec::new("label", Dtype::U8, Shape::default());
+        assert_eq!(with_target(bytes.clone()).map(|fields| fields.target).ok(), Some(bytes));
+        for other in [FieldSpec::new("label", Dtype::I64, [2]), FieldSpec::new("label", Dtype::F32, Shape::default())] {
+            let error = with_target(other).expect_err("it is no class").to_string();
+            assert!(error.starts_with("test on stream `test`: its target is label"), "{error}");
+        }
     }
 }
