@@ -150,7 +150,7 @@ pub fn run(args: &EvalArgs, layers: &Registry) -> Result<(), EvalError> {
     let misfit = |source| EvalError::Model { checkpoint: checkpoint.clone(), source: Box::new(source) };
     restored.model.check_classes(&stream.name, stream.classes.len()).map_err(misfit)?;
 
-    let mut feed = Feed::start(member, fields, outputs, &device, None);
+    let mut feed = Feed::start(member, fields, &restored.model, &device, None);
     let (tally, verdict) = judge(args, &restored, &mut feed, &device)?;
     let unreadable = || EvalError::Unreadable { stream: stream.name.clone() };
     let loss = verdict.loss().ok_or_else(unreadable)?;

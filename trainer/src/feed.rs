@@ -12,8 +12,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use thiserror::Error;
 
-use crate::fields::{Answer, Fields};
+use crate::fields::{Answer, Fields, Input};
 use crate::loss::Target;
+use crate::model::Sequential;
 use crate::normalize::{Raw, floats, numbers};
 use crate::report::Report;
 use crate::stop::Stop;
@@ -58,6 +59,24 @@ pub enum FeedError {
         label: i64,
         /// How many classes the model has.
         outputs: usize,
+    },
+    /// A whole number that the model's embedding has no row for.
+    #[error(
+        "stream `{stream}`, {position} row {row}: {index} is not one of the model's {embeddings} embeddings, 0 to {}: \
+         set num_embeddings higher, or mend the data",
+        embeddings - 1
+    )]
+    Index {
+        /// The stream.
+        stream: String,
+        /// The batch.
+        position: Position,
+        /// The row of it.
+        row: usize,
+        /// What it says.
+        index: i64,
+        /// How many the model has.
+        embeddings: usize,
     },
     /// The stream ended too early.
     #[error("stream `{stream}` ended at {position}, before the epoch did")]
@@ -108,6 +127,8 @@ struct Maker {
     stream: String,
     fields: Fields,
     outputs: usize,
+    /// Rows of the embedding that the model begins with, if it does.
+    embeddings: Option<usize>,
     device: Device,
 }
 
@@ -148,8 +169,24 @@ impl Maker {
                 Target::Numbers(numbers.reshape([counts.len(), *count]))
             }
         };
-        let rows = counts.len();
-        Ok(Some(Samples { input: Raw::new(take(input, inputs), rows, input, kind, &self.device), target, rows }))
+        let (rows, inputs) = (counts.len(), take(input, inputs));
+        self.check_indices(position, &counts, &inputs)?;
+        Ok(Some(Samples { input: Raw::new(inputs, rows, input, kind, &self.device), target, rows }))
+    }
+
+    /// Checks that the model has an embedding for every whole number of `rows`: a device would panic, or take another.
+    fn check_indices(&self, position: Position, rows: &[usize], inputs: &bytes::Bytes) -> Result<(), FeedError> {
+        let (Some(embeddings), Input::Indices(extents)) = (self.embeddings, &self.fields.kind) else { return Ok(()) };
+        let length = extents.iter().product::<usize>().max(1);
+        let is_wrong = |index: i64| usize::try_from(index).map_or(true, |index| index >= embeddings);
+        let indices = numbers(inputs.clone(), rows.len(), &self.fields.input);
+        match indices.iter::<i64>().enumerate().find(|(_, index)| is_wrong(*index)) {
+            Some((place, index)) => {
+                let (stream, row) = (self.stream.clone(), rows[place / length]);
+                Err(FeedError::Index { stream, position, row, index, embeddings })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Checks that the model can answer the labels, which are those of `rows`.
@@ -192,18 +229,19 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Starts the thread that makes tensors on `device` for a model of `outputs` outputs. It ends with the stream, or
+    /// Starts the thread that makes tensors on `device` for `model`. It ends with the stream, or
     /// when the feed is dropped and the batch it waits for has come. When the loader ends and there is a `successor`,
     /// it goes on with the next loader at the same address.
     pub fn start(
         member: Member,
         fields: Fields,
-        outputs: usize,
+        model: &Sequential,
         device: &Device,
         successor: Option<Successor>,
     ) -> Self {
         let (stream, cursor) = (member.stream().clone(), member.cursor());
-        let maker = Maker { stream: stream.name.clone(), fields, outputs, device: device.clone() };
+        let (outputs, embeddings) = (model.outputs(), model.embeddings());
+        let maker = Maker { stream: stream.name.clone(), fields, outputs, embeddings, device: device.clone() };
         let (made, ready) = bounded(AHEAD);
         thread::spawn(move || feed(member, &maker, successor.as_ref(), &made));
         Self { stream, ready, cursor, waited: Duration::ZERO }
@@ -319,7 +357,6 @@ mod tests {
     use super::*;
     use crate::config::ModelSpec;
     use crate::loss::cross_entropy;
-    use crate::model::Sequential;
     use crate::normalize::{Normalizer, Pixels};
     use crate::shape::ImageShape;
 
@@ -336,7 +373,7 @@ mod tests {
             target: FieldSpec::new("label", Dtype::I64, Shape::default()),
             answer: Answer::Class,
         };
-        Maker { stream: "train".to_owned(), fields, outputs: 3, device: Device::flex() }
+        Maker { stream: "train".to_owned(), fields, outputs: 3, embeddings: None, device: Device::flex() }
     }
 
     /// The loss of a model on what is left of a batch of 2x2 images whose pixels are those of `images`.
@@ -420,5 +457,27 @@ mod tests {
         let error = make(-1, &[]).expect_err("labels count from 0").to_string();
         assert!(error.ends_with("0 to 2: mend the label, they count from 0"), "{error}");
         assert!(make(3, &[1]).is_ok(), "what is masked has no label");
+    }
+
+    #[test]
+    fn a_number_without_an_embedding_is_named() {
+        let spec = "[[layer]]\nkind = 'sequential'\nlayers = [{ kind = 'embedding', num_embeddings = 5, embedding_dim = 2 }]\n\
+            [[layer]]\nkind = 'flatten'\n[[layer]]\nkind = 'linear'\nout_features = 3\n";
+        let kind = Input::Indices(vec![2]);
+        let model = ModelSpec::parse(spec).expect("a model");
+        let model = Sequential::build(&model, kind.clone(), &Device::flex()).expect("it fits");
+        let mut maker = Maker { embeddings: model.embeddings(), ..maker() };
+        (maker.fields.input, maker.fields.kind) = (FieldSpec::new("input", Dtype::U8, [2]), kind);
+        let make = |masked: &[usize], words: &'static [u8]| {
+            let position = Position { epoch: 1, step: 7 };
+            maker.make(position, 3, masked, bytes::Bytes::from_static(words), labels(&[0; 3])).map(drop)
+        };
+        assert!(make(&[], &[0, 4, 4, 0, 1, 2]).is_ok());
+        assert!(make(&[1], &[0, 4, 5, 5, 1, 2]).is_ok(), "what is masked has no words");
+        let error = make(&[0], &[0, 4, 4, 0, 1, 5]).expect_err("there are five").to_string();
+        expect![
+            "stream `train`, epoch 1 step 7 row 2: 5 is not one of the model's 5 embeddings, 0 to 4: set num_embeddings higher, or mend the data"
+        ]
+        .assert_eq(&error);
     }
 }

@@ -187,6 +187,11 @@ impl AnyLayer {
     }
 
     /// The layer that was taken in, when it is an `L`.
+    pub fn downcast_ref<L: Layer + 'static>(&self) -> Option<&L> {
+        self.0.as_any().downcast_ref()
+    }
+
+    /// The same, to be changed.
     pub fn downcast_mut<L: Layer + 'static>(&mut self) -> Option<&mut L> {
         self.0.as_any_mut().downcast_mut()
     }

@@ -3,7 +3,7 @@
 use burn::module::{Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor};
 use burn::nn::conv::{Conv1dConfig, Conv2dConfig};
 use burn::nn::pool::{AdaptiveAvgPool2dConfig, AvgPool2dConfig, MaxPool2dConfig};
-use burn::nn::{DropoutConfig, EmbeddingConfig, LinearConfig};
+use burn::nn::{DropoutConfig, Embedding, EmbeddingConfig, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use thiserror::Error;
 
@@ -283,6 +283,13 @@ impl Sequential {
     /// The numbers of the last layer, as [`build`](Self::build) found them.
     pub fn outputs(&self) -> usize {
         self.outputs
+    }
+
+    /// The rows of the embedding that it begins with, if it does: whole numbers must be below.
+    pub fn embeddings(&self) -> Option<usize> {
+        let first = &self.entries.first()?.layer;
+        let rows = |embedding: &Embedding| embedding.weight.lazy_shape().dims::<2>()[0];
+        first.downcast_ref().map(rows).or_else(|| first.downcast_ref::<Self>()?.embeddings())
     }
 
     /// The layer at `idx`, to be looked into.

@@ -87,7 +87,7 @@ pub(super) fn start<'a>(
         .map_err(|mistake| ConfigError::Mistake { path: args.model.clone(), mistake })?;
     let feed = |member, fields| {
         let successor = args.reconnect.map(|Seconds(limit)| Successor { limit, report: report.clone() });
-        Feed::start(member, fields, model.outputs(), device, successor)
+        Feed::start(member, fields, &model, device, successor)
     };
     let eval = eval.zip(eval_fields).map(|(eval, fields)| feed(eval, fields));
     let train = feed(train, fields.clone());

@@ -16,6 +16,7 @@ pub(super) trait Face: Debug + Send {
     fn to_torch(&self) -> String;
     fn multiply_adds(&self, arrives: &Extents) -> u64;
     fn describe(&self, path: &str, arrives: &Extents, rows: &mut Vec<Row>);
+    fn as_any(&self) -> &dyn Any;
     fn as_any_mut(&mut self) -> &mut dyn Any;
     fn clone_box(&self) -> Box<dyn Face>;
     fn collect_devices(&self, devices: Vec<Device>) -> Vec<Device>;
@@ -47,6 +48,10 @@ impl<L: Layer + 'static> Face for L {
 
     fn describe(&self, path: &str, arrives: &Extents, rows: &mut Vec<Row>) {
         Layer::describe(self, path, arrives, rows);
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 
     fn as_any_mut(&mut self) -> &mut dyn Any {
