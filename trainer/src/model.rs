@@ -321,6 +321,19 @@ impl Sequential {
         }
     }
 
+    /// Computes the answer that a loss compares: [`logits`](Self::logits) of classes, else what the last layer leaves.
+    ///
+    /// *Shape* of what leaves: `[batch, outputs]`.
+    ///
+    /// # Panics
+    /// As [`logits`](Self::logits).
+    pub fn answer(&self, x: impl Into<Activation>, answer: Answer) -> Tensor<2> {
+        match answer {
+            Answer::Class => self.logits(x),
+            Answer::Numbers(_) => flat(self.forward(x.into())),
+        }
+    }
+
     /// Computes one score per class. A softmax at the end is left out: the loss, and whoever wants probabilities,
     /// does it.
     ///
@@ -335,10 +348,7 @@ impl Sequential {
             }
             _ => &self.entries,
         };
-        match entries.iter().fold(x.into(), |x, entry| entry.layer.forward(x)) {
-            Activation::Flat(logits) => logits,
-            other => panic!("a model for classes leaves [batch, outputs], this one {}", other.extents()),
-        }
+        flat(entries.iter().fold(x.into(), |x, entry| entry.layer.forward(x)))
     }
 
     /// What a summary has to say of each layer, for samples of shape `arrives`.
@@ -376,6 +386,14 @@ impl Layer for Sequential {
             layer.describe(&path, &arrives, rows);
             arrives = layer.leaves(&arrives).unwrap_or(arrives);
         }
+    }
+}
+
+/// What the last layer left.
+fn flat(left: Activation) -> Tensor<2> {
+    match left {
+        Activation::Flat(rows) => rows,
+        other => panic!("a model that answers leaves [batch, outputs], this one {}", other.extents()),
     }
 }
 
@@ -569,6 +587,18 @@ mod tests {
             let model = build(CNN, input).expect("it fits");
             assert_eq!(model.logits(images).dims(), [2, model.outputs()], "{input}");
         }
+    }
+
+    #[test]
+    fn a_softmax_is_left_out_of_scores_and_of_nothing_else() {
+        let text = layers(&["'flatten'", "'linear'\nout_features = 3", "'softmax'"]);
+        let model = build(&text, "2x2x1").expect("it fits");
+        let images = Tensor::<4>::ones([5, 1, 2, 2], &Device::flex());
+        let bits = |tensor: Tensor<2>| tensor.into_data();
+        let logits = model.logits(images.clone());
+        assert_eq!(bits(model.answer(images.clone(), Answer::Class)), bits(logits.clone()));
+        let shares = burn::tensor::activation::softmax(logits, 1);
+        assert_eq!(bits(model.answer(images, Answer::Numbers(3))), bits(shares));
     }
 
     fn check(text: &str, input: &str, expected: Expect) {

@@ -121,7 +121,7 @@ impl Training<'_> {
         self.device.seed(step_seed(self.settings.seed, position));
         let rows = u32::try_from(samples.rows).expect("a batch has fewer than 2^32 rows");
         let x = self.normalizer.apply(samples.input).autodiff();
-        let loss = self.learner.loss().forward(self.model.logits(x), samples.target);
+        let loss = self.learner.loss().forward(self.model.answer(x, self.fields.answer), samples.target);
         self.losses.add(position, rows, loss.clone());
         // Whole: parameters are written in place when nobody else holds them.
         let model = mem::take(&mut self.model);
@@ -153,7 +153,7 @@ impl Training<'_> {
         while feed.cursor().epoch <= self.epoch {
             let Some(batch) = feed.next_unless(&self.stop)? else { return Ok(None) };
             if let Some(Samples { input, target, .. }) = batch.samples {
-                let output = model.logits(self.normalizer.apply(input));
+                let output = model.answer(self.normalizer.apply(input), self.fields.answer);
                 let loss = self.learner.loss().forward(output.clone(), target.clone());
                 test.add(output, target, loss);
             }
