@@ -88,12 +88,19 @@ impl Default for NormalizeSpec {
     }
 }
 
+impl NormalizeSpec {
+    /// Its numbers, wherever they stand.
+    pub fn numbers(&self) -> (f64, &[f64], &[f64]) {
+        (self.scale, &self.mean.numbers, &self.std.numbers)
+    }
+}
+
 /// One number, or one per channel: which, the images decide.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PerChannel {
     /// The numbers.
     pub numbers: Vec<f64>,
-    /// Where they stand in the file, for whoever finds that they do not fit.
+    /// Where they, or else their table, stand in the file, for whoever finds that they do not fit.
     pub line: usize,
 }
 
@@ -121,8 +128,7 @@ pub enum ConfigError {
 impl ModelSpec {
     /// Whether both are the same model, wherever its lines stand and however it learns.
     pub fn is_same(&self, other: &Self) -> bool {
-        let numbers = |spec: &NormalizeSpec| (spec.scale, spec.mean.numbers.clone(), spec.std.numbers.clone());
-        (&self.input, numbers(&self.normalize)) == (&other.input, numbers(&other.normalize))
+        (&self.input, self.normalize.numbers()) == (&other.input, other.normalize.numbers())
             && self.layers == other.layers
     }
 
@@ -182,9 +188,9 @@ fn parse_input(root: &mut Section<'_>) -> Result<Option<Vec<usize>>, Mistake> {
 fn parse_normalize(mut section: Section<'_>) -> Result<NormalizeSpec, Mistake> {
     let default = NormalizeSpec::default();
     let scale = section.number("scale")?.unwrap_or(default.scale);
-    let mut per_channel = |key, default| {
-        let numbers = section.numbers(key)?;
-        Ok(numbers.map_or(default, |numbers| PerChannel { numbers, line: section.line_of(key) }))
+    let mut per_channel = |key, default: PerChannel| {
+        let numbers = section.numbers(key)?.unwrap_or(default.numbers);
+        Ok(PerChannel { numbers, line: section.line_of(key) })
     };
     let mean = per_channel("mean", default.mean)?;
     let std = per_channel("std", default.std)?;
@@ -241,6 +247,13 @@ mod tests {
         {
             assert!(!same(&text.replace(from, to)), "{from} or {to} makes no difference");
         }
+    }
+
+    #[test]
+    fn a_whole_number_may_be_hexadecimal_wherever_a_number_may_stand() {
+        let text = "[normalize]\nmean = [0x10, -2]\nscale = 1_0\n[[layer]]\nkind = 'linear'\nout_features = 0x10\n";
+        let spec = ModelSpec::parse(text).expect("the text is right");
+        assert_eq!(spec.normalize.numbers(), (10.0, &[16.0, -2.0][..], &[1.0][..]));
     }
 
     fn check(text: &str, expected: Expect) {
@@ -310,6 +323,14 @@ mod tests {
         check(
             "[normalize]\nstd = [0.5, 0.0]\n[[layer]]\nkind = 'relu'\n",
             expect!["2: `std` must have a number, and none of them 0: it divides"],
+        );
+        check(
+            "[[layer]]\nkind = 'flatten'\n[[layer]]\nkind = 'residual'\nlayers = [{ kind = 'relu' }]\nactivation = 'linear'\n",
+            expect!["6: `activation` is \"linear\": it has no `out_features`"],
+        );
+        check(
+            "[[layer]]\nkind = 'residual'\nlayers = [{ kind = 'relu', name = 'downsample' }]\ndownsample = [{ kind = 'relu' }]\n",
+            expect!["4: `downsample` is the name of one of `layers` too: name that one else"],
         );
         check("[[layer]]\nkind = 'relu\n", expect!["2: invalid literal string, expected `'`"]);
         check("", expect!["1: there is no layer: begin each with a line [[layer]]"]);

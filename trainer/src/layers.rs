@@ -171,6 +171,11 @@ impl RowSpec {
         self.0.is_empty()
     }
 
+    /// Whether a layer is called so.
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|layer| layer.name.as_deref() == Some(name))
+    }
+
     /// How many layers there are, not counting those in others.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -153,7 +153,7 @@ impl Normalizer {
     pub fn new(spec: &NormalizeSpec, kind: &Input, device: &Device) -> Result<Self, Mistake> {
         match kind {
             Input::Image(shape) => PixelNormalizer::new(spec, *shape, device).map(Box::new).map(Self::Pixels),
-            _ if *spec != NormalizeSpec::default() => {
+            _ if spec.numbers() != NormalizeSpec::default().numbers() => {
                 let what = "[normalize] is for images of bytes, and these samples are others: leave it out, and give the \
                             stream a transform of kind \"normalize\"";
                 Err(Mistake { line: spec.mean.line, what: what.to_owned() })
@@ -300,5 +300,23 @@ mod tests {
         let error = PixelNormalizer::new(&spec, shape, &device).expect_err("two numbers do not fit three channels");
         let what = "`mean` has 2 numbers, but images have 3 channels: write one number, or one per channel".to_owned();
         assert_eq!(error, Mistake { line: 7, what });
+    }
+
+    #[test]
+    fn what_is_no_image_of_bytes_is_not_normalized_here() {
+        let table = |keys: &str| {
+            let layers = "[[layer]]\nkind = 'linear'\nout_features = 3\n";
+            let spec =
+                crate::config::ModelSpec::parse(&format!("input = [4]\n{keys}{layers}")).expect("the text is right");
+            Normalizer::new(&spec.normalize, &Input::Floats(vec![4]), &Device::flex()).map(drop)
+        };
+        assert!(table("").is_ok() && table("[normalize]\nmean = 0\n").is_ok());
+        for (keys, line) in [("[normalize]\nscale = 1\n", 2), ("\n[normalize]\nstd = 2\n", 3)] {
+            let mistake = table(keys).expect_err("there is something to normalize");
+            assert!(
+                mistake.line == line && mistake.what.starts_with("[normalize] is for images of bytes"),
+                "{mistake}"
+            );
+        }
     }
 }

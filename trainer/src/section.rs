@@ -264,10 +264,10 @@ impl<'a> Section<'a> {
         array.iter().map(section).collect()
     }
 
-    /// A table without keys in its place, for what has only defaults.
-    pub(crate) fn empty(&self) -> Section<'static> {
+    /// A table without keys, which errors call `name`, for what has only defaults.
+    pub(crate) fn empty(&self, name: &str) -> Section<'static> {
         static NOTHING: LazyLock<DeTable<'static>> = LazyLock::new(DeTable::new);
-        Section { text: "", name: self.name.clone(), span: 0..0, table: &NOTHING, known: Vec::new() }
+        Section { text: "", name: name.to_owned(), span: 0..0, table: &NOTHING, known: Vec::new() }
     }
 
     /// All that the table says, wherever its lines stand.
@@ -329,7 +329,10 @@ fn integer(value: &DeValue<'_>) -> Option<usize> {
 
 fn number(value: &DeValue<'_>) -> Option<f64> {
     let number = match value {
-        DeValue::Integer(number) => number.as_str().parse().ok()?,
+        // A hexadecimal one comes without its `0x`.
+        DeValue::Integer(number) => {
+            i128::from_str_radix(number.as_str(), number.radix()).ok()?.to_string().parse::<f64>().ok()?
+        }
         DeValue::Float(number) => number.as_str().parse::<f64>().ok()?,
         _ => return None,
     };

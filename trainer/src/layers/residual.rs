@@ -24,10 +24,17 @@ pub(super) fn parse(section: &mut Section<'_>, registry: &Registry) -> Result<Bu
                 section.mistake_at("activation", &format!("is {kind:?}, an unknown kind of layer: {remedy}"))
             })?;
             // With its own defaults: it has no keys here.
-            Some(parse(&mut section.empty(), registry)?)
+            let parsed = parse(&mut section.empty("it"), registry);
+            let here = |Mistake { what, .. }| section.mistake_at("activation", &format!("is {kind:?}: {what}"));
+            Some(parsed.map_err(here)?)
         }
         None => None,
     };
+    // Parameters of both would have the same names.
+    let parts = [("downsample", !downsample.is_empty()), ("activation", activation.is_some())];
+    if let Some((part, _)) = parts.into_iter().find(|(part, is_there)| *is_there && body.has(part)) {
+        return Err(section.mistake_at(part, "is the name of one of `layers` too: name that one else"));
+    }
     Ok(Box::new(move |arrives, device| {
         let (body, leaves) = body.build(arrives, device)?;
         let downsample = match &downsample {
