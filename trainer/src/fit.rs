@@ -27,6 +27,7 @@ use crate::cli::FitArgs;
 use crate::config::ModelSpec;
 use crate::device;
 use crate::feed::{Feed, FeedError};
+use crate::fields::Answer;
 use crate::paragraph;
 use crate::prepare::View;
 use crate::registry::Registry;
@@ -95,7 +96,8 @@ pub fn run(args: &FitArgs, layers: &Registry) -> Result<Option<Reason>, FitError
         device: args.device.to_string(),
         position,
     });
-    let has_classes = !stream.classes.is_empty();
+    // With a loss of numbers a class is one, and its accuracy is not measured.
+    let has_classes = training.fields.answer == Answer::Class && !stream.classes.is_empty();
     let criterion = criterion.unwrap_or_else(|| Criterion::choose(args.best, args.eval.is_some(), has_classes));
     let (fields, since) = (training.fields.clone(), Instant::now());
     let view = View::of(training.eval.as_ref().map_or(&stream, Feed::stream));

@@ -80,6 +80,14 @@ pub enum FitError {
         /// The model file.
         model: String,
     },
+    /// The best checkpoint is to be chosen by what nobody measures.
+    #[error(
+        "choose the best checkpoint by accuracy: the target {target} is a number here, not a class: say --best loss"
+    )]
+    NoAccuracy {
+        /// The target.
+        target: FieldSpec,
+    },
     /// The streams of training and test differ.
     #[error(
         "test on stream `{eval}`: its samples are {found}, those of `{stream}` are {wanted}: give both the same transforms"

@@ -11,6 +11,7 @@ use super::error::FitError;
 use super::init::begin_with;
 use super::losses::Losses;
 use super::training::Training;
+use crate::checkpoint::best::BestBy;
 use crate::cli::{FitArgs, Seconds};
 use crate::config::{ConfigError, ModelSpec};
 use crate::feed::{Feed, Successor};
@@ -44,6 +45,7 @@ pub(super) fn start<'a>(
     let eval = args.eval.as_deref().map(|stream| attach(stream, tested, None)).transpose()?;
     let fields = Fields::of(train.stream(), input.as_deref(), target.as_deref())?;
     let fields = fields.for_loss(spec.learn.loss.takes_classes())?;
+    check_best(args.best, &fields)?;
     // A number may be of another dtype there: each stream is read by its own fields.
     let eval_fields = eval.as_ref().map(|eval| check_stream(train.stream(), &fields, eval.stream())).transpose()?;
     check_stream(train.stream(), &fields, train.stream())?;
@@ -109,6 +111,14 @@ pub(super) fn start<'a>(
         report,
         stop: Stop::default(),
     })
+}
+
+/// Checks that what the best checkpoint is chosen by will be measured.
+fn check_best(best: Option<BestBy>, fields: &Fields) -> Result<(), FitError> {
+    match (best, fields.answer) {
+        (Some(BestBy::Accuracy), Answer::Numbers(_)) => Err(FitError::NoAccuracy { target: fields.target.clone() }),
+        _ => Ok(()),
+    }
 }
 
 /// Checks that a stream has batches, and samples, targets and classes as those of the stream trained on. Gives its fields.
@@ -213,5 +223,17 @@ mod tests {
             let error = with_target(other).expect_err("it is no class").to_string();
             assert!(error.starts_with("test on stream `test`: its target is label"), "{error}");
         }
+    }
+
+    #[test]
+    fn numbers_have_no_accuracy_to_be_the_best_by() {
+        let fields = Fields::of(&stream("train", &["cat", "dog"], 2, 10), None, None).expect("it has labelled images");
+        let check = |takes_classes, best| {
+            let fields = fields.clone().for_loss(takes_classes).expect("a class is a number too");
+            check_best(best, &fields).err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(check(true, Some(BestBy::Accuracy)) + &check(false, Some(BestBy::Loss)) + &check(false, None), "");
+        expect!["choose the best checkpoint by accuracy: the target label: i64 [] is a number here, not a class: say --best loss"]
+            .assert_eq(&check(false, Some(BestBy::Accuracy)));
     }
 }
