@@ -94,10 +94,10 @@ pub struct FitArgs {
     /// How often to go through the stream
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub epochs: u64,
-    /// How to learn [default: adam, or the checkpoint's with --resume]
+    /// How to learn [default: the model file's, else adam; the checkpoint's with --resume]
     #[arg(long, value_enum)]
     pub optimizer: Option<OptimizerKind>,
-    /// The learning rate [default: 1e-3, or the checkpoint's with --resume]
+    /// The learning rate [default: the model file's, else the optimizer's own; the checkpoint's with --resume]
     #[arg(long, value_name = "RATE", value_parser = learning_rate)]
     pub lr: Option<f64>,
     /// Begin with the weights of this file: .safetensors, PyTorch's .pth of a state dict, or the folder of a run

@@ -11,6 +11,9 @@
 //! Accumulated gradients are averaged over their rows, as if they were those of one larger batch (with class weights in
 //! the loss, a batch counts by its rows all the same). At the end of an epoch what is left over makes a step.
 //!
+//! A training that goes on (`--resume`) may have another schedule, clipping, patience, or numbers of the same optimizer,
+//! and says so; not another loss, `accumulate`, or metric to stop by, for which what it remembers is of no use.
+//!
 //! All that decides about a step follows from its batch's position: its number, whether it is due, its rate.
 
 mod early_stopping;
