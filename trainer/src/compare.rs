@@ -208,14 +208,12 @@ fn compare_rows(one: &Run, other: &Run) -> (usize, Option<CompareError>) {
     let (Some(ours), Some(theirs)) = (bounds(one), bounds(other)) else { return apart() };
     let (start, end) = (ours.0.max(theirs.0), ours.1.min(theirs.1));
     let common = |run: &Run| -> Vec<Row> {
-        // A run that has just ended may lack its last test.
-        let within = |row: &&Row| {
-            (start..=end).contains(&row.position()) && (row.position() < end || matches!(row, Row::Step(_)))
-        };
+        let within = |row: &&Row| (start..=end).contains(&row.position());
         run.rows.iter().filter(within).copied().collect()
     };
     let (ours, theirs) = (common(one), common(other));
-    if ours.is_empty() || theirs.is_empty() {
+    let has_steps = |rows: &[Row]| rows.iter().any(|row| matches!(row, Row::Step(_)));
+    if !has_steps(&ours) || !has_steps(&theirs) {
         return apart();
     }
     let mut same = 0;
@@ -224,6 +222,10 @@ fn compare_rows(one: &Run, other: &Run) -> (usize, Option<CompareError>) {
         let (left, right) = (rows.0.peek(), rows.1.peek());
         let (left, right) = match (left, right) {
             (None, None) => return (same, None),
+            // A run that was ended there may lack its last test.
+            (Some(Row::Test(test)), None) | (None, Some(Row::Test(test))) if test.position == end => {
+                return (same, None);
+            }
             (Some(left), Some(right)) if key(left) == key(right) => (*left, *right),
             (left, right) => {
                 // The row that comes first is the other's lack.
@@ -386,6 +388,29 @@ mod tests {
             &[&a, &dir.join("none")],
             expect!["read the run DIR/none: it has no metrics.csv: name a folder that `trainer fit --out` wrote"],
         );
+    }
+
+    #[test]
+    fn the_last_test_counts_where_both_have_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let run = |name: &str, from: &str, to: &str| {
+            let run = write(folder.path(), name, &[1.0, 0.5]);
+            let path = run.join(table::NAME);
+            let text = fs::read_to_string(&path).expect("a file");
+            fs::write(&path, text.replace(from, to)).expect("it can be written");
+            run
+        };
+        let whole = run("a", "", "");
+        let check = |other: &PathBuf, expected| check(folder.path(), &[&whole, other], expected);
+        check(
+            &run("loss", "test,0,1,,0.5,", "test,0,1,,0.25,"),
+            expect!["DIR/a and DIR/loss part at epoch 0 step 1: test loss 0.5 and 0.25"],
+        );
+        check(
+            &run("accuracy", ",0.875,", ",0.75,"),
+            expect!["DIR/a and DIR/accuracy part at epoch 0 step 1: accuracy 0.875 and 0.75"],
+        );
+        check(&run("untested", "test,0,1,,0.5,0.875,,,2.000,0.000\n", ""), expect![""]);
     }
 
     #[test]
