@@ -1,12 +1,20 @@
 //! What ends a training before its time, and what is left then: a signal, a loss that is no number, a full disk.
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
 
 use batchmill_tests::desk::{Desk, Trainer};
-use batchmill_tests::{Loader, Programs, programs, signal, told};
+use batchmill_tests::{Loader, Programs, WATCHDOG, programs, signal, told};
 use expect_test::expect;
+use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 
 const PROGRAMS: Programs = programs!();
 
@@ -77,6 +85,53 @@ fn a_second_signal_ends_it_at_once() {
     let (exit, line) = ended(trainer);
     assert!(exit == Some(130) || exit == Some(143), "{exit:?}");
     assert!(!line.starts_with("ended by"), "{line}");
+    loader.stop();
+}
+
+#[test]
+fn signals_that_come_together_leave_the_terminal_as_it_was() {
+    const TAKEN: &[u8] = b"\x1b[?1049h";
+    const GIVEN_BACK: &[u8] = b"\x1b[?1049l";
+    let count = |screen: &[u8], word: &[u8]| screen.windows(word.len()).filter(|part| *part == word).count();
+    let desk = Desk::new(PROGRAMS, 120);
+    let loader = desk.serve();
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&master).and_then(|()| unlockpt(&master)).expect("it is ours");
+    let name = ptsname(&master, Vec::new()).expect("it has a name");
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let terminal = rustix::fs::open(OsStr::from_bytes(name.to_bytes()), flags, Mode::empty()).expect("it opens");
+    let size = Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&terminal, size).expect("it has any size");
+    let before = tcgetattr(&terminal).expect("a terminal");
+
+    let end = || terminal.try_clone().expect("a descriptor");
+    let mut command = Command::new(PROGRAMS.trainer);
+    command.args(desk.fit(&loader.socket(), "out", &["--epochs", EPOCHS])).env("TERM", "xterm");
+    let mut trainer = command.stdin(end()).stdout(end()).stderr(end()).spawn().expect("it runs");
+    // It, too, holds ends of the terminal.
+    drop(command);
+    let (sender, parts) = mpsc::channel();
+    thread::spawn(move || {
+        let (mut master, mut part) = (File::from(master), [0; 4096]);
+        while let Ok(len @ 1..) = master.read(&mut part) {
+            let _ = sender.send(part[..len].to_vec());
+        }
+    });
+    let mut screen = Vec::new();
+    while count(&screen, TAKEN) == 0 {
+        screen.extend(parts.recv_timeout(WATCHDOG).expect("it draws"));
+    }
+    // Both are there when it goes on.
+    for name in [Signal::STOP, Signal::INT, Signal::TERM, Signal::CONT] {
+        signal(trainer.id(), name);
+    }
+    let exit = trainer.wait().expect("our child").code();
+    assert!(exit == Some(130) || exit == Some(143), "{exit:?}");
+    let after = tcgetattr(&terminal).expect("a terminal");
+    assert_eq!((after.local_modes, after.input_modes), (before.local_modes, before.input_modes));
+    drop(terminal);
+    screen.extend(parts.iter().flatten());
+    assert_eq!((count(&screen, TAKEN), count(&screen, GIVEN_BACK)), (1, 1));
     loader.stop();
 }
 

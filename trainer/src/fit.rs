@@ -86,7 +86,9 @@ pub fn run(args: &FitArgs, layers: &Registry) -> Result<Option<Reason>, FitError
         model_text: &model_text,
     };
     let recorder = Recorder::begin(&args.out, about, args.resume, args.tensorboard)?;
-    report.start(&Start {
+    // Only now: what was done so far may be ended at once.
+    training.stop = Stop::install().map_err(FitError::Listen)?;
+    let begun = Start {
         model: training.model.to_string(),
         parameters: training.model.parameters().iter().map(|parameter| parameter.count).sum(),
         stream: &stream.name,
@@ -95,7 +97,8 @@ pub fn run(args: &FitArgs, layers: &Registry) -> Result<Option<Reason>, FitError
         classes: &stream.classes,
         device: args.device.to_string(),
         position,
-    });
+    };
+    report.start(&begun, &training.stop).map_err(FitError::Listen)?;
     // With a loss of numbers a class is one, and its accuracy is not measured.
     let has_classes = training.fields.answer == Answer::Class && !stream.classes.is_empty();
     let criterion = criterion.unwrap_or_else(|| Criterion::choose(args.best, args.eval.is_some(), has_classes));
@@ -116,8 +119,6 @@ pub fn run(args: &FitArgs, layers: &Registry) -> Result<Option<Reason>, FitError
         kept: newest,
         since,
     };
-    // Only now: what was done so far may be ended at once.
-    training.stop = Stop::install().map_err(FitError::Listen)?;
     let guarded = device::guarded(format_args!("train on {}", args.device), || training.run(&mut keeper));
     let ended = guarded.map_err(FitError::from).flatten().map_err(|error| match error {
         FitError::Feed(lost @ FeedError::LoaderLost { .. }) => FitError::LoaderLost { lost, remedy: keeper.remedy() },

@@ -1,7 +1,7 @@
 //! A training on a terminal: curves, progress and what happened, drawn while it goes on.
 //!
 //! A thread of its own draws, ten times a second at the most; the training only leaves numbers. The terminal is as it was
-//! before when the view ends: at the end of the training, at an error, at a panic, or when a key asks to stop.
+//! before when the view ends: at the end of the training, at an error, at a panic, or when a key or a signal asks to stop.
 
 mod series;
 mod state;
@@ -22,18 +22,10 @@ use self::state::State;
 use crate::metrics::Score;
 use crate::report::say;
 use crate::run::StepRow;
+use crate::stop::Stop;
 
 /// The time between two pictures.
 const FRAME: Duration = Duration::from_millis(100);
-
-/// What is called when a key asks to stop; the view has ended by then.
-pub type Stop = Box<dyn Fn() + Send>;
-
-/// Stops as Ctrl-C does where there is no view: with SIGINT to this process, which the terminal does not send while the
-/// view takes every key.
-pub fn interrupt() {
-    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::INT);
-}
 
 /// The view of one training.
 pub struct Live {
@@ -45,7 +37,7 @@ pub struct Live {
 /// The thread that draws.
 enum Drawer {
     /// Not yet.
-    Idle(Stop),
+    Idle,
     /// Until the sender goes.
     Drawing(Sender<()>, JoinHandle<()>),
     Done,
@@ -57,31 +49,32 @@ impl fmt::Debug for Live {
     }
 }
 
-impl Live {
-    /// A view that is not open yet. `stop` is called when `q` or Ctrl-C is pressed.
-    pub fn new(stop: Stop) -> Self {
-        let drawer = Mutex::new(Drawer::Idle(stop));
-        Self { shared: Arc::default(), start: Instant::now(), drawer }
+impl Default for Live {
+    /// A view that is not open yet.
+    fn default() -> Self {
+        Self { shared: Arc::default(), start: Instant::now(), drawer: Mutex::new(Drawer::Idle) }
     }
+}
 
-    /// Takes the terminal, for a training of so many epochs.
+impl Live {
+    /// Takes the terminal, for a training of so many epochs, until that ends, or somebody wants it to: with `q` or Ctrl-C,
+    /// which the terminal does not make a signal of meanwhile, or with a signal. Then it arms `stop`.
     ///
     /// # Errors
     /// When it is not one that can be drawn on.
-    pub(crate) fn open(&self, title: String, epochs: u64) -> io::Result<()> {
+    pub(crate) fn open(&self, title: String, epochs: u64, stop: Stop) -> io::Result<()> {
         let mut drawer = self.drawer.lock().unwrap_or_else(PoisonError::into_inner);
-        let Drawer::Idle(stop) = mem::replace(&mut *drawer, Drawer::Done) else { return Ok(()) };
+        let Drawer::Idle = mem::replace(&mut *drawer, Drawer::Done) else { return Ok(()) };
         *self.state() = State::new(title, epochs);
         // Also sets a panic hook that gives the terminal back.
         let terminal = ratatui::try_init().inspect_err(|_| ratatui::restore())?;
         let (sender, ended) = mpsc::channel();
         let (shared, start) = (Arc::clone(&self.shared), self.start);
         let thread = thread::spawn(move || {
-            let stopped = watch(terminal, &shared, start, &ended);
+            watch(terminal, &shared, start, &ended, &stop);
             ratatui::restore();
-            if stopped {
-                stop();
-            }
+            // It is only of use to who has no patience, and SIGKILL remains.
+            let _ = stop.arm();
         });
         *drawer = Drawer::Drawing(sender, thread);
         Ok(())
@@ -102,7 +95,7 @@ impl Live {
     fn is_open(&self) -> bool {
         match &*self.drawer.lock().unwrap_or_else(PoisonError::into_inner) {
             Drawer::Drawing(_, thread) => !thread.is_finished(),
-            Drawer::Idle(_) | Drawer::Done => false,
+            Drawer::Idle | Drawer::Done => false,
         }
     }
 
@@ -151,24 +144,24 @@ impl Drop for Live {
     }
 }
 
-/// Draws until the training ends, or a key asks to stop: then gives true.
-fn watch(mut terminal: DefaultTerminal, shared: &Mutex<State>, start: Instant, ended: &Receiver<()>) -> bool {
-    loop {
+/// Draws until the training ends, or somebody wants it to.
+fn watch(mut terminal: DefaultTerminal, shared: &Mutex<State>, start: Instant, ended: &Receiver<()>, stop: &Stop) {
+    while stop.requested().is_none() {
         let state = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // A terminal that went away is no reason to end a training.
         let drawn = terminal.draw(|frame| view::draw(&state, start.elapsed(), frame));
         let keys = drawn.and_then(|_| keys());
-        let Ok(keys) = keys else { return false };
+        let Ok(keys) = keys else { return };
         for key in keys {
             let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
             match key {
-                Key::Stop => return true,
+                Key::Stop => return stop.request(),
                 Key::LogScale => state.log_scale = !state.log_scale,
             }
         }
         match ended.recv_timeout(FRAME) {
             Err(RecvTimeoutError::Timeout) => {}
-            _ => return false,
+            _ => return,
         }
     }
 }

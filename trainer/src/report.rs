@@ -11,9 +11,10 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 
-use crate::live::{self, Live};
+use crate::live::Live;
 use crate::metrics::Score;
 use crate::run::StepRow;
+use crate::stop::Stop;
 
 /// What one epoch came to.
 #[derive(Clone, Debug, Serialize)]
@@ -102,29 +103,41 @@ impl Report {
         };
         match view.unwrap_or(fallback) {
             _ if json => Self::Json,
-            View::Live => Self::Live(Arc::new(Live::new(Box::new(live::interrupt)))),
+            View::Live => Self::Live(Arc::default()),
             View::Bar => Self::Bar(ProgressBar::new(0).with_style(style())),
             View::Plain => Self::Lines,
         }
     }
 
-    /// Before the first epoch.
-    pub fn start(&self, start: &Start<'_>) {
-        if let Self::Json = self {
-            return json(&Line::Start(start));
-        }
-        if let Self::Live(live) = self {
-            let Start { parameters, stream, device, .. } = start;
-            let title = format!("{parameters} parameters on stream {stream}, {device}");
-            // Where nothing can be drawn, lines have to do.
-            if let Err(error) = live.open(title, start.epochs) {
-                self.line(&format!("there is no live view: {error}"));
+    /// Before the first epoch. From now on a second signal ends the process at once, or with a view from its end on.
+    ///
+    /// # Errors
+    /// When the system does not let us listen to signals.
+    pub fn start(&self, start: &Start<'_>, stop: &Stop) -> io::Result<()> {
+        let Self::Live(live) = self else {
+            stop.arm()?;
+            if let Self::Json = self {
+                json(&Line::Start(start));
+            } else {
+                say(&start.model);
+                self.going_on(start.position);
             }
-        } else {
-            say(&start.model);
+            return Ok(());
+        };
+        let Start { parameters, stream, device, .. } = start;
+        let title = format!("{parameters} parameters on stream {stream}, {device}");
+        // Where nothing can be drawn, lines have to do.
+        if let Err(error) = live.open(title, start.epochs, stop.clone()) {
+            stop.arm()?;
+            self.line(&format!("there is no live view: {error}"));
         }
-        if start.position != Position::default() {
-            self.line(&format!("Going on at {}", start.position));
+        self.going_on(start.position);
+        Ok(())
+    }
+
+    fn going_on(&self, position: Position) {
+        if position != Position::default() {
+            self.line(&format!("Going on at {position}"));
         }
     }
 

@@ -20,6 +20,8 @@ pub enum Reason {
 }
 
 impl Reason {
+    const ALL: [Self; 2] = [Self::Interrupt, Self::Terminate];
+
     /// The exit code of a program that it ended, as shells have it.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -59,36 +61,49 @@ pub struct Stop {
     /// [`Reason::code`].
     reason: Arc<AtomicUsize>,
     /// Whether the next signal ends the process at once.
-    requested: Arc<AtomicBool>,
+    at_once: Arc<AtomicBool>,
 }
 
 impl Stop {
-    /// From now on the first Ctrl-C or SIGTERM is a request; the second one ends the process at once.
+    /// From now on Ctrl-C and SIGTERM are requests; after [`arm`](Self::arm) only the first of them.
     ///
     /// # Errors
     /// What the system said.
     pub fn install() -> io::Result<Self> {
         let stop = Self::default();
-        for reason in [Reason::Interrupt, Reason::Terminate] {
-            // In this order: the first signal finds the flag down, the second one up.
+        for reason in Reason::ALL {
             let code = reason.exit_code().into();
-            flag::register_conditional_shutdown(reason.signal(), code, Arc::clone(&stop.requested))?;
-            flag::register(reason.signal(), Arc::clone(&stop.requested))?;
+            flag::register_conditional_shutdown(reason.signal(), code, Arc::clone(&stop.at_once))?;
             flag::register_usize(reason.signal(), Arc::clone(&stop.reason), reason.code())?;
         }
         Ok(stop)
     }
 
+    /// From now on the signal after the first request ends the process at once. Whoever has changed the terminal calls
+    /// this when it is as it was before.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn arm(&self) -> io::Result<()> {
+        for reason in Reason::ALL {
+            // Behind the shutdown that `install` registered: the first signal finds the flag down, the second one up.
+            flag::register(reason.signal(), Arc::clone(&self.at_once))?;
+        }
+        if self.requested().is_some() {
+            self.at_once.store(true, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
     /// Asks for the end, as Ctrl-C does. For who takes the terminal's keys away from the system.
     pub fn request(&self) {
         self.reason.store(Reason::Interrupt.code(), Ordering::SeqCst);
-        self.requested.store(true, Ordering::SeqCst);
     }
 
     /// Who wants the end, if anybody.
     pub fn requested(&self) -> Option<Reason> {
         let code = self.reason.load(Ordering::SeqCst);
-        [Reason::Interrupt, Reason::Terminate].into_iter().find(|reason| reason.code() == code)
+        Reason::ALL.into_iter().find(|reason| reason.code() == code)
     }
 }
 
