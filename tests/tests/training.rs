@@ -105,6 +105,17 @@ fn the_same_seed_trains_the_same_weights() {
 }
 
 #[test]
+fn a_view_is_drawn_on_nothing_but_a_terminal() {
+    let (data, loader) = shapes(40);
+    let output = fit(data.path(), MODEL, &loader.socket(), &["--view", "live"]);
+    assert!(output.status.success(), "{}", told(&output));
+    let stdout = String::from_utf8(output.stdout).expect("text");
+    assert!(stdout.starts_with("there is no live view: standard output is no terminal\nEpoch 0: loss "), "{stdout}");
+    assert!(!stdout.contains('\x1b'), "{stdout}");
+    loader.stop();
+}
+
+#[test]
 fn a_failed_batch_ends_the_training_by_name() {
     let (data, loader) = shapes(40);
     // Cut short after the loader has looked at it.

@@ -8,7 +8,7 @@ mod state;
 mod view;
 
 use std::fmt;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::mem;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -66,6 +66,10 @@ impl Live {
         let mut drawer = self.drawer.lock().unwrap_or_else(PoisonError::into_inner);
         let Drawer::Idle = mem::replace(&mut *drawer, Drawer::Done) else { return Ok(()) };
         *self.state() = State::new(title, epochs);
+        // What draws would write to a file as well.
+        if !io::stdout().is_terminal() {
+            return Err(io::Error::other("standard output is no terminal"));
+        }
         // Also sets a panic hook that gives the terminal back.
         let terminal = ratatui::try_init().inspect_err(|_| ratatui::restore())?;
         let (sender, ended) = mpsc::channel();
