@@ -216,7 +216,7 @@ pub struct EvalArgs {
     /// The stream to test on, for one epoch
     #[arg(long, value_name = "NAME", default_value = "test")]
     pub stream: String,
-    /// Where to compute: cpu, wgpu, cuda or cuda:N
+    /// Where to compute: cpu, wgpu[:N], cuda[:N], or auto for the best there is; see `trainer devices`
     #[arg(long, default_value = "cpu")]
     pub device: DeviceChoice,
     /// Write the confusion matrix to this file, as a table (.csv) or drawn (.png); may be given twice
@@ -281,6 +281,17 @@ mod tests {
             let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(example.contains(&format!("trainer {}", command.get_name())), "{}", command.get_name());
         }
+    }
+
+    #[test]
+    fn an_option_of_several_commands_is_described_alike() {
+        let command = Cli::command();
+        let described = |name: &str| {
+            let options = command.get_subcommands().flat_map(clap::Command::get_arguments);
+            let texts: Vec<_> = options.filter(|option| option.get_id() == name).map(clap::Arg::get_help).collect();
+            assert!(texts.len() > 1 && texts.iter().all(|text| *text == texts[0]), "{name}: {texts:?}");
+        };
+        ["device", "socket"].into_iter().for_each(described);
     }
 
     #[test]
