@@ -33,6 +33,8 @@ pub enum CompareError {
     Only { one: String, other: String, position: Position, what: &'static str },
     #[error("{one} and {other} have the same losses, but their checkpoints {checkpoint} part at parameter {parameter}")]
     Parameter { one: String, other: String, checkpoint: String, parameter: String },
+    #[error("write to {}: its name must end in .png", path.display())]
+    Form { path: PathBuf },
     #[error("{one} and {other} have no step in common")]
     Apart { one: String, other: String },
 }
@@ -90,6 +92,9 @@ struct Compared<'a> {
 /// # Errors
 /// [`CompareError`]: where the first two that are not the same part, or why they cannot be compared.
 pub fn run(args: &CompareArgs) -> Result<(), CompareError> {
+    if let Some(path) = args.out.as_ref().filter(|path| path.extension().is_none_or(|extension| extension != "png")) {
+        return Err(CompareError::Form { path: path.clone() });
+    }
     let runs = args.runs.iter().map(|folder| Run::read(folder)).collect::<Result<Vec<_>, _>>()?;
     let Some((first, others)) = runs.split_first() else { return Ok(()) };
     let outcomes: Vec<_> = runs.iter().map(Run::outcome).collect();
@@ -470,7 +475,19 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let runs = vec![write(folder.path(), "a", &[1.0, 0.5]), write(folder.path(), "b", &[1.0, 0.5])];
         let out = folder.path().join("compare.png");
-        run(&CompareArgs { runs, out: Some(out.clone()), json: true }).expect("they are the same");
+        // Somebody's own, of a name that is like the picture's.
+        let own = folder.path().join("compare.partial");
+        fs::write(&own, "own").expect("it can be written");
+        let compare =
+            |out: &str| run(&CompareArgs { runs: runs.clone(), out: Some(folder.path().join(out)), json: true });
+        compare("compare.png").expect("they are the same");
         assert_eq!(image::image_dimensions(&out).expect("a picture").0, 1600);
+        assert_eq!(fs::read_to_string(own).expect("it is there still"), "own");
+        let refused = |out: &str| {
+            let error = compare(out).expect_err("it cannot be written").to_string();
+            error.replace(&folder.path().display().to_string(), "DIR")
+        };
+        expect!["write to DIR/compare.csv: its name must end in .png"].assert_eq(&refused("compare.csv"));
+        expect!["write DIR/none/compare.png"].assert_eq(&refused("none/compare.png"));
     }
 }

@@ -50,7 +50,7 @@ pub enum RunError {
     /// The system does not let us.
     #[error("{doing} {}", path.display())]
     Io {
-        /// `write`, `read`, `cut`, `replace`, `remove`.
+        /// `write`, `read`, `cut`, `remove`.
         doing: &'static str,
         /// What.
         path: PathBuf,
@@ -96,13 +96,6 @@ pub enum RunError {
 
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunError {
     move |source| RunError::Io { doing, path: path.to_path_buf(), source }
-}
-
-/// Writes a file that is there whole or, after a kill, as it was.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
-    let partial = path.with_extension("partial");
-    fs::write(&partial, bytes).map_err(io_error("write", &partial))?;
-    fs::rename(&partial, path).map_err(io_error("replace", path))
 }
 
 /// What a training writes down of itself.

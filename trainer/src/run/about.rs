@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::clock::rfc3339;
-use super::{RunError, io_error, replace};
+use super::{RunError, io_error};
 use crate::checkpoint::Versions;
+use crate::whole;
 
 /// The name of the file in a run's folder.
 pub const NAME: &str = "run.json";
@@ -204,7 +205,8 @@ impl About {
     fn write(&self, folder: &Path) -> Result<(), RunError> {
         let mut text = serde_json::to_vec_pretty(self).expect("numbers and strings have a JSON form");
         text.push(b'\n');
-        replace(&folder.join(NAME), &text)
+        let path = folder.join(NAME);
+        whole::write(&path, &text).map_err(io_error("write", &path))
     }
 
     /// What it is, in a few words.

@@ -11,7 +11,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::canvas::Canvas;
 use super::table::{Row, StepRow, TestRow};
-use super::{RunError, replace};
+use super::{RunError, io_error};
+use crate::whole;
 
 /// Pixels of the picture.
 const SIZE: (u32, u32) = (1600, 1200);
@@ -92,7 +93,7 @@ pub fn save(path: &Path, title: &str, curves: &[Curve]) -> Result<(), RunError> 
     let image = draw(title, curves).map_err(failed)?;
     let mut bytes = Vec::new();
     image.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).map_err(|error| failed(error.into()))?;
-    replace(path, &bytes)
+    whole::write(path, &bytes).map_err(io_error("write", path))
 }
 
 /// A line of a panel.
