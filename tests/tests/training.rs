@@ -116,6 +116,22 @@ fn a_view_is_drawn_on_nothing_but_a_terminal() {
 }
 
 #[test]
+fn a_run_says_what_device_auto_was() {
+    let (data, loader) = shapes(40);
+    let output = fit(data.path(), MODEL, &loader.socket(), &["--device", "auto", "--json"]);
+    assert!(output.status.success(), "{}", told(&output));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    // A driver may have something to say as well.
+    let device = stderr.lines().find_map(|line| line.strip_prefix("--device auto: this is ")).expect("it says so");
+    let start: Value = serde_json::from_slice(output.stdout.split(|byte| *byte == b'\n').next().expect("a line"))
+        .expect("JSON a line");
+    let about = fs::read(data.path().join("run/run.json")).expect("written");
+    let about: Value = serde_json::from_slice(&about).expect("JSON");
+    assert_eq!((&start["device"], &about["training"]["device"]), (&device.into(), &device.into()));
+    loader.stop();
+}
+
+#[test]
 fn a_failed_batch_ends_the_training_by_name() {
     let (data, loader) = shapes(40);
     // Cut short after the loader has looked at it.

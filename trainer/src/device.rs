@@ -125,15 +125,23 @@ impl DeviceChoice {
     /// # Errors
     /// [`DeviceError`] when it is not compiled in, not there, or does not compute.
     pub fn open(self) -> Result<Device, DeviceError> {
+        self.open_and_name().map(|(_, device)| device)
+    }
+
+    /// As [`open`](Self::open), with what `auto` became: what is written down of a training says where it was computed.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_and_name(self) -> Result<(Self, Device), DeviceError> {
         let (choice, device) = self.resolve()?;
         if self == Self::Auto {
             // Where nobody reads it, it is lost.
             let _ = writeln!(io::stderr(), "--device auto: this is {choice}");
         }
-        Ok(device)
+        Ok((choice, device))
     }
 
-    /// As [`open`](Self::open), with what `auto` became and without the line about it.
+    /// As [`open_and_name`](Self::open_and_name), without the line about it.
     ///
     /// # Errors
     /// As [`open`](Self::open); `auto` always becomes something.

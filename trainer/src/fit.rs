@@ -42,7 +42,7 @@ use crate::stop::{Reason, Stop};
 /// [`FitError`]; the last checkpoint stays.
 pub fn run(args: &FitArgs, layers: &Registry) -> Result<Option<Reason>, FitError> {
     let (spec, model_text) = ModelSpec::read(&args.model, layers)?;
-    let device = args.device.open()?;
+    let (place, device) = args.device.open_and_name()?;
     let shelf = Shelf::open(&args.out, args.keep)?;
     let newest = shelf.newest()?;
     if newest.is_some() && !args.resume {
@@ -81,7 +81,7 @@ pub fn run(args: &FitArgs, layers: &Registry) -> Result<Option<Reason>, FitError
         train: &stream,
         test: training.eval.as_ref().map(Feed::stream),
         settings: &json!({ "epochs": args.epochs, "optimizer": settings.optimizer, "seed": settings.seed }),
-        device: &args.device.to_string(),
+        device: &place.to_string(),
         model_file: &args.model,
         model_text: &model_text,
     };
@@ -95,7 +95,7 @@ pub fn run(args: &FitArgs, layers: &Registry) -> Result<Option<Reason>, FitError
         samples: stream.extent.samples_delivered(),
         epochs: args.epochs,
         classes: &stream.classes,
-        device: args.device.to_string(),
+        device: place.to_string(),
         position,
     };
     report.start(&begun, &training.stop).map_err(FitError::Listen)?;
@@ -119,7 +119,7 @@ pub fn run(args: &FitArgs, layers: &Registry) -> Result<Option<Reason>, FitError
         kept: newest,
         since,
     };
-    let guarded = device::guarded(format_args!("train on {}", args.device), || training.run(&mut keeper));
+    let guarded = device::guarded(format_args!("train on {place}"), || training.run(&mut keeper));
     let ended = guarded.map_err(FitError::from).flatten().map_err(|error| match error {
         FitError::Feed(lost @ FeedError::LoaderLost { .. }) => FitError::LoaderLost { lost, remedy: keeper.remedy() },
         other => other,
