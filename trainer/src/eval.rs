@@ -3,7 +3,7 @@
 mod matrix;
 mod picture;
 mod table;
-mod verdict;
+mod worst;
 
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -18,15 +18,15 @@ use serde::Serialize;
 use thiserror::Error;
 
 use self::matrix::Matrix;
-use self::verdict::Verdict;
+use self::worst::Worst;
 use crate::checkpoint::{self, CheckpointError, Restored};
 use crate::cli::EvalArgs;
 use crate::config::ConfigError;
 use crate::device::DeviceError;
 use crate::feed::{Feed, FeedError, Samples};
 use crate::fields::{Answer, Fields, FieldsError, Input};
-use crate::loss::Target;
-use crate::metrics::{ClassReport, ClassScore, ClassTally};
+use crate::loss::{LossError, Target};
+use crate::metrics::{ClassReport, ClassScore, ClassTally, Test};
 use crate::model::ModelError;
 use crate::normalize::Normalizer;
 use crate::registry::Registry;
@@ -54,6 +54,8 @@ pub enum EvalError {
     Fields(#[from] FieldsError),
     #[error("evaluate {}", checkpoint.display())]
     Model { checkpoint: PathBuf, source: Box<ModelError> },
+    #[error("test as {model} says")]
+    Loss { model: String, source: LossError },
     #[error("compute on {device}")]
     Compute { device: String, source: TensorReadError },
     #[error("write {}", path.display())]
@@ -151,15 +153,16 @@ pub fn run(args: &EvalArgs, layers: &Registry) -> Result<(), EvalError> {
     restored.model.check_classes(&stream.name, stream.classes.len()).map_err(misfit)?;
 
     let mut feed = Feed::start(member, fields, &restored.model, &device, None);
-    let (tally, verdict) = judge(args, &restored, &mut feed, &device)?;
+    let (test, worst) = judge(args, &restored, &mut feed, &device)?;
+    let tally = test.classes();
     let unreadable = || EvalError::Unreadable { stream: stream.name.clone() };
-    let loss = verdict.loss().ok_or_else(unreadable)?;
-    let matrix = Matrix::of(&tally, outputs);
+    let loss = test.score().ok_or_else(unreadable)?.loss;
+    let matrix = Matrix::of(tally, outputs);
     let named = [&restored.about.classes, &stream.classes];
     let name = |label: usize| named.into_iter().find_map(|names| names.get(label)).cloned();
     let names: Vec<String> = (0..outputs).map(|label| name(label).unwrap_or_else(|| label.to_string())).collect();
 
-    let found = Found::of(&stream.name, &tally, &matrix, &names, loss);
+    let found = Found::of(&stream.name, tally, &matrix, &names, loss);
     if args.json {
         json(&found);
     } else {
@@ -171,39 +174,37 @@ pub fn run(args: &EvalArgs, layers: &Registry) -> Result<(), EvalError> {
         write(path, &bytes)?;
     }
     if let Some(path) = &args.out {
-        write(path, &picture::png(picture::mistakes(&verdict.worst, &seen(&restored), &names)))?;
-        let (shown, mistakes, path) = (verdict.worst.len(), matrix.mistakes(), path.display());
+        write(path, &picture::png(picture::mistakes(&worst.mistakes, &seen(&restored), &names)))?;
+        let (shown, mistakes, path) = (worst.mistakes.len(), matrix.mistakes(), path.display());
         note(&format!("{shown} of {mistakes} mistakes, the worst first, are drawn in {path}"));
     }
     Ok(())
 }
 
 /// Shows the model every batch of an epoch.
-fn judge(
-    args: &EvalArgs,
-    restored: &Restored,
-    feed: &mut Feed,
-    device: &Device,
-) -> Result<(ClassTally, Verdict), EvalError> {
+fn judge(args: &EvalArgs, restored: &Restored, feed: &mut Feed, device: &Device) -> Result<(Test, Worst), EvalError> {
     let normalizer = Normalizer::new(&restored.spec.normalize, &restored.input, device)
         .map_err(|mistake| ConfigError::Mistake { path: restored.model_file.clone(), mistake })?;
+    let learns = |source| EvalError::Loss { model: restored.model_file.display().to_string(), source };
+    let loss = restored.spec.learn.loss.init(restored.model.outputs(), device).map_err(learns)?;
     let compute = |source| EvalError::Compute { device: args.device.to_string(), source };
     // Pixels are looked for only where they are to be drawn.
-    let worst_max = if args.out.is_some() { args.worst.get() } else { 0 };
-    let (mut tally, mut verdict) = (ClassTally::default(), Verdict::new(worst_max));
+    let most = if args.out.is_some() { args.worst.get() } else { 0 };
+    let (mut test, mut worst) = (Test::default(), Worst::new(most));
     let bar = bar(feed.stream().extent.samples_delivered());
     while feed.cursor().epoch == 0 {
         let Some(Samples { input, target, rows }) = feed.next()?.samples else { continue };
         let Target::Classes(labels) = target else { unreachable!("`check_stream` wants classes") };
         let logits = restored.model.logits(normalizer.apply(input.clone()));
-        tally.add(logits.clone(), labels.clone());
-        tally.collect().map_err(compute)?;
+        let of_all = loss.forward(logits.clone(), Target::Classes(labels.clone()));
+        test.add(logits.clone(), Target::Classes(labels.clone()), of_all);
+        test.collect().map_err(compute)?;
         let (said, labels) = read(logits, labels).map_err(compute)?;
-        verdict.add(&said, &labels, &input).map_err(compute)?;
+        worst.add(&said, &labels, &input).map_err(compute)?;
         bar.inc(u64::try_from(rows).unwrap_or(0));
     }
     bar.finish_and_clear();
-    Ok((tally, verdict))
+    Ok((test, worst))
 }
 
 /// The logarithms of probabilities, row by row, and the labels. Waits for the device.

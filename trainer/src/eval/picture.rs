@@ -6,7 +6,7 @@ use batchmill_protocol::tensor::FieldSpec;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage, imageops};
 
 use super::matrix::Matrix;
-use super::verdict::Mistake;
+use super::worst::Mistake;
 
 /// Letters of a class's name.
 const NAME_MAX: usize = 20;

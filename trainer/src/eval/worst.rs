@@ -1,4 +1,4 @@
-//! What a model said of every sample of a stream, and the worst of it.
+//! The worst mistakes of a model on a stream.
 
 use std::cmp::Reverse;
 
@@ -6,15 +6,12 @@ use burn::tensor::TensorReadError;
 
 use crate::normalize::Raw;
 
-/// All that was said so far.
+/// The worst of all mistakes so far.
 #[derive(Debug)]
-pub(super) struct Verdict {
-    /// Sum over samples.
-    loss: f64,
-    samples: u64,
-    /// The mistakes of the largest loss, largest first; of equals, the first.
-    pub(super) worst: Vec<Mistake>,
-    worst_max: usize,
+pub(super) struct Worst {
+    /// Those of the least probability of the true class, the least first; of equals, the first.
+    pub(super) mistakes: Vec<Mistake>,
+    most: usize,
 }
 
 /// A sample that was taken for one of another class.
@@ -24,15 +21,16 @@ pub(super) struct Mistake {
     pub(super) predicted: usize,
     /// Of the predicted class.
     pub(super) probability: f32,
+    /// The cross entropy: `-log` of the probability of the true class.
     pub(super) loss: f32,
     /// As the model saw it.
     pub(super) pixels: Vec<u8>,
 }
 
-impl Verdict {
-    /// Nothing said; the `worst_max` worst mistakes will be kept.
-    pub(super) fn new(worst_max: usize) -> Self {
-        Self { loss: 0.0, samples: 0, worst: Vec::new(), worst_max }
+impl Worst {
+    /// None; the `most` worst will be kept.
+    pub(super) fn new(most: usize) -> Self {
+        Self { mistakes: Vec::new(), most }
     }
 
     /// Adds a batch. *Shapes* of `log_probabilities` `[rows, classes]`, row-major, of `labels` `[rows]`.
@@ -50,8 +48,6 @@ impl Verdict {
         for (row, (said, &label)) in rows.enumerate() {
             let predicted = first_of_the_largest(said);
             let loss = -said[label];
-            self.loss += f64::from(loss);
-            self.samples += 1;
             if predicted != label && self.is_bad_enough(loss) {
                 let probability = said[predicted].exp();
                 let pixels = seen.image(row)?;
@@ -61,21 +57,15 @@ impl Verdict {
         Ok(())
     }
 
-    /// The mean loss of a sample; `None` when there was none.
-    pub(super) fn loss(&self) -> Option<f64> {
-        #[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
-        (self.samples > 0).then(|| self.loss / self.samples as f64)
-    }
-
     fn is_bad_enough(&self, loss: f32) -> bool {
-        let last = self.worst.last().filter(|_| self.worst.len() == self.worst_max);
+        let last = self.mistakes.last().filter(|_| self.mistakes.len() == self.most);
         last.is_none_or(|last| loss.total_cmp(&last.loss).is_gt())
     }
 
     fn keep(&mut self, mistake: Mistake) {
-        let place = self.worst.partition_point(|other| other.loss.total_cmp(&mistake.loss).is_ge());
-        self.worst.insert(place, mistake);
-        self.worst.truncate(self.worst_max);
+        let place = self.mistakes.partition_point(|other| other.loss.total_cmp(&mistake.loss).is_ge());
+        self.mistakes.insert(place, mistake);
+        self.mistakes.truncate(self.most);
     }
 }
 
@@ -96,7 +86,7 @@ mod tests {
     #[test]
     fn the_worst_mistakes_are_kept_with_their_pixels() {
         let shape = ImageShape { height: 1, width: 2, channels: 1 };
-        let mut verdict = Verdict::new(2);
+        let mut worst = Worst::new(2);
         let halves = |numbers: [f32; 3]| numbers.map(f32::ln);
         let batches = [
             // Right; wrong by a little; wrong by much.
@@ -108,23 +98,20 @@ mod tests {
             let bytes: Vec<u8> = (0..6).map(|place| batch * 10 + place).collect();
             let pixels = Raw::Pixels(Pixels::new(bytes.into(), 3, shape, &Device::flex()));
             let said: Vec<f32> = said.into_iter().flat_map(halves).collect();
-            verdict.add(&said, &labels, &pixels).expect("the CPU does not fail");
+            worst.add(&said, &labels, &pixels).expect("the CPU does not fail");
         }
-        let worst: Vec<_> = verdict.worst.iter().map(|bad| (bad.label, bad.predicted, bad.pixels.clone())).collect();
-        assert_eq!(worst, [(1, 0, vec![10, 11]), (2, 0, vec![4, 5])]);
-        assert!((verdict.worst[0].probability - 0.98).abs() < 1e-6);
-        let loss = -[0.7_f64, 0.4, 0.05, 0.01, 0.4, 0.4].map(f64::ln).iter().sum::<f64>() / 6.0;
-        assert!((verdict.loss().expect("there are samples") - loss).abs() < 1e-6);
-        assert_eq!(Verdict::new(2).loss(), None);
+        let kept: Vec<_> = worst.mistakes.iter().map(|bad| (bad.label, bad.predicted, bad.pixels.clone())).collect();
+        assert_eq!(kept, [(1, 0, vec![10, 11]), (2, 0, vec![4, 5])]);
+        assert!((worst.mistakes[0].probability - 0.98).abs() < 1e-6);
     }
 
     #[test]
     fn equal_mistakes_are_kept_as_they_came() {
         let shape = ImageShape { height: 1, width: 1, channels: 1 };
-        let mut verdict = Verdict::new(3);
+        let mut worst = Worst::new(3);
         let pixels = Raw::Pixels(Pixels::new((0..5).collect::<Vec<u8>>().into(), 5, shape, &Device::flex()));
-        verdict.add(&[-0.5, -1.0].repeat(5), &[1; 5], &pixels).expect("the CPU does not fail");
-        assert_eq!(verdict.worst.iter().map(|bad| bad.pixels[0]).collect::<Vec<_>>(), [0, 1, 2]);
+        worst.add(&[-0.5, -1.0].repeat(5), &[1; 5], &pixels).expect("the CPU does not fail");
+        assert_eq!(worst.mistakes.iter().map(|bad| bad.pixels[0]).collect::<Vec<_>>(), [0, 1, 2]);
         assert_eq!(first_of_the_largest(&[0.1, 0.4, 0.4]), 1);
     }
 }
