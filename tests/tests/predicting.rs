@@ -281,6 +281,11 @@ fn what_is_not_there_or_does_not_fit_is_said() {
         eval(&["--confusion", "/nowhere/at/all.csv"]),
         expect!["write /nowhere/at/all.csv: No such file or directory (os error 2)"],
     );
+    // Said before anything is computed, of which there would be notes.
+    check(
+        predict(&["--out", "/nowhere/at/all.csv", &text(&image)]),
+        expect!["write /nowhere/at/all.csv: No such file or directory (os error 2)"],
+    );
     let other = trained.path("other");
     let arguments = ["eval".as_ref(), "--checkpoint".as_ref(), other.as_os_str()];
     check(

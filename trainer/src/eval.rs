@@ -133,8 +133,8 @@ impl<'a> Found<'a> {
 /// # Errors
 /// [`EvalError`].
 pub fn run(args: &EvalArgs, layers: &Registry) -> Result<(), EvalError> {
-    args.confusion.iter().try_for_each(|path| has_extension(path, &["csv", "png"], ".csv or .png"))?;
-    args.out.iter().try_for_each(|path| has_extension(path, &["png"], ".png"))?;
+    args.confusion.iter().try_for_each(|path| check_file(path, &["csv", "png"], ".csv or .png"))?;
+    args.out.iter().try_for_each(|path| check_file(path, &["png"], ".png"))?;
     let device = args.device.open()?;
     let checkpoint = checkpoint::locate(&args.checkpoint);
     let restored = checkpoint::load(&checkpoint, layers, &device)?;
@@ -254,12 +254,12 @@ fn check_stream(restored: &Restored, stream: &StreamDescription) -> Result<Field
     }
 }
 
-fn has_extension(path: &Path, known: &[&str], wanted: &'static str) -> Result<(), EvalError> {
+fn check_file(path: &Path, known: &[&str], wanted: &'static str) -> Result<(), EvalError> {
     let extension = path.extension().and_then(|extension| extension.to_str());
-    match extension {
-        Some(extension) if known.contains(&extension) => Ok(()),
-        _ => Err(EvalError::Form { path: path.to_path_buf(), wanted }),
+    if extension.is_none_or(|extension| !known.contains(&extension)) {
+        return Err(EvalError::Form { path: path.to_path_buf(), wanted });
     }
+    whole::check(path).map_err(|source| EvalError::Write { path: path.to_path_buf(), source })
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), EvalError> {

@@ -12,6 +12,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use thiserror::Error;
 
+use crate::device::{self, DeviceError};
 use crate::fields::{Answer, Fields, Input};
 use crate::loss::Target;
 use crate::model::Sequential;
@@ -32,6 +33,9 @@ pub enum FeedError {
     /// The loader has none.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The device takes no batch.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The loader has ended, and no other took its place in time.
     #[error("the loader has ended{}; {position} of stream `{stream}` is the next batch", for_nothing(*waited))]
     LoaderLost {
@@ -327,7 +331,10 @@ impl Successor {
 fn feed(mut member: Member, maker: &Maker, successor: Option<&Successor>, made: &Sender<Result<Minibatch, FeedError>>) {
     loop {
         let minibatch = match (member.next(), successor) {
-            (Ok(Some(batch)), _) => maker.make_of(&batch),
+            (Ok(Some(batch)), _) => {
+                let doing = format_args!("take {} of stream `{}`", batch.position(), maker.stream);
+                device::guarded(doing, || maker.make_of(&batch)).map_err(FeedError::from).flatten()
+            }
             (Ok(None), _) => return,
             (Err(ClientError::LoaderLost { .. }), Some(successor)) => match successor.join(&mut member) {
                 Ok(()) => continue,

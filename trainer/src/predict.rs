@@ -83,6 +83,8 @@ enum ImageError {
 pub fn run(args: &PredictArgs, layers: &Registry, transforms: &TransformRegistry) -> Result<(), PredictError> {
     let form = |path: &PathBuf| Form::of(path).ok_or_else(|| PredictError::Form { path: path.clone() });
     let form = args.out.as_ref().map(form).transpose()?;
+    let write = |path: &PathBuf, source| PredictError::Write { path: path.clone(), source };
+    args.out.iter().try_for_each(|path| whole::check(path).map_err(|source| write(path, source)))?;
     let files = files::find(&args.images)?;
     let device = args.device.open()?;
     let checkpoint = checkpoint::locate(&args.checkpoint);
@@ -115,8 +117,7 @@ pub fn run(args: &PredictArgs, layers: &Registry, transforms: &TransformRegistry
     bar.finish_and_clear();
     if let (Some(path), Some(form)) = (&args.out, form) {
         let top = args.top.get().min(restored.model.outputs());
-        let write = |source| PredictError::Write { path: path.clone(), source };
-        whole::write(path, &form.write(&predictions, top)).map_err(write)?;
+        whole::write(path, &form.write(&predictions, top)).map_err(|source| write(path, source))?;
     }
     let failed = predictions.iter().filter(|prediction| prediction.outcome.is_err()).count();
     if failed > 0 {

@@ -5,6 +5,15 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+/// Checks that a file can be there at all, before anything is computed for it.
+///
+/// # Errors
+/// What the system says of the folder it would be in.
+pub(crate) fn check(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::read_dir(folder).map(drop)
+}
+
 /// Writes a file, or replaces it: under a hidden name beside it first, so that a kill leaves the old one or the new one.
 ///
 /// # Errors
@@ -32,6 +41,14 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_in_no_folder_is_refused_before() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        check(Path::new("table.csv")).expect("where we are is a folder");
+        check(&folder.path().join("table.csv")).expect("it is a folder");
+        assert!(check(&folder.path().join("none/table.csv")).is_err());
+    }
 
     #[test]
     fn a_file_is_replaced_and_nothing_else_is_left() {
