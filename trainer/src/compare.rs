@@ -284,6 +284,8 @@ impl Comparison {
             format!(
                 "{run} is {first} to the last bit, in all {same_steps} steps and {same_checkpoints} checkpoints in common"
             )
+        } else if *same_steps == 0 {
+            format!("{run} is another than {first} from the first step in common on")
         } else {
             format!("{run} is {first} in the first {same_steps} steps in common")
         };

@@ -206,7 +206,8 @@ impl Training<'_> {
         if early == Some(true) && self.epoch < self.args.epochs {
             let Standing { best, epochs_since } = self.early_stopping;
             let best = best.map_or_else(|| "no number".to_owned(), |best| best.to_string());
-            self.report.note(&format!("stopped early: {epochs_since} epochs were no better than {best}"));
+            let epochs = if epochs_since == 1 { "epoch was" } else { "epochs were" };
+            self.report.note(&format!("stopped early: {epochs_since} {epochs} no better than {best}"));
         }
         Ok(early == Some(true))
     }
