@@ -45,9 +45,13 @@ struct Trained {
 
 impl Trained {
     fn new(images: u32, epochs: &str, more: &[&str]) -> Self {
+        Self::of(MODEL, images, epochs, more)
+    }
+
+    fn of(model: &str, images: u32, epochs: &str, more: &[&str]) -> Self {
         let data = PROGRAMS.sample_data(images);
         let path = |name: &str| data.path().join(name);
-        fs::write(path("model.toml"), MODEL).expect("written");
+        fs::write(path("model.toml"), model).expect("written");
         let csv = fs::read_to_string(path("shapes/test.csv")).expect("drawn");
         let first = csv.lines().nth(1).and_then(|row| row.split_once(',')).expect("a row").1;
         fs::write(path("renamed.csv"), csv.replace(&format!(",{first}\n"), ",blob\n")).expect("written");
@@ -184,6 +188,28 @@ fn predictions_and_evaluation_agree() {
 
     let text = stdout(&trained.eval(&[]));
     assert!(text.starts_with("Stream `test`: 200 samples, loss ") && text.contains("macro average"), "{text}");
+    trained.loader.stop();
+}
+
+#[test]
+fn an_evaluation_of_numbers_says_how_far_they_are_off() {
+    let model = MODEL.replace("out_features = 10", "out_features = 1").replace("label_smoothing = 0.1", "kind = 'mse'");
+    // A class is a number here.
+    let trained = Trained::of(&model, 80, "2", &["--eval", "test"]);
+    let metrics = fs::read(trained.about()).expect("saved");
+    let tested = &serde_json::from_slice::<Value>(&metrics).expect("JSON")["metrics"]["test"];
+    let found: Value = serde_json::from_str(&stdout(&trained.eval(&["--json".as_ref()]))).expect("one object");
+    for key in ["loss", "mae", "rmse"] {
+        assert!(found[key].is_f64() && found[key] == tested[key], "{key}: {found} {tested}");
+    }
+    assert_eq!(found["samples"], 20);
+    let text = stdout(&trained.eval(&[]));
+    assert!(text.starts_with("Stream `test`: 20 samples, loss ") && text.contains(", RMSE "), "{text}");
+    let refused = trained.eval(&["--out".as_ref(), "errors.png".as_ref()]);
+    expect![
+        "draw what is mistaken for what: the model answers label: i64 [] with numbers: leave --out and --confusion out"
+    ]
+    .assert_eq(&told(&refused));
     trained.loader.stop();
 }
 

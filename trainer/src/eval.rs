@@ -24,9 +24,9 @@ use crate::cli::EvalArgs;
 use crate::config::ConfigError;
 use crate::device::DeviceError;
 use crate::feed::{Feed, FeedError, Samples};
-use crate::fields::{Answer, Fields, FieldsError, Input};
+use crate::fields::{Fields, FieldsError, Input};
 use crate::loss::{LossError, Target};
-use crate::metrics::{ClassReport, ClassScore, ClassTally, Test};
+use crate::metrics::{ClassReport, ClassScore, ClassTally, Score, Test};
 use crate::model::ModelError;
 use crate::normalize::Normalizer;
 use crate::registry::Registry;
@@ -69,9 +69,12 @@ pub enum EvalError {
          transforms of `{trained_on}`"
     )]
     OtherSamples { stream: String, found: Input, wanted: Input, trained_on: String },
-    /// The model was taught something else.
-    #[error("evaluate on stream `{stream}`: the model answers `{target}`, not a class")]
-    NoClasses { stream: String, target: FieldSpec },
+    /// The stream asks for something else than the model was taught.
+    #[error("evaluate on stream `{stream}`: its target is {found}, but the model answers {wanted} with a class")]
+    NoClasses { stream: String, found: FieldSpec, wanted: FieldSpec },
+    /// Numbers are not mistaken for one another.
+    #[error("draw what is mistaken for what: the model answers {target} with numbers: leave --out and --confusion out")]
+    NoMistakes { target: FieldSpec },
     /// There are no pictures of them.
     #[error("draw the worst mistakes: the samples are {input}, not images: leave --out out")]
     NoImages { input: Input },
@@ -87,6 +90,16 @@ pub enum EvalError {
     /// There is nothing to test on.
     #[error("not one sample of stream `{stream}` can be read: `loader quarantine` says why")]
     Unreadable { stream: String },
+}
+
+/// The object of `--json` where the model answers with numbers.
+#[derive(Debug, Serialize)]
+struct Errors<'a> {
+    stream: &'a str,
+    samples: u64,
+    loss: f64,
+    mae: f64,
+    rmse: f64,
 }
 
 /// The object of `--json`.
@@ -142,7 +155,11 @@ pub fn run(args: &EvalArgs, layers: &Registry) -> Result<(), EvalError> {
         return Err(EvalError::NoImages { input: restored.input });
     }
     let outputs = restored.model.outputs();
-    if outputs > CLASSES_MAX {
+    let takes_classes = restored.spec.learn.loss.takes_classes();
+    if !takes_classes && (args.out.is_some() || !args.confusion.is_empty()) {
+        return Err(EvalError::NoMistakes { target: restored.about.target });
+    }
+    if takes_classes && outputs > CLASSES_MAX {
         return Err(EvalError::TooManyClasses { classes: outputs });
     }
     let subscription = Subscription::new(&args.stream).epochs(0, Some(1));
@@ -150,13 +167,25 @@ pub fn run(args: &EvalArgs, layers: &Registry) -> Result<(), EvalError> {
     let stream = member.stream().clone();
     let fields = check_stream(&restored, &stream)?;
     let misfit = |source| EvalError::Model { checkpoint: checkpoint.clone(), source: Box::new(source) };
-    restored.model.check_classes(&stream.name, stream.classes.len()).map_err(misfit)?;
+    restored.model.check_answer(fields.answer).map_err(misfit)?;
+    if takes_classes {
+        restored.model.check_classes(&stream.name, stream.classes.len()).map_err(misfit)?;
+    }
 
     let mut feed = Feed::start(member, fields, &restored.model, &device, None);
     let (test, worst) = judge(args, &restored, &mut feed, &device)?;
-    let tally = test.classes();
     let unreadable = || EvalError::Unreadable { stream: stream.name.clone() };
-    let loss = test.score().ok_or_else(unreadable)?.loss;
+    let Score { loss, mae, rmse, .. } = test.score().ok_or_else(unreadable)?;
+    if let (Some(mae), Some(rmse)) = (mae, rmse) {
+        let errors = Errors { stream: &stream.name, samples: test.rows(), loss, mae, rmse };
+        if args.json {
+            json(&errors);
+        } else {
+            say(&table::errors(&errors));
+        }
+        return Ok(());
+    }
+    let tally = test.classes();
     let matrix = Matrix::of(tally, outputs);
     let named = [&restored.about.classes, &stream.classes];
     let name = |label: usize| named.into_iter().find_map(|names| names.get(label)).cloned();
@@ -194,13 +223,13 @@ fn judge(args: &EvalArgs, restored: &Restored, feed: &mut Feed, device: &Device)
     let bar = bar(feed.stream().extent.samples_delivered());
     while feed.cursor().epoch == 0 {
         let Some(Samples { input, target, rows }) = feed.next()?.samples else { continue };
-        let Target::Classes(labels) = target else { unreachable!("`check_stream` wants classes") };
-        let logits = restored.model.logits(normalizer.apply(input.clone()));
-        let of_all = loss.forward(logits.clone(), Target::Classes(labels.clone()));
-        test.add(logits.clone(), Target::Classes(labels.clone()), of_all);
+        let output = restored.model.logits(normalizer.apply(input.clone()));
+        test.add(output.clone(), target.clone(), loss.forward(output.clone(), target.clone()));
         test.collect().map_err(compute)?;
-        let (said, labels) = read(logits, labels).map_err(compute)?;
-        worst.add(&said, &labels, &input).map_err(compute)?;
+        if let (Target::Classes(labels), 1..) = (target, most) {
+            let (said, labels) = read(output, labels).map_err(compute)?;
+            worst.add(&said, &labels, &input).map_err(compute)?;
+        }
         bar.inc(u64::try_from(rows).unwrap_or(0));
     }
     bar.finish_and_clear();
@@ -232,7 +261,7 @@ fn seen(restored: &Restored) -> FieldSpec {
     FieldSpec { dtype, ..restored.about.input.clone() }
 }
 
-/// Checks that a stream has samples and classes as those that the model was trained on.
+/// Checks that a stream has samples, targets and classes as those that the model was trained on.
 fn check_stream(restored: &Restored, stream: &StreamDescription) -> Result<Fields, EvalError> {
     let (about, name) = (&restored.about, || stream.name.clone());
     let fields = Fields::of(stream, Some(&about.input.name), Some(&about.target.name))?;
@@ -240,9 +269,9 @@ fn check_stream(restored: &Restored, stream: &StreamDescription) -> Result<Field
         let (found, wanted, trained_on) = (fields.kind, restored.input.clone(), about.stream.clone());
         return Err(EvalError::OtherSamples { stream: name(), found, wanted, trained_on });
     }
-    if fields.answer != Answer::Class || !restored.spec.learn.loss.takes_classes() {
-        return Err(EvalError::NoClasses { stream: name(), target: about.target.clone() });
-    }
+    let Ok(fields) = fields.clone().for_loss(restored.spec.learn.loss.takes_classes()) else {
+        return Err(EvalError::NoClasses { stream: name(), found: fields.target, wanted: about.target.clone() });
+    };
     // One may know more classes than the other, as long as a label means the same in both.
     let mut classes = stream.classes.iter().zip(&about.classes).enumerate();
     match classes.find(|(_, (found, wanted))| found != wanted) {

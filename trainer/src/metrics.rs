@@ -144,6 +144,11 @@ impl Test {
         self.loss.mean().map(|loss| Score { accuracy, loss, mae, rmse })
     }
 
+    /// The rows of all batches collected.
+    pub fn rows(&self) -> u64 {
+        self.loss.sum().rows
+    }
+
     /// What became of each class, in all batches collected.
     pub fn classes(&self) -> &ClassTally {
         &self.classes

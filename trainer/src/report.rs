@@ -211,9 +211,11 @@ impl Report {
             "Epoch {}: loss {:.4}, {:.1} s, {:.0} samples/s, waited for data {:.2} s",
             epoch.epoch, epoch.loss, epoch.seconds, epoch.samples_per_s, epoch.waited_s
         ));
-        if let Some(Score { accuracy, loss, .. }) = epoch.test {
+        if let Some(Score { accuracy, loss, mae, rmse }) = epoch.test {
             let accuracy = accuracy.map(|accuracy| format!("Accuracy: {:.1}%, ", 100.0 * accuracy)).unwrap_or_default();
-            self.line(&format!("Test Error:\n {accuracy}Avg loss: {loss:.6}\n"));
+            let error = |name: &str, error: Option<f64>| error.map(|error| format!("{name}: {error:.6}, "));
+            let (mae, rmse) = (error("MAE", mae).unwrap_or_default(), error("RMSE", rmse).unwrap_or_default());
+            self.line(&format!("Test Error:\n {accuracy}{mae}{rmse}Avg loss: {loss:.6}\n"));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::matrix::Matrix;
-use super::{Class, Found};
+use super::{Class, Errors, Found};
 use crate::metrics::ClassScore;
 
 /// Classes whose confusion fits a screen.
@@ -11,6 +11,12 @@ const SHOWN_MAX: usize = 20;
 
 /// Letters of a class's name.
 const NAME_MAX: usize = 24;
+
+/// Writes how far numbers are off, in one line without its end.
+pub(super) fn errors(errors: &Errors<'_>) -> String {
+    let Errors { stream, samples, loss, mae, rmse } = errors;
+    format!("Stream `{stream}`: {samples} samples, loss {loss:.6}, MAE {mae:.6}, RMSE {rmse:.6}")
+}
 
 /// Writes it in lines, without the last one's end; `names` are those of the classes.
 pub(super) fn text(found: &Found<'_>, confusion: &Matrix, names: &[String]) -> String {

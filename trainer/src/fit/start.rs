@@ -82,7 +82,9 @@ pub(super) fn start<'a>(
     if eval.is_none() && spec.learn.train.early_stopping.is_some_and(|early| early.metric.needs_test()) {
         return Err(FitError::NoTest { model: args.model.display().to_string() });
     }
-    for stream in [&train].into_iter().chain(&eval).map(Member::stream) {
+    // With a loss of numbers a class is one.
+    let answers_classes = fields.answer == Answer::Class;
+    for stream in [&train].into_iter().chain(&eval).map(Member::stream).filter(|_| answers_classes) {
         model.check_classes(&stream.name, stream.classes.len()).map_err(fits)?;
     }
     let normalizer = Normalizer::new(&spec.normalize, &fields.kind, device)
