@@ -14,14 +14,13 @@ use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
-/// The models, the rows of their batches, and what they compute with. (Why: the head of `curves.py`.)
-pub(crate) const MODELS: [(&str, usize, FloatDType); 3] =
-    [("mlp", 16, FloatDType::F32), ("cnn", 16, FloatDType::F32), ("resnet-18", 8, FloatDType::F64)];
+/// The models, the rows of their batches, what they compute with, and their rates. (Why: the head of `curves.py`.)
+pub(crate) const MODELS: [(&str, usize, FloatDType, f64); 3] =
+    [("mlp", 16, FloatDType::F32, 0.01), ("cnn", 16, FloatDType::F32, 0.01), ("resnet-18", 8, FloatDType::F64, 0.001)];
 
 const WIDTH: usize = 32;
 const NUMBERS: usize = 3 * WIDTH * WIDTH;
 const CLASSES: usize = 10;
-const LEARNING_RATE: f64 = 0.01;
 
 #[allow(dead_code, reason = "tests/parity_models.rs takes the rest of this file")]
 fn main() {
@@ -56,7 +55,7 @@ pub(crate) fn golden(model: &str) -> Vec<f64> {
 /// Trains one of the models without end; the loss of each step.
 pub(crate) fn losses(model: &str) -> impl Iterator<Item = f64> {
     let device = Device::flex().autodiff();
-    let (_, rows, dtype) = MODELS.into_iter().find(|(name, ..)| *name == model).expect("there is such a model");
+    let (_, rows, dtype, rate) = MODELS.into_iter().find(|(name, ..)| *name == model).expect("there is such a model");
     let mut model = initialized(model, dtype, &device);
     let criterion = CrossEntropyLossConfig::new().init(&device);
     let mut optimizer = SgdConfig::new().init();
@@ -65,7 +64,7 @@ pub(crate) fn losses(model: &str) -> impl Iterator<Item = f64> {
         let images = images.cast(dtype);
         let loss = criterion.forward(model.logits(images), labels);
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
-        model = optimizer.step(LEARNING_RATE, model.clone(), gradients);
+        model = optimizer.step(rate, model.clone(), gradients);
         loss.into_scalar::<f64>()
     })
 }
