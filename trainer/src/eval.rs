@@ -71,7 +71,7 @@ pub enum EvalError {
     OtherSamples { stream: String, found: Input, wanted: Input, trained_on: String },
     /// The stream asks for something else than the model was taught.
     #[error("evaluate on stream `{stream}`: its target is {found}, but the model answers {wanted} with a class")]
-    NoClasses { stream: String, found: FieldSpec, wanted: FieldSpec },
+    NoClasses { stream: String, found: Box<FieldSpec>, wanted: Box<FieldSpec> },
     /// Numbers are not mistaken for one another.
     #[error("draw what is mistaken for what: the model answers {target} with numbers: leave --out and --confusion out")]
     NoMistakes { target: FieldSpec },
@@ -270,7 +270,8 @@ fn check_stream(restored: &Restored, stream: &StreamDescription) -> Result<Field
         return Err(EvalError::OtherSamples { stream: name(), found, wanted, trained_on });
     }
     let Ok(fields) = fields.clone().for_loss(restored.spec.learn.loss.takes_classes()) else {
-        return Err(EvalError::NoClasses { stream: name(), found: fields.target, wanted: about.target.clone() });
+        let (found, wanted) = (Box::new(fields.target), Box::new(about.target.clone()));
+        return Err(EvalError::NoClasses { stream: name(), found, wanted });
     };
     // One may know more classes than the other, as long as a label means the same in both.
     let mut classes = stream.classes.iter().zip(&about.classes).enumerate();
