@@ -24,7 +24,7 @@ use crate::cli::EvalArgs;
 use crate::config::ConfigError;
 use crate::device::DeviceError;
 use crate::feed::{Feed, FeedError, Samples};
-use crate::fields::{Fields, FieldsError, Input};
+use crate::fields::{Answer, Fields, FieldsError, Input};
 use crate::loss::{LossError, Target};
 use crate::metrics::{ClassReport, ClassScore, ClassTally, Score, Test};
 use crate::model::ModelError;
@@ -172,8 +172,9 @@ pub fn run(args: &EvalArgs, layers: &Registry) -> Result<(), EvalError> {
         restored.model.check_classes(&stream.name, stream.classes.len()).map_err(misfit)?;
     }
 
+    let answer = fields.answer;
     let mut feed = Feed::start(member, fields, &restored.model, &device, None);
-    let (test, worst) = judge(args, &restored, &mut feed, &device)?;
+    let (test, worst) = judge(args, &restored, answer, &mut feed, &device)?;
     let unreadable = || EvalError::Unreadable { stream: stream.name.clone() };
     let Score { loss, mae, rmse, .. } = test.score().ok_or_else(unreadable)?;
     if let (Some(mae), Some(rmse)) = (mae, rmse) {
@@ -211,7 +212,13 @@ pub fn run(args: &EvalArgs, layers: &Registry) -> Result<(), EvalError> {
 }
 
 /// Shows the model every batch of an epoch.
-fn judge(args: &EvalArgs, restored: &Restored, feed: &mut Feed, device: &Device) -> Result<(Test, Worst), EvalError> {
+fn judge(
+    args: &EvalArgs,
+    restored: &Restored,
+    answer: Answer,
+    feed: &mut Feed,
+    device: &Device,
+) -> Result<(Test, Worst), EvalError> {
     let normalizer = Normalizer::new(&restored.spec.normalize, &restored.input, device)
         .map_err(|mistake| ConfigError::Mistake { path: restored.model_file.clone(), mistake })?;
     let learns = |source| EvalError::Loss { model: restored.model_file.display().to_string(), source };
@@ -223,7 +230,7 @@ fn judge(args: &EvalArgs, restored: &Restored, feed: &mut Feed, device: &Device)
     let bar = bar(feed.stream().extent.samples_delivered());
     while feed.cursor().epoch == 0 {
         let Some(Samples { input, target, rows }) = feed.next()?.samples else { continue };
-        let output = restored.model.logits(normalizer.apply(input.clone()));
+        let output = restored.model.answer(normalizer.apply(input.clone()), answer);
         test.add(output.clone(), target.clone(), loss.forward(output.clone(), target.clone()));
         test.collect().map_err(compute)?;
         if let (Target::Classes(labels), 1..) = (target, most) {
