@@ -10,7 +10,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::cli::CompareArgs;
-use crate::report::{json, say};
+use crate::report::{columns, json, say};
 use crate::run::about::{Change, changes};
 use crate::run::curves::{self, Curve};
 use crate::run::table::{self, Row, Spent};
@@ -304,7 +304,7 @@ fn table_of(outcomes: &[Outcome]) -> String {
     let shown = |number: Option<f64>| number.map_or("-".to_owned(), |number| format!("{number:.4}"));
     let header = ["run", "steps", "loss", "test loss", "best accuracy", "seconds", "waited"].map(str::to_owned);
     let row = |outcome: &Outcome| {
-        [
+        vec![
             outcome.run.clone(),
             outcome.steps.to_string(),
             shown(outcome.loss),
@@ -314,13 +314,8 @@ fn table_of(outcomes: &[Outcome]) -> String {
             format!("{:.1}", outcome.waited_s),
         ]
     };
-    let rows: Vec<_> = [header].into_iter().chain(outcomes.iter().map(row)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let line = |row: &[String; 7]| {
-        let numbers = (1..row.len()).map(|column| format!("{:>width$}", row[column], width = width(column)));
-        format!("{:<width$}  {}", row[0], numbers.collect::<Vec<_>>().join("  "), width = width(0))
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    let rows: Vec<_> = [header.to_vec()].into_iter().chain(outcomes.iter().map(row)).collect();
+    columns(&rows, "<>>>>>>")
 }
 
 #[cfg(test)]

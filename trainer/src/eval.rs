@@ -5,7 +5,7 @@ mod picture;
 mod table;
 mod worst;
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use batchmill_protocol::client::{Client, ClientError, Subscription};
@@ -13,7 +13,6 @@ use batchmill_protocol::message::StreamDescription;
 use batchmill_protocol::tensor::{Dtype, FieldSpec};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorReadError};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -24,13 +23,13 @@ use crate::cli::EvalArgs;
 use crate::config::ConfigError;
 use crate::device::DeviceError;
 use crate::feed::{Feed, FeedError, Samples};
-use crate::fields::{Answer, Fields, FieldsError, Input};
+use crate::fields::{Answer, Fields, FieldsError, Input, first_other_class};
 use crate::loss::{LossError, Target};
 use crate::metrics::{ClassReport, ClassScore, ClassTally, Score, Test};
 use crate::model::ModelError;
 use crate::normalize::Normalizer;
 use crate::registry::Registry;
-use crate::report::{json, note, say};
+use crate::report::{json, note, progress, say};
 use crate::whole;
 
 /// The most classes that are counted one by one against each other: their matrix has half a gibibyte.
@@ -167,12 +166,9 @@ pub fn run(args: &EvalArgs, layers: &Registry) -> Result<(), EvalError> {
     let stream = member.stream().clone();
     let fields = check_stream(&restored, &stream)?;
     let misfit = |source| EvalError::Model { checkpoint: checkpoint.clone(), source: Box::new(source) };
-    restored.model.check_answer(fields.answer).map_err(misfit)?;
-    if takes_classes {
-        restored.model.check_classes(&stream.name, stream.classes.len()).map_err(misfit)?;
-    }
-
     let answer = fields.answer;
+    restored.model.check_answer(answer, &stream.name, stream.classes.len()).map_err(misfit)?;
+
     let mut feed = Feed::start(member, fields, &restored.model, &device, None);
     let (test, worst) = judge(args, &restored, answer, &mut feed, &device)?;
     let unreadable = || EvalError::Unreadable { stream: stream.name.clone() };
@@ -227,7 +223,7 @@ fn judge(
     // Pixels are looked for only where they are to be drawn.
     let most = if args.out.is_some() { args.worst.get() } else { 0 };
     let (mut test, mut worst) = (Test::default(), Worst::new(most));
-    let bar = bar(feed.stream().extent.samples_delivered());
+    let bar = progress(feed.stream().extent.samples_delivered(), "samples");
     while feed.cursor().epoch == 0 {
         let Some(Samples { input, target, rows }) = feed.next()?.samples else { continue };
         let output = restored.model.answer(normalizer.apply(input.clone()), answer);
@@ -252,16 +248,6 @@ fn read(logits: Tensor<2>, labels: Tensor<1, Int>) -> Result<(Vec<f32>, Vec<usiz
     Ok((said.iter::<f32>().collect(), labels.collect()))
 }
 
-/// How far it is, for a person at a terminal.
-fn bar(samples: u64) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} samples, {eta} left");
-    ProgressBar::with_draw_target(Some(samples), ProgressDrawTarget::stderr())
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
 /// How the images of mistakes lie: as in the stream, of `f32` where they are not of bytes.
 fn seen(restored: &Restored) -> FieldSpec {
     let dtype = if let Input::Image(_) = restored.input { Dtype::U8 } else { Dtype::F32 };
@@ -280,13 +266,8 @@ fn check_stream(restored: &Restored, stream: &StreamDescription) -> Result<Field
         let (found, wanted) = (Box::new(fields.target), Box::new(about.target.clone()));
         return Err(EvalError::NoClasses { stream: name(), found, wanted });
     };
-    // One may know more classes than the other, as long as a label means the same in both.
-    let mut classes = stream.classes.iter().zip(&about.classes).enumerate();
-    match classes.find(|(_, (found, wanted))| found != wanted) {
-        Some((label, (found, wanted))) => {
-            let (found, wanted) = (found.clone(), wanted.clone());
-            Err(EvalError::OtherClasses { stream: name(), label, found, wanted })
-        }
+    match first_other_class(&stream.classes, &about.classes) {
+        Some((label, found, wanted)) => Err(EvalError::OtherClasses { stream: name(), label, found, wanted }),
         None => Ok(fields),
     }
 }

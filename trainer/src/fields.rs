@@ -227,6 +227,14 @@ impl Fields {
     }
 }
 
+/// The first label that means one class in one list and another in the other, with both. One list may be longer than the
+/// other.
+pub(crate) fn first_other_class(found: &[String], wanted: &[String]) -> Option<(usize, String, String)> {
+    let mut pairs = found.iter().zip(wanted).enumerate();
+    let (label, (found, wanted)) = pairs.find(|(_, (found, wanted))| found != wanted)?;
+    Some((label, found.clone(), wanted.clone()))
+}
+
 /// Whether a dtype holds real numbers.
 fn is_float(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64)

@@ -297,26 +297,18 @@ impl Sequential {
         self.entries.get_mut(idx).map(|entry| &mut entry.layer)
     }
 
-    /// Checks that every one of the classes of `stream` has an output.
+    /// Checks that there is an output for every one of the classes of `stream`, or for each number where it should
+    /// answer with numbers.
     ///
     /// # Errors
-    /// [`ModelError::TooFewOutputs`].
-    pub fn check_classes(&self, stream: &str, classes: usize) -> Result<(), ModelError> {
-        if self.outputs < classes {
-            return Err(ModelError::TooFewOutputs { outputs: self.outputs, stream: stream.to_owned(), classes });
-        }
-        Ok(())
-    }
-
-    /// Checks that there is an output for each number that should be answered, where those are not classes.
-    ///
-    /// # Errors
-    /// [`ModelError::OtherOutputs`].
-    pub fn check_answer(&self, answer: Answer) -> Result<(), ModelError> {
+    /// [`ModelError::TooFewOutputs`], [`ModelError::OtherOutputs`].
+    pub fn check_answer(&self, answer: Answer, stream: &str, classes: usize) -> Result<(), ModelError> {
+        let outputs = self.outputs;
         match answer {
-            Answer::Numbers(wanted) if wanted != self.outputs => {
-                Err(ModelError::OtherOutputs { outputs: self.outputs, wanted })
+            Answer::Class if outputs < classes => {
+                Err(ModelError::TooFewOutputs { outputs, stream: stream.to_owned(), classes })
             }
+            Answer::Numbers(wanted) if outputs != wanted => Err(ModelError::OtherOutputs { outputs, wanted }),
             _ => Ok(()),
         }
     }
@@ -692,8 +684,8 @@ mod tests {
     #[test]
     fn every_class_needs_an_output() {
         let model = build(MLP, "28x28x1").expect("it fits");
-        assert!(model.check_classes("train", 10).is_ok());
-        let error = model.check_classes("test", 12).expect_err("ten outputs are too few");
+        assert!(model.check_answer(Answer::Class, "train", 10).is_ok());
+        let error = model.check_answer(Answer::Class, "test", 12).expect_err("ten outputs are too few");
         expect!["the last layer has 10 outputs, but stream `test` has 12 classes: set out_features = 12"]
             .assert_eq(&error.to_string());
     }

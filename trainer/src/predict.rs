@@ -4,7 +4,7 @@ mod files;
 mod prediction;
 
 use std::fs;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +15,6 @@ use batchmill_protocol::tensor::FieldSpec;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, TensorReadError};
 use crossbeam::channel::bounded;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use thiserror::Error;
 
 pub use self::files::FilesError;
@@ -29,7 +28,7 @@ use crate::fields::Input;
 use crate::normalize::{Normalizer, Raw};
 use crate::prepare::{Preparation, PrepareError};
 use crate::registry::Registry;
-use crate::report::{json, note, say};
+use crate::report::{json, note, progress, say};
 use crate::{paragraph, whole};
 
 /// Why there are no predictions, or not all.
@@ -104,7 +103,7 @@ pub fn run(args: &PredictArgs, layers: &Registry, transforms: &TransformRegistry
 
     let model = Model { restored: &restored, normalizer, device };
     let compute = |source| PredictError::Compute { device: args.device.to_string(), source };
-    let bar = bar(files.len());
+    let bar = progress(files.len().try_into().unwrap_or(u64::MAX), "images");
     let mut predictions = Vec::with_capacity(files.len());
     each_batch(&files, args.batch_size.get(), &preparation, |files, prepared| {
         for prediction in model.predict(files, prepared, args.top.get()).map_err(compute)? {
@@ -124,16 +123,6 @@ pub fn run(args: &PredictArgs, layers: &Registry, transforms: &TransformRegistry
         return Err(PredictError::Failed { failed, images: predictions.len() });
     }
     Ok(())
-}
-
-/// How far it is, for a person at a terminal.
-fn bar(images: usize) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} images, {eta} left");
-    ProgressBar::with_draw_target(u64::try_from(images).ok(), ProgressDrawTarget::stderr())
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// Prints a prediction. With `--out`, a person is told only what went wrong.

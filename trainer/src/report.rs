@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use batchmill_protocol::position::Position;
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 
 use crate::live::Live;
@@ -248,6 +248,32 @@ fn write_rate(state: &ProgressState, out: &mut dyn fmt::Write) {
 pub(crate) fn say(text: &str) {
     // Whoever closed our standard output does not want to read it, but may want the checkpoint.
     let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// A bar of how far a command is with so many `things`, such as "images", for a person at a terminal.
+pub(crate) fn progress(count: u64, things: &str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template(&format!("{{wide_bar}} {{pos}}/{{len}} {things}, {{eta}} left"));
+    ProgressBar::with_draw_target(Some(count), ProgressDrawTarget::stderr())
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Rows of cells as lines of columns, each as wide as its widest cell; `aligned` says for each column to which side it
+/// leans, `<` or `>`.
+pub(crate) fn columns(rows: &[Vec<String>], aligned: &str) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..aligned.len()).map(width).collect();
+    let cell = |((text, side), width): ((&String, char), &usize)| match side {
+        '<' => format!("{text:<width$}"),
+        _ => format!("{text:>width$}"),
+    };
+    let line = |row: &Vec<String>| {
+        let cells: Vec<_> = row.iter().zip(aligned.chars()).zip(&widths).map(cell).collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Prints a line of text on standard error.

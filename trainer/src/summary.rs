@@ -9,7 +9,7 @@ use crate::fields::Input;
 use crate::layer::Row;
 use crate::model::{ModelError, Sequential};
 use crate::registry::Registry;
-use crate::report::{json, say};
+use crate::report::{columns, json, say};
 use crate::shape::Extents;
 use crate::state::Parameter;
 
@@ -141,7 +141,7 @@ fn text(layers: &[LayerLine], parameters: &[Parameter], total: &Total) -> String
         let [parameters, multiply_adds] = counts.map(|count| if count == "0" { String::new() } else { count });
         vec![layer.layer.clone(), output(layer), parameters, multiply_adds, layer.kind.clone()]
     }));
-    let layers = table(&rows, "<<>><");
+    let layers = columns(&rows, "<<>><");
     let mut rows = vec![["parameter", "shape", "numbers", ""].map(str::to_owned).to_vec()];
     rows.extend(parameters.iter().map(|parameter| {
         let note = match (parameter.trainable, parameter.transposed) {
@@ -151,12 +151,12 @@ fn text(layers: &[LayerLine], parameters: &[Parameter], total: &Total) -> String
         };
         vec![parameter.name.clone(), format!("{:?}", parameter.shape), grouped(parameter.count as u64), note]
     }));
-    let parameters = table(&rows, "<<><");
+    let parameters = columns(&rows, "<<><");
     let Memory { batch_size, parameters: weights, activations, gradients, adam } = total.memory;
     let each = [weights, activations, gradients, adam];
     let [weights, activations, gradients, adam] = each.map(mebibytes);
     format!(
-        "{layers}\n{parameters}\n\
+        "{layers}\n\n{parameters}\n\n\
          trainable      {trainable}\n\
          buffers        {buffers}\n\
          multiply-adds  {multiply_adds} for each sample\n\
@@ -166,21 +166,6 @@ fn text(layers: &[LayerLine], parameters: &[Parameter], total: &Total) -> String
         buffers = grouped(total.buffers as u64),
         multiply_adds = grouped(total.multiply_adds),
     )
-}
-
-/// Columns as wide as their widest cell; `aligned` says to which side each leans.
-fn table(rows: &[Vec<String>], aligned: &str) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: Vec<_> = (0..aligned.len()).map(width).collect();
-    let cell = |((text, side), width): ((&String, char), &usize)| match side {
-        '<' => format!("{text:<width$}"),
-        _ => format!("{text:>width$}"),
-    };
-    let line = |row: &Vec<String>| {
-        let cells: Vec<_> = row.iter().zip(aligned.chars()).zip(&widths).map(cell).collect();
-        format!("{}\n", cells.join("  ").trim_end())
-    };
-    rows.iter().map(line).collect()
 }
 
 /// `11,689,512`.

@@ -15,7 +15,7 @@ use crate::checkpoint::best::BestBy;
 use crate::cli::{FitArgs, Seconds};
 use crate::config::{ConfigError, ModelSpec};
 use crate::feed::{Feed, Successor};
-use crate::fields::{Answer, Fields};
+use crate::fields::{Answer, Fields, first_other_class};
 use crate::learn::{Batches, LearnSpec, Learner, Standing};
 use crate::model::Sequential;
 use crate::normalize::Normalizer;
@@ -78,14 +78,11 @@ pub(super) fn start<'a>(
         let learner = learner(&model)?;
         (model, learner)
     };
-    model.check_answer(fields.answer).map_err(fits)?;
     if eval.is_none() && spec.learn.train.early_stopping.is_some_and(|early| early.metric.needs_test()) {
         return Err(FitError::NoTest { model: args.model.display().to_string() });
     }
-    // With a loss of numbers a class is one.
-    let answers_classes = fields.answer == Answer::Class;
-    for stream in [&train].into_iter().chain(&eval).map(Member::stream).filter(|_| answers_classes) {
-        model.check_classes(&stream.name, stream.classes.len()).map_err(fits)?;
+    for stream in [&train].into_iter().chain(&eval).map(Member::stream) {
+        model.check_answer(fields.answer, &stream.name, stream.classes.len()).map_err(fits)?;
     }
     let normalizer = Normalizer::new(&spec.normalize, &fields.kind, device)
         .map_err(|mistake| ConfigError::Mistake { path: args.model.clone(), mistake })?;
@@ -141,16 +138,10 @@ fn check_stream(train: &StreamDescription, wanted: &Fields, stream: &StreamDescr
             return Err(FitError::OtherTargets { eval: eval(), found, stream: train.name.clone(), wanted });
         }
     };
-    // One stream may know more classes than the other, as long as a label means the same in both.
-    let mut classes = stream.classes.iter().zip(&train.classes).enumerate();
-    match classes.find(|(_, (found, wanted))| found != wanted) {
-        Some((label, (found, wanted))) => Err(FitError::OtherClasses {
-            eval: eval(),
-            label,
-            found: found.clone(),
-            stream: train.name.clone(),
-            wanted: wanted.clone(),
-        }),
+    match first_other_class(&stream.classes, &train.classes) {
+        Some((label, found, wanted)) => {
+            Err(FitError::OtherClasses { eval: eval(), label, found, stream: train.name.clone(), wanted })
+        }
         None => Ok(found),
     }
 }
