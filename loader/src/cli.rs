@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use batchmill_protocol::position::{Position, PositionError, Tail};
+use batchmill_protocol::share::{Kind, Lag, Share, ShareError, Wish};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 /// Runs a dataset across worker processes and streams its batches through shared memory to trainers.
@@ -148,7 +149,9 @@ impl From<TailName> for Tail {
 #[command(after_help = "Examples:
   loader drain --stream train --epochs 2
   loader drain --stream train --from 3:100 --digest --json
-  loader drain --stream train --ledger run.ledger --reconnect")]
+  loader drain --stream train --ledger run.ledger --reconnect
+  loader drain --stream train --share broadcast --lag wait
+  loader drain --stream train --share sharded --rank 0 --world 4")]
 pub(crate) struct Drain {
     /// The stream to read
     #[arg(long, value_name = "NAME")]
@@ -159,6 +162,11 @@ pub(crate) struct Drain {
     /// Where to begin
     #[arg(long, value_name = "EPOCH:STEP", default_value = "0:0")]
     pub(crate) from: Position,
+    #[command(flatten)]
+    pub(crate) sharing: Sharing,
+    /// Be busy with each batch for so long, as a training step is
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) step_time: Option<Seconds>,
     /// Also hash all bytes, labels and the order
     #[arg(long)]
     pub(crate) digest: bool,
@@ -179,6 +187,39 @@ pub(crate) struct Drain {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) address: Address,
+}
+
+/// How a stream is shared with others that read it.
+#[derive(Debug, Args)]
+pub(crate) struct Sharing {
+    /// private: batches made for this one alone; broadcast: made once for all that read so; sharded: one rank's rows
+    #[arg(long, value_name = "KIND")]
+    share: Option<Kind>,
+    /// With --share broadcast, when it lags behind the others: wait (they do), split (it reads on alone until it has
+    /// caught up), drop (it is ended) [default: split]
+    #[arg(long, value_name = "POLICY")]
+    lag: Option<Lag>,
+    /// With --share sharded, which rank [default: RANK, SLURM_PROCID or OMPI_COMM_WORLD_RANK]
+    #[arg(long, value_name = "R")]
+    rank: Option<u32>,
+    /// With --share sharded, how many ranks [default: WORLD_SIZE, SLURM_NTASKS or OMPI_COMM_WORLD_SIZE]
+    #[arg(long, value_name = "W")]
+    world: Option<u32>,
+    /// With --share sharded, whose ranks they are, when a stream has several such groups
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
+    /// With --share sharded, how many seconds a rank that is missing is waited for [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    rank_limit: Option<u32>,
+}
+
+impl Sharing {
+    /// What these say together.
+    pub(crate) fn share(&self) -> Result<Share, ShareError> {
+        let Self { share, lag, rank, world, group, rank_limit } = self;
+        let (share, lag, rank, world) = (*share, *lag, *rank, *world);
+        Wish { share, lag, rank, world, group: group.clone(), limit_s: *rank_limit }.share()
+    }
 }
 
 #[derive(Debug, Args)]

@@ -283,6 +283,9 @@ impl Daemon {
             Action::Fail { member, position, reason } => {
                 self.send_member(member, ToMember::Failed { position, reason });
             }
+            Action::Dismiss { member, position, reason } => {
+                self.send_member(member, ToMember::Dismissed { position, reason });
+            }
             Action::End(member) => self.send_member(member, ToMember::End),
             Action::StreamFailed { stream, reason } => self.fail_stream(stream, reason),
             Action::GiveUp { reason } => self.fail(DaemonError::Workers(reason)),

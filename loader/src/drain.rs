@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use batchmill_protocol::client::{Batch, Client, ClientError, Member, Subscription};
@@ -37,7 +38,11 @@ pub(crate) fn drain(arguments: &Drain) -> Result<(), Failure> {
     };
     let until = from.epoch.saturating_add(u64::from(arguments.epochs.get()));
     let expected = expected.filter(|_| !arguments.allow_changed);
-    let subscription = Subscription::new(&arguments.stream).epochs(0, Some(until)).from(from).expecting(expected);
+    let subscription = Subscription::new(&arguments.stream)
+        .epochs(0, Some(until))
+        .from(from)
+        .expecting(expected)
+        .sharing(arguments.sharing.share()?);
     let start = Instant::now();
     let mut member = Client::connect(arguments.address.socket.as_deref())?.attach(&subscription)?;
     let mut ledger = match &arguments.ledger {
@@ -53,6 +58,10 @@ pub(crate) fn drain(arguments: &Drain) -> Result<(), Failure> {
             ledger.record(&batch.entry())?;
         }
         meter.take(&batch, member.stream().fields.iter().map(|field| field.name.as_str()));
+        if let Some(Seconds(time)) = arguments.step_time {
+            // What is measured is how others do meanwhile: a real step takes its own time.
+            thread::sleep(time);
+        }
         drop(batch);
         if extent.next(position).epoch > position.epoch {
             let epoch = meter.finish(position.epoch);

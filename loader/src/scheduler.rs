@@ -13,6 +13,7 @@ use batchmill_protocol::message::{
     Filled, LeaseId, MemberId, Quarantined, SlotIndex, StreamId, Task, TaskId, WorkerId,
 };
 use batchmill_protocol::position::{Extent, Position};
+use batchmill_protocol::share::Share;
 use batchmill_protocol::slab::Making;
 
 use lanes::{Lane, LaneId, Member};
@@ -80,7 +81,14 @@ pub(crate) enum Event {
     /// So many workers are wanted.
     Scaled(u32),
     /// A trainer has joined its line.
-    MemberJoined { member: MemberId, stream: StreamId, from: Position, until_epoch: Option<u64>, leases: u32 },
+    MemberJoined {
+        member: MemberId,
+        stream: StreamId,
+        from: Position,
+        until_epoch: Option<u64>,
+        leases: u32,
+        share: Share,
+    },
     /// A trainer reads a slot no longer.
     Released { member: MemberId, lease: LeaseId },
     /// A trainer is gone.
@@ -121,6 +129,8 @@ pub(crate) enum Action {
     Deliver { member: MemberId, lease: LeaseId, slot: SlotIndex, position: Position, digest: Digest },
     /// Tell a member that its next batch cannot be made.
     Fail { member: MemberId, position: Position, reason: String },
+    /// Tell a member that it is ended before its time.
+    Dismiss { member: MemberId, position: Position, reason: String },
     /// Tell a member that it has all it asked for.
     End(MemberId),
     /// A stream cannot be served.
@@ -252,7 +262,7 @@ impl Scheduler {
             Event::TaskDone { worker, task, busy, outcome } => self.task_done(now, worker, task, busy, outcome),
             Event::WorkerGone { worker, death } => self.worker_gone(now, worker, death),
             Event::Scaled(wanted) => self.workers.want(wanted),
-            Event::MemberJoined { member, stream, from, until_epoch, leases } => {
+            Event::MemberJoined { member, stream, from, until_epoch, leases, share: _ } => {
                 self.member_joined(member, stream, from, until_epoch, leases);
             }
             Event::Released { member, lease } => self.released(member, lease),

@@ -28,10 +28,12 @@ use crate::digest::Digest;
 use crate::fd::{self, WireError};
 use crate::frame::FrameError;
 use crate::identity::Identity;
+use crate::ledger::Entry;
 use crate::message::{
     Attach, Attached, FromMember, LeaseId, MemberLine, Reply, Request, SlotIndex, StreamDescription, ToMember,
 };
 use crate::position::{Position, Rows};
+use crate::share::Share;
 use crate::slab::{Layout, LayoutError, SlabError, SlabReader};
 
 mod lease;
@@ -105,6 +107,14 @@ pub enum ClientError {
         /// File, row, and what was found.
         reason: String,
     },
+    /// The loader ended this member before its time.
+    #[error("the loader ended this trainer before {position}: {reason}")]
+    Dismissed {
+        /// The batch that would have come next.
+        position: Position,
+        /// Why, with the remedy.
+        reason: String,
+    },
     /// The shared memory cannot be used.
     #[error(transparent)]
     Slab(#[from] SlabError),
@@ -129,13 +139,14 @@ pub struct Subscription {
     until_epoch: Option<u64>,
     leases: u32,
     expected: Option<Identity>,
+    share: Share,
 }
 
 impl Subscription {
     /// All of `stream` from its start, without end.
     pub fn new(stream: impl Into<String>) -> Self {
         let from = Position::default();
-        Self { stream: stream.into(), from, until_epoch: None, leases: LEASES, expected: None }
+        Self { stream: stream.into(), from, until_epoch: None, leases: LEASES, expected: None, share: Share::Private }
     }
 
     /// Begins at `epoch` and ends before `until`, or never.
@@ -157,6 +168,13 @@ impl Subscription {
     #[must_use]
     pub fn expecting(mut self, identity: Option<Identity>) -> Self {
         self.expected = identity;
+        self
+    }
+
+    /// Shares the stream with others.
+    #[must_use]
+    pub fn sharing(mut self, share: Share) -> Self {
+        self.share = share;
         self
     }
 
@@ -235,6 +253,7 @@ impl Client {
             until_epoch: subscription.until_epoch,
             leases: subscription.leases,
             expected: subscription.expected.clone(),
+            share: subscription.share.clone(),
         });
         let (reply, slab) = self.exchange(&request)?;
         let (Reply::Attached(attached), Some(slab)) = (reply, slab) else {
@@ -373,6 +392,7 @@ impl Member {
                 Ok(Some(batch))
             }
             ToMember::Failed { position, reason } => Err(ClientError::BatchFailed { position, reason }),
+            ToMember::Dismissed { position, reason } => Err(ClientError::Dismissed { position, reason }),
             ToMember::End => {
                 self.ended = true;
                 Ok(None)
@@ -394,9 +414,13 @@ impl Member {
 
     /// Checks that the slot holds what the message says before anyone computes with it.
     fn open(&self, lease: LeaseId, slot: SlotIndex, position: Position, digest: Digest) -> Result<Batch, ClientError> {
-        let rows = Rows { lo: 0, hi: self.stream.extent.rows(position.step) };
+        let whole = self.stream.extent.rows(position.step);
+        let rows = match &self.subscription.share {
+            Share::Sharded(shard) => shard.rows(whole),
+            Share::Private | Share::Broadcast { .. } => Rows { lo: 0, hi: whole },
+        };
         let broken = |what: String| ClientError::Broken { position: self.cursor, what };
-        if position != self.cursor || !self.slab.layout().holds(slot, rows) {
+        if position != self.cursor || !self.slab.layout().holds(slot, Rows { lo: 0, hi: whole }) {
             return Err(broken(format!("it sent {position} in slot {slot}")));
         }
         let lease = Lease {
@@ -408,9 +432,12 @@ impl Member {
         };
         let header = self.slab.header(slot);
         let as_told = header
-            .is_some_and(|header| (header.stream, header.position, header.rows) == (self.stream.id, position, rows.hi));
+            .is_some_and(|header| (header.stream, header.position, header.rows) == (self.stream.id, position, whole));
         match header {
-            Some(header) if as_told => Ok(Batch::new(lease, position, rows, header.padding.min(rows.hi), digest)),
+            Some(header) if as_told => {
+                let whole = Entry { position, rows: whole, padding: header.padding.min(whole), digest };
+                Ok(Batch::new(lease, rows, whole))
+            }
             other => Err(broken(format!("slot {slot} holds {other:?}"))),
         }
     }

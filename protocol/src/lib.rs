@@ -13,6 +13,7 @@ pub mod identity;
 pub mod ledger;
 pub mod message;
 pub mod position;
+pub mod share;
 pub mod slab;
 pub mod status;
 pub mod tensor;

@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::identity::Identity;
 use crate::position::{Extent, Position, Rows};
+use crate::share::Share;
 use crate::status::{Quarantine, Status};
 use crate::tensor::FieldSpec;
 
 /// The version of everything two processes say to each other; the shared-memory layout included.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -93,6 +94,8 @@ pub struct Attach {
     pub leases: u32,
     /// What the stream was when the member began; when it has changed since, the member is refused.
     pub expected: Option<Identity>,
+    /// How it shares the stream with others.
+    pub share: Share,
 }
 
 /// What the front door answers.
@@ -192,6 +195,13 @@ pub enum ToMember {
         /// Which batch.
         position: Position,
         /// One sentence fragment: file, row, what was found.
+        reason: String,
+    },
+    /// The member is ended before its time; nothing comes after it.
+    Dismissed {
+        /// The batch that it would have received next.
+        position: Position,
+        /// One sentence fragment with the remedy.
         reason: String,
     },
     /// All asked for was delivered.

@@ -17,6 +17,7 @@ use batchmill_protocol::message::{
     SlotIndex, StreamDescription, StreamId, Survey, Task, TaskId, ToMember, ToWorker, WorkerHello,
 };
 use batchmill_protocol::position::{Extent, Position, Rows, Tail};
+use batchmill_protocol::share::{Lag, Share};
 use batchmill_protocol::slab::{Layout, Slab, SlabReader, Telemetry};
 use batchmill_protocol::status::{Quarantine, QuarantinedSample, Status, WorkerStatus};
 use batchmill_protocol::tensor::{Dtype, FieldSpec};
@@ -61,6 +62,7 @@ fn requests() -> Vec<Vec<u8>> {
         until_epoch: Some(3),
         leases: 4,
         expected: Some(identity()),
+        share: Share::Broadcast { lag: Lag::Split },
     };
     let (scale, quarantine) = (Request::Scale { workers: 3 }, Request::Quarantine { retry: true });
     let requests = [Request::Attach(attach), Request::Status, scale, quarantine, Request::Stop];
@@ -216,6 +218,7 @@ fn to_member() -> Vec<Vec<u8>> {
     let messages = [
         ToMember::Batch { lease: LeaseId(70_000), slot: SlotIndex(3), position, digest: Digest(1 << 100) },
         ToMember::Failed { position, reason: "decode cat.jpg: a broken file".to_owned() },
+        ToMember::Dismissed { position, reason: "it lags behind".to_owned() },
         ToMember::End,
     ];
     messages.iter().map(bytes_of).collect()

@@ -18,6 +18,7 @@ use batchmill_protocol::fd;
 use batchmill_protocol::frame;
 use batchmill_protocol::message::{Attach, Attached, FromMember, LeaseId, MemberLine, Reply, Request, ToMember};
 use batchmill_protocol::position::Position;
+use batchmill_protocol::share::Share;
 use batchmill_tests::{Contents, Loader, Programs, WATCHDOG, folder, programs, take, told};
 use expect_test::expect;
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
@@ -115,8 +116,14 @@ impl Scene {
     /// Asks to become a member, and returns the life-line and the name of the line.
     fn ask_in(&self, leases: u32) -> (UnixStream, OwnedFd, String) {
         let connection = self.connect();
-        let attach =
-            Attach { stream: "n".to_owned(), from: Position::default(), until_epoch: None, leases, expected: None };
+        let attach = Attach {
+            stream: "n".to_owned(),
+            from: Position::default(),
+            until_epoch: None,
+            leases,
+            expected: None,
+            share: Share::Private,
+        };
         fd::send(&connection, &Request::Attach(attach), None).expect("sent");
         match fd::receive(&connection).expect("an answer") {
             (Reply::Attached(attached), Some(slab)) => {

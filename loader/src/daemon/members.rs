@@ -41,6 +41,7 @@ impl Daemon {
             from: attach.from,
             until_epoch: attach.until_epoch,
             leases: attach.leases,
+            share: attach.share,
         });
     }
 

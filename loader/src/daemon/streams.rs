@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use batchmill_datasets::spec::{Component, StreamSpec};
 use batchmill_protocol::message::{Attach, StreamDescription, StreamId, Survey};
 use batchmill_protocol::position::{Extent, Tail};
+use batchmill_protocol::share::Share;
 use batchmill_protocol::slab::{Layout, Slab, size};
 use ipc_channel::ipc::IpcSharedMemory;
 
@@ -128,6 +129,10 @@ impl Served {
         }
         if attach.from.epoch > EPOCH_MAX {
             return Err(format!("epoch {} is beyond the last one, {EPOCH_MAX}", attach.from.epoch));
+        }
+        if let Share::Sharded(shard) = &attach.share {
+            let refused = |reason| format!("stream `{}`: {reason}", self.name);
+            shard.check(&opened.description.extent).map_err(refused)?;
         }
         if let Some(until) = attach.until_epoch.filter(|until| *until <= attach.from.epoch) {
             return Err(format!("there is nothing to read from {} to the start of epoch {until}", attach.from));

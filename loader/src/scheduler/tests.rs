@@ -84,6 +84,7 @@ impl World {
                 Action::Fail { member, reason, .. } => {
                     self.members.get_mut(&member).expect("told to us").2 = Ended::Failed(reason);
                 }
+                Action::Dismiss { member, .. } => panic!("nobody dismisses {member}"),
                 Action::End(member) => self.members.get_mut(&member).expect("told to us").2 = Ended::Whole,
                 Action::StreamFailed { .. } | Action::GiveUp { .. } => panic!("nothing here fails a stream"),
             }
@@ -140,7 +141,14 @@ impl World {
         self.next_member += 1;
         self.members.insert(member, (Vec::new(), Position::default(), Ended::No));
         let from = Position::default();
-        self.tell(Event::MemberJoined { member, stream: STREAM, from, until_epoch: Some(until_epoch), leases });
+        self.tell(Event::MemberJoined {
+            member,
+            stream: STREAM,
+            from,
+            until_epoch: Some(until_epoch),
+            leases,
+            share: Share::Private,
+        });
     }
 
     fn pick<T: Copy>(mut items: impl ExactSizeIterator<Item = T>, choice: usize) -> Option<T> {

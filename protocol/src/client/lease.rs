@@ -41,30 +41,31 @@ impl Drop for Lease {
 #[derive(Clone, Debug)]
 pub struct Batch {
     lease: Shared<Lease>,
-    position: Position,
+    /// The rows that this member reads.
     rows: Rows,
-    padding: u32,
-    digest: Digest,
+    /// The batch that they are of, as the workers made it.
+    whole: Entry,
 }
 
 impl Batch {
-    pub(super) fn new(lease: Lease, position: Position, rows: Rows, padding: u32, digest: Digest) -> Self {
-        Self { lease: Shared::new(lease), position, rows, padding, digest }
+    pub(super) fn new(lease: Lease, rows: Rows, whole: Entry) -> Self {
+        Self { lease: Shared::new(lease), rows, whole }
     }
 
     /// Its place in the stream.
     pub fn position(&self) -> Position {
-        self.position
+        self.whole.position
     }
 
-    /// Its rows, padding included; fewer than the batch size only in the last batch of an epoch.
+    /// Its rows, padding included: those of a sharded member's rank, else all. Fewer than usual only in the last batch of
+    /// an epoch.
     pub fn rows(&self) -> u32 {
         self.rows.len()
     }
 
     /// Rows at its end that only fill it up.
     pub fn padding(&self) -> u32 {
-        self.padding
+        self.rows.hi.saturating_sub(self.whole.rows - self.whole.padding).min(self.rows.len())
     }
 
     /// The bytes of a field, `[rows, ...]`, row-major, little-endian; `None` when the stream has no such field.
@@ -90,25 +91,25 @@ impl Batch {
         (self.rows.lo..self.rows.hi).map(|row| self.record(row).index)
     }
 
-    /// The rows that must not count: their samples cannot be read, and their tensors are zeros (`on_bad = "mask"`).
+    /// The rows that must not count, counted from its first: their samples cannot be read, and their tensors are zeros (`on_bad = "mask"`).
     pub fn masked(&self) -> impl Iterator<Item = u32> + '_ {
-        (self.rows.lo..self.rows.hi).filter(|&row| self.record(row).masked)
+        (self.rows.lo..self.rows.hi).filter(|&row| self.record(row).masked).map(|row| row - self.rows.lo)
     }
 
-    /// What its rows amount to, as the workers wrote them.
+    /// What the rows of the batch amount to, as the workers wrote them: all of them, also a sharded member's.
     pub fn digest(&self) -> Digest {
-        self.digest
+        self.whole.digest
     }
 
     /// What its rows amount to, from the bytes that are there; equal to [`digest`](Self::digest) unless memory is
-    /// broken, or the loader is.
+    /// broken, or the loader is. Those of all ranks add up to it.
     pub fn recomputed_digest(&self) -> Digest {
         self.lease.slab.digest(self.lease.slot, self.rows)
     }
 
-    /// What a [`Ledger`](crate::ledger::Ledger) notes of it.
+    /// What a [`Ledger`](crate::ledger::Ledger) notes of it: the whole batch, so that all ranks note the same.
     pub fn entry(&self) -> Entry {
-        Entry { position: self.position, rows: self.rows(), padding: self.padding, digest: self.digest }
+        self.whole
     }
 
     fn record(&self, row: u32) -> RowRecord {
@@ -195,7 +196,8 @@ mod tests {
                 lease: LEASE,
                 slot: SLOT,
             };
-            Batch::new(lease, Position::default(), ROWS, 0, Digest::default())
+            let whole = Entry { position: Position::default(), rows: ROWS.hi, padding: 0, digest: Digest::default() };
+            Batch::new(lease, ROWS, whole)
         }
 
         /// The releases that were sent since this was asked last.

@@ -177,6 +177,7 @@ impl World {
                 self.tally.count("actions", "Fail");
                 self.fail(member, position, reason);
             }
+            Action::Dismiss { member, .. } => panic!("nobody dismisses {member}"),
             Action::End(member) => self.end(member),
             Action::StreamFailed { stream, reason } => {
                 assert!(self.heard.survey_deaths >= CRASHES_MAX, "a stream fails for a reason: {reason}");

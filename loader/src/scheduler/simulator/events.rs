@@ -5,6 +5,7 @@ use std::time::Duration;
 use batchmill_protocol::digest::Digest;
 use batchmill_protocol::message::{BadSample, Filled, LeaseId, MemberId, StreamId, TaskId, WorkerId};
 use batchmill_protocol::position::{Extent, Position};
+use batchmill_protocol::share::Share;
 use batchmill_protocol::slab::Making;
 
 use crate::scheduler::{Death, Event};
@@ -91,8 +92,9 @@ pub(super) fn member_joined(
     from: Position,
     until_epoch: Option<u64>,
     leases: u32,
+    share: Share,
 ) -> Event {
-    Event::MemberJoined { member, stream, from, until_epoch, leases }
+    Event::MemberJoined { member, stream, from, until_epoch, leases, share }
 }
 
 pub(super) fn released(member: MemberId, lease: LeaseId) -> Event {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use batchmill_protocol::message::{LeaseId, MemberId, SlotIndex, StreamId};
 use batchmill_protocol::position::Position;
+use batchmill_protocol::share::Share;
 
 use super::events;
 use super::luck::Luck;
@@ -146,7 +147,14 @@ impl World {
         self.seats.insert(member, seat);
         self.enqueue(
             at,
-            Happening::Heard(Said::Event(events::member_joined(member, stream, from, until_epoch, leases))),
+            Happening::Heard(Said::Event(events::member_joined(
+                member,
+                stream,
+                from,
+                until_epoch,
+                leases,
+                Share::Private,
+            ))),
         );
     }
 
