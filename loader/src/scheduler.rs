@@ -16,8 +16,10 @@ use batchmill_protocol::position::{Extent, Position};
 use batchmill_protocol::share::Share;
 use batchmill_protocol::slab::Making;
 
+use groups::Group;
 use lanes::{Lane, LaneId, Member};
 use quarantine::Quarantine;
+use sharing::Partings;
 use slots::{Deaths, Slot};
 use survey::Survey;
 use workers::Workers;
@@ -27,6 +29,7 @@ pub(crate) use quarantine::SAMPLES_MAX as BAD_SAMPLES_MAX;
 mod assign;
 mod cost;
 mod deliver;
+mod groups;
 #[cfg(any(test, debug_assertions))]
 mod invariants;
 mod lanes;
@@ -34,6 +37,7 @@ mod lanes;
 mod negative_control;
 mod quarantine;
 mod report;
+mod sharing;
 #[cfg(test)]
 mod simulator;
 mod slots;
@@ -152,8 +156,8 @@ pub(crate) struct Scheduler {
     /// message to release it, and so never has more unread messages than its credit.
     lease_key: RandomState,
     next_lane: u32,
-    /// Counts assignments, so that lanes of equal need take turns.
-    turns: u64,
+    /// The clock of fair shares: the workers' time that the lane served last had been given by then (`assign`).
+    fair_time: Duration,
     actions: Vec<Action>,
     /// Whether it does what it must not, so that a test can be seen to notice (`negative_control`).
     #[cfg(any(test, feature = "negative-control"))]
@@ -177,6 +181,8 @@ struct OpenStream {
     extent: Extent,
     slots: Vec<Slot>,
     lanes: BTreeMap<LaneId, Lane>,
+    groups: BTreeMap<String, Group>,
+    partings: Partings,
     cost: cost::Cost,
     samples_made: u64,
     quarantine: Quarantine,
@@ -235,7 +241,7 @@ impl Scheduler {
             next_lease: 0,
             lease_key: RandomState::new(),
             next_lane: 0,
-            turns: 0,
+            fair_time: Duration::ZERO,
             actions: Vec::new(),
             #[cfg(any(test, feature = "negative-control"))]
             without_reaping: false,
@@ -262,17 +268,20 @@ impl Scheduler {
             Event::TaskDone { worker, task, busy, outcome } => self.task_done(now, worker, task, busy, outcome),
             Event::WorkerGone { worker, death } => self.worker_gone(now, worker, death),
             Event::Scaled(wanted) => self.workers.want(wanted),
-            Event::MemberJoined { member, stream, from, until_epoch, leases, share: _ } => {
-                self.member_joined(member, stream, from, until_epoch, leases);
+            Event::MemberJoined { member, stream, from: cursor, until_epoch, leases, share } => {
+                let (lane, credit, leases) = (None, leases.max(1), BTreeMap::new());
+                let joining = Member { stream, lane, cursor, until_epoch, credit, leases, share };
+                self.member_joined(now, member, stream, joining);
             }
             Event::Released { member, lease } => self.released(member, lease),
-            Event::MemberGone(member) => self.member_gone(member),
+            Event::MemberGone(member) => self.member_gone(now, member),
             Event::Tick => {}
         }
         #[cfg(any(test, feature = "negative-control"))]
         self.forget_slow_workers(now);
         self.workers.keep_up(now, &mut self.actions);
         self.ask_for_surveys(now);
+        self.keep_company(now);
         self.assign(now);
         #[cfg(any(test, debug_assertions))]
         self.check_invariants();
@@ -288,26 +297,11 @@ impl Scheduler {
     ///
     /// # Errors
     /// One sentence fragment with the remedy when it does not.
-    pub(crate) fn room_for_member(&self, stream: StreamId) -> Result<(), String> {
-        let Some(Stream::Open(open)) = self.streams.get(&stream) else {
-            return Err("the stream is not open yet: try again in a moment".to_owned());
-        };
-        // A lane may for now read more slots than its part; those cannot be counted on.
-        let read = |lane: &Lane| open.window(lane).filter(|slot| slot.is_read()).count();
-        let held: usize = open.lanes.values().map(|lane| read(lane).max(LANE_SLOTS_MIN)).sum();
-        // Nor can those that members read who have their lane behind them.
-        let orphan =
-            |slot: &&Slot| slot.is_read() && matches!(slot, Slot::Ready { lane, .. } if !open.lanes.contains_key(lane));
-        let held = held + open.slots.iter().filter(orphan).count();
-        if held + LANE_SLOTS_MIN <= open.slots.len() {
-            return Ok(());
+    pub(crate) fn room_for_member(&self, stream: StreamId, from: Position, share: &Share) -> Result<(), String> {
+        match self.streams.get(&stream) {
+            Some(Stream::Open(open)) => open.room_for(from, share, &self.members),
+            _ => Err("the stream is not open yet: try again in a moment".to_owned()),
         }
-        Err(format!(
-            "the {} slots of the stream's shared memory are taken by {} trainers: raise --memory (or `memory`), or end \
-             one of them",
-            open.slots.len(),
-            open.lanes.len()
-        ))
     }
 
     fn stream_opened(&mut self, now: Duration, stream: StreamId, extent: Extent, slots: u32, bad_limit: u64) {
@@ -319,6 +313,8 @@ impl Scheduler {
             extent,
             slots: (0..slots).map(|_| Slot::Free).collect(),
             lanes: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            partings: Partings::default(),
             cost: cost::Cost::default(),
             samples_made: 0,
             quarantine: quarantine.within(bad_limit),
@@ -464,7 +460,7 @@ impl Scheduler {
         }
         *state = match filling.fault.take() {
             Some((_, reason)) => Slot::Failed { reason },
-            None => Slot::Ready { lane, leases: 0, digest: filling.digest },
+            None => Slot::Ready { lane: Some(lane), leases: 0, digest: filling.digest },
         };
         self.deliver_lane(stream, lane);
     }

@@ -130,6 +130,12 @@ impl Extent {
         }
     }
 
+    /// How many batches there are from `from` on and before `to`; none when that is no later.
+    pub fn distance(&self, from: Position, to: Position) -> u128 {
+        let place = |position: Position| u128::from(position.epoch) * u128::from(self.steps()) + u128::from(position.step);
+        place(to).saturating_sub(place(from))
+    }
+
     fn rows_of_samples(&self, step: u64) -> u32 {
         let before = step.saturating_mul(u64::from(self.batch_size));
         let rows = self.samples.saturating_sub(before).min(u64::from(self.batch_size));
@@ -159,6 +165,13 @@ mod tests {
         let extent = Extent { samples: 10, batch_size: 4, tail: Tail::Short };
         assert_eq!(extent.next(Position { epoch: 3, step: 1 }), Position { epoch: 3, step: 2 });
         assert_eq!(extent.next(Position { epoch: 3, step: 2 }), Position { epoch: 4, step: 0 });
+    }
+
+    #[test]
+    fn a_distance_counts_batches_over_the_ends_of_epochs() {
+        let extent = Extent { samples: 10, batch_size: 4, tail: Tail::Short };
+        let (early, late) = (Position { epoch: 1, step: 2 }, Position { epoch: 3, step: 1 });
+        assert_eq!((extent.distance(early, late), extent.distance(late, early)), (5, 0));
     }
 
     #[test]

@@ -65,8 +65,8 @@ impl Daemon {
             let name = &attach.stream;
             format!("this loader serves no stream `{name}`{}", suggestion(name, self.names()))
         })?;
-        self.scheduler.room_for_member(id)?;
         let (description, slots, slab) = served.admit(attach)?;
+        self.scheduler.room_for_member(id, attach.from, &attach.share)?;
         Ok((id, description, slots, slab))
     }
 

@@ -1,13 +1,20 @@
 //! Rows to workers: which lane is served next, with how many rows of which batch.
+//!
+//! Lanes share the workers' time equally, however long their samples take: each has a clock of the time that it was
+//! given, as estimated when a task was given out, and the lane whose clock is furthest behind is served (start-time fair
+//! queueing, Goyal, Vin and Cheng 1996). A lane that wanted nothing for a while has saved nothing up: its clock goes on
+//! with that of the lane served last. A lane that follows another of the same stream is charged half, so that it catches
+//! up, and what both make twice is made once again; the other gets a third of their time at least.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use batchmill_protocol::message::{SlotIndex, StreamId, Task, TaskId, WorkerId};
+use batchmill_protocol::message::{MemberId, SlotIndex, StreamId, Task, TaskId, WorkerId};
 use batchmill_protocol::position::{Position, Rows};
 
-use super::lanes::{Lane, LaneId};
+use super::lanes::{Lane, LaneId, Member};
 use super::slots::{self, Filling, Slot};
-use super::{Action, OpenStream, Scheduler, Stream};
+use super::{Action, LANE_SLOTS_MIN, OpenStream, Scheduler, Stream};
 
 impl Scheduler {
     /// Gives out rows until no worker has room or no lane has work.
@@ -15,8 +22,11 @@ impl Scheduler {
         while let Some((stream, lane, worker)) = self.next_assignment() {
             let workers = u32::try_from(self.workers.joined().count()).unwrap_or(u32::MAX);
             let Some(Stream::Open(open)) = self.streams.get_mut(&stream) else { return };
-            self.turns += 1;
-            let (slot, position, rows) = open.take_rows(lane, workers, self.turns);
+            let (slot, position, rows) = open.take_rows(lane, workers, &self.members);
+            let cost = open.cost.estimate(rows.len()) / if open.is_behind(&open.lanes[&lane]) { 2 } else { 1 };
+            let served = open.lanes.get_mut(&lane).expect("chosen from the table");
+            self.fair_time = self.fair_time.max(served.given);
+            served.given = self.fair_time + cost;
             let task = Task { id: TaskId(self.next_task), stream, slot, position, rows };
             self.next_task += 1;
             let slowest = open.cost.slowest(rows.len());
@@ -26,7 +36,7 @@ impl Scheduler {
         }
     }
 
-    /// The lane in greatest need of those that a worker has room for, with the least busy such worker.
+    /// The lane whose turn it is of those that a worker has room for, with the least busy such worker.
     fn next_assignment(&self) -> Option<(StreamId, LaneId, WorkerId)> {
         let served = self.streams.iter().filter_map(|(&id, stream)| match stream {
             Stream::Open(open) => Some((id, open, self.free_worker(id, open)?)),
@@ -34,7 +44,7 @@ impl Scheduler {
         });
         let wants = served.flat_map(|(stream, open, worker)| {
             let with_work = open.lanes.iter().filter(|(_, lane)| open.has_work(lane));
-            with_work.map(move |(&id, lane)| (open.runway(lane), lane.last_turn, stream, id, worker))
+            with_work.map(move |(&id, lane)| (lane.given.max(self.fair_time), lane.given, stream, id, worker))
         });
         wants.min().map(|(_, _, stream, lane, worker)| (stream, lane, worker))
     }
@@ -53,20 +63,31 @@ impl Scheduler {
 impl OpenStream {
     fn has_work(&self, lane: &Lane) -> bool {
         let begun = self.window(lane).any(|slot| matches!(slot, Slot::Filling(filling) if !filling.todo.is_empty()));
-        begun || (self.may_begin(lane) && self.slots.iter().any(|slot| matches!(slot, Slot::Free)))
+        begun || self.may_begin(lane)
     }
 
     /// Whether the lane may take one more slot. A failed batch is the lane's end: nothing behind it is made.
     fn may_begin(&self, lane: &Lane) -> bool {
-        let failed = self.window(lane).any(|slot| matches!(slot, Slot::Failed { .. }));
-        lane.goes_on() && lane.window.len() < self.lane_slots_max() && !failed
+        if !lane.goes_on() || lane.window.len() >= self.lane_slots_max() || self.has_failed(lane) {
+            return false;
+        }
+        let free = self.slots.iter().filter(|slot| matches!(slot, Slot::Free)).count();
+        // Of a lane's part, a few slots are kept for it whatever others could use.
+        let lacks = |lane: &Lane| if lane.goes_on() { LANE_SLOTS_MIN.saturating_sub(lane.window.len()) } else { 0 };
+        let reserved: usize = self.lanes.values().map(lacks).sum();
+        if lane.window.len() < LANE_SLOTS_MIN { free > 0 } else { free > reserved }
     }
 
     /// Takes rows of the earliest batch of `lane` that has any, or of a new one.
-    fn take_rows(&mut self, lane: LaneId, workers: u32, turn: u64) -> (SlotIndex, Position, Rows) {
-        let starves = self.runway(&self.lanes[&lane]) == 0;
+    fn take_rows(
+        &mut self,
+        lane: LaneId,
+        workers: u32,
+        members: &BTreeMap<MemberId, Member>,
+    ) -> (SlotIndex, Position, Rows) {
+        let leader = self.lanes[&lane].leader(members).map(|(_, cursor)| cursor);
+        let starves = leader.is_some_and(|leader| self.runway(&self.lanes[&lane], leader) == 0);
         let rows = self.cost.rows(self.extent.batch_size, workers, starves);
-        self.lanes.get_mut(&lane).expect("chosen from the table").last_turn = turn;
         for (position, slot) in self.lanes[&lane].window.clone() {
             if let Slot::Filling(filling) = self.slot(slot)
                 && let Some(rows) = filling.take(rows)

@@ -42,6 +42,12 @@ impl Cost {
         if starves { by_time.min(spread) } else { by_time }
     }
 
+    /// The time that a task of `rows` should take.
+    pub(super) fn estimate(&self, rows: u32) -> Duration {
+        let sample_us = self.sample_us.unwrap_or(TASK_US);
+        Duration::from_secs_f64(sample_us * f64::from(rows) / 1e6)
+    }
+
     /// The time that a task of `rows` may well take, for limits.
     pub(super) fn slowest(&self, rows: u32) -> Duration {
         Duration::from_secs_f64(self.slowest_us * f64::from(rows) / 1e6)

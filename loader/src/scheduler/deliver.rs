@@ -31,23 +31,20 @@ impl Scheduler {
                     Next::Last(action) => {
                         self.actions.push(action);
                         member.lane = None;
-                        open.leave_lane(lane, id);
+                        open.leave_lane(lane, id, &self.members);
                         break;
                     }
                 }
             }
         }
-        let Some(lane) = open.lanes.get_mut(&lane) else { return };
-        let slowest = lane.members.iter().map(|id| self.members[id].cursor).min();
-        let slowest = slowest.expect("a lane without members is taken away");
-        lane.window.retain(|&(position, slot)| {
-            let state = &mut open.slots[slots::place(slot)];
-            let read = position < slowest && matches!(state, Slot::Ready { leases: 0, .. });
-            if read {
-                *state = Slot::Free;
-            }
-            !read
-        });
+        let Some(slowest) = open.lanes.get(&lane).and_then(|lane| open.slowest(lane, &self.members)) else { return };
+        let lane = open.lanes.get_mut(&lane).expect("looked at above");
+        // Also what is still being made, or could not be: whoever waited for it has left.
+        let is_passed =
+            |&(position, slot): &_| position < slowest && !open.slots[slots::place(slot)].is_read();
+        let passed: Vec<_> = lane.window.iter().copied().filter(is_passed).collect();
+        lane.window.retain(|entry| !passed.contains(entry));
+        passed.into_iter().for_each(|(_, slot)| open.abandon(slot));
     }
 }
 
@@ -62,14 +59,12 @@ enum Next {
 impl OpenStream {
     fn next_for(&mut self, lane: LaneId, id: MemberId, member: &Member) -> Next {
         let Some(lane) = self.lanes.get(&lane) else { return Next::Wait };
-        if lane.until_epoch.is_some_and(|until| member.cursor.epoch >= until) {
+        if member.is_done() {
             return Next::Last(Action::End(id));
         }
-        let Some(&(position, slot)) = lane.window.iter().find(|(position, _)| *position == member.cursor) else {
-            return Next::Wait;
-        };
-        // One slot of the lane is always left to be filled, however much the member could hold.
-        let room = member.leases.len() < slots::count(member.credit).min(self.lane_slots_max() - 1);
+        let position = member.cursor;
+        let Some(slot) = lane.slot_at(position) else { return Next::Wait };
+        let room = member.leases.len() < self.leases_max(member);
         match self.slot(slot) {
             Slot::Ready { leases, digest, .. } if room => {
                 *leases += 1;
@@ -80,13 +75,18 @@ impl OpenStream {
         }
     }
 
-    /// How many batches of the lane wait, made or given out in full, for its slowest member.
-    pub(super) fn runway(&self, lane: &Lane) -> usize {
-        let ahead = |slot: &&Slot| match slot {
+    /// How many slots a member may read at once. One of its lane is always left to be filled, however much it could hold.
+    pub(super) fn leases_max(&self, member: &Member) -> usize {
+        slots::count(member.credit).min(self.lane_slots_max() - 1)
+    }
+
+    /// How many batches of the lane wait, made or given out in full, for its leader.
+    pub(super) fn runway(&self, lane: &Lane, leader: Position) -> usize {
+        let ahead = |position: Position, slot: &Slot| match slot {
             Slot::Filling(filling) => filling.todo.is_empty(),
-            Slot::Ready { .. } => !slot.is_read(),
+            Slot::Ready { .. } => position >= leader,
             Slot::Free | Slot::Failed { .. } => false,
         };
-        self.window(lane).filter(ahead).count()
+        lane.window.iter().filter(|&&(position, slot)| ahead(position, &self.slots[slots::place(slot)])).count()
     }
 }

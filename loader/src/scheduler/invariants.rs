@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use batchmill_protocol::message::StreamId;
 
+use super::lanes::Party;
 use super::slots::{self, Slot};
 use super::{LANE_SLOTS_MIN, OpenStream, Scheduler, Stream};
 
@@ -24,7 +25,9 @@ impl Scheduler {
         assert!(open.lanes.len() * LANE_SLOTS_MIN <= open.slots.len(), "there are no more lanes than slots for them");
         for lane in open.lanes.values() {
             assert!(!lane.members.is_empty(), "a lane has members");
+            assert!(lane.party != Party::Alone || lane.members.len() == 1, "who shares nothing reads alone");
             for member in lane.members.iter().map(|id| &self.members[id]) {
+                assert_eq!(Party::of(&member.share), lane.party, "members of a lane may read together");
                 assert!(member.cursor <= lane.next, "a cursor is not past its window");
                 assert!(member.leases.len() <= slots::count(member.credit), "leases stay under the credit");
                 // A slot is free only when every member has passed it.
@@ -69,8 +72,8 @@ impl Scheduler {
                 Slot::Ready { lane, leases, .. } => {
                     assert!(out.is_empty(), "nobody writes what is ready");
                     assert_eq!(read, *leases, "leases of slot {index}");
-                    let orphan = owner.is_none() && read > 0 && !open.lanes.contains_key(lane);
-                    assert!(orphan || owner == Some(*lane), "a ready slot's lane");
+                    assert_eq!(owner, *lane, "a ready slot's lane");
+                    assert!(lane.is_some() || read > 0, "a slot that no lane has is read");
                 }
                 Slot::Failed { .. } => {
                     assert!(out.is_empty() && read == 0, "a failed batch is nobody's work");

@@ -11,6 +11,15 @@ use super::workers::Phase;
 use super::{Scheduler, Stream};
 
 impl Scheduler {
+    /// How often lanes of a stream were split, and merged.
+    pub(crate) fn partings(&self, id: StreamId) -> (u64, u64) {
+        if let Some(Stream::Open(open)) = self.streams.get(&id) {
+            (open.partings.splits, open.partings.merges)
+        } else {
+            (0, 0)
+        }
+    }
+
     /// Samples of a stream made so far.
     pub(crate) fn samples_made(&self, id: StreamId) -> u64 {
         if let Some(Stream::Open(open)) = self.streams.get(&id) { open.samples_made } else { 0 }

@@ -130,6 +130,9 @@ fn any_order_of_events_delivers_every_batch() {
     let tally = tally.into_inner();
     println!("seed {seed}\n{tally}");
     assert!(tally.of("actions", "Deliver") > CHUNK, "the worlds are not idle: {tally}");
+    for (kind, what) in [("lanes", "split"), ("lanes", "merged"), ("actions", "Dismiss")] {
+        assert!(tally.of(kind, what) > 0, "{kind}: {what} does not come to pass: {tally}");
+    }
 }
 
 /// The negative control: were rows given out again while their worker lives, any of these checks would notice.

@@ -17,7 +17,12 @@ pub(super) enum Slot {
     /// Workers write into it, or will.
     Filling(Filling),
     /// It holds a whole batch, which `leases` members read.
-    Ready { lane: LaneId, leases: u32, digest: Digest },
+    Ready {
+        /// Who has it; `None` when only the leases are left.
+        lane: Option<LaneId>,
+        leases: u32,
+        digest: Digest,
+    },
     /// Its batch cannot be made.
     Failed { reason: String },
 }

@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use batchmill_protocol::digest::Digest;
 use batchmill_protocol::message::{Filled, Quarantined, StreamId, Task, TaskId, WorkerId};
 use batchmill_protocol::position::Position;
+use batchmill_protocol::share::{Lag, Share};
 
 use super::events;
 use super::processes::{ATTEMPTS_MAX, Order};
 use super::scenario::{Fate, Setup};
 use super::slab::Slab;
+use super::trainers::Seat;
 use super::world::{Control, Happening, REAP, World};
 use crate::scheduler::slots;
 use crate::scheduler::workers::FALSE_STARTS_MAX;
@@ -177,7 +179,7 @@ impl World {
                 self.tally.count("actions", "Fail");
                 self.fail(member, position, reason);
             }
-            Action::Dismiss { member, .. } => panic!("nobody dismisses {member}"),
+            Action::Dismiss { member, position, reason } => self.dismiss(member, position, reason),
             Action::End(member) => self.end(member),
             Action::StreamFailed { stream, reason } => {
                 assert!(self.heard.survey_deaths >= CRASHES_MAX, "a stream fails for a reason: {reason}");
@@ -238,10 +240,6 @@ impl World {
 
     /// Whether what happened so far is reason enough for a batch to fail.
     fn is_excused(&self, stream: StreamId, position: Position, reason: &str) -> bool {
-        if reason.contains("raise --memory") {
-            let others = self.seats.values().filter(|seat| seat.stream == stream).count() - 1;
-            return self.is_full(stream, others);
-        }
         if reason.contains("on_bad_limit") {
             let bad = self.heard.bad.iter().filter(|(of, _)| *of == stream).count();
             return u64::try_from(bad).is_ok_and(|bad| bad > self.setup.bad_limit);
@@ -258,9 +256,32 @@ impl World {
         })
     }
 
-    /// Whether there may be no room for one more member beside `others`.
-    pub(super) fn is_full(&self, stream: StreamId, others: usize) -> bool {
-        let read = self.slabs.get(&stream).map_or(0, Slab::lent);
-        read + (others + 1) * LANE_SLOTS_MIN > slots::count(self.setup.slots)
+    /// Whether a trainer that would share in this way may be told `reason` beside `others` of the stream.
+    pub(super) fn is_turned_away(&self, stream: StreamId, share: &Share, others: &[&Seat], reason: &str) -> bool {
+        if reason.contains("raise --memory") {
+            let read = self.slabs.get(&stream).map_or(0, Slab::lent);
+            let few = read + (others.len() + 1) * LANE_SLOTS_MIN > slots::count(self.setup.slots);
+            // What some have read and others have not is not to be had either.
+            return few || others.iter().any(|seat| seat.share != Share::Private);
+        }
+        if reason.contains("lags") {
+            let broadcast = others.iter().any(|seat| matches!(seat.share, Share::Broadcast { .. }));
+            return *share == Share::Broadcast { lag: Lag::Drop } && broadcast;
+        }
+        let Share::Sharded(own) = share else { return false };
+        let ranks: Vec<_> = others
+            .iter()
+            .filter_map(|seat| if let Share::Sharded(other) = &seat.share { Some(other) } else { None })
+            .filter(|other| other.group == own.group)
+            .collect();
+        if reason.contains("is there already") {
+            return ranks.iter().any(|other| other.rank == own.rank);
+        }
+        if reason.contains("end those first") {
+            return ranks.iter().any(|other| other.world != own.world);
+        }
+        // A rank is missing.
+        let waited = reason.contains("did not come") || reason.contains("has been gone");
+        waited && (0..own.world).any(|rank| rank != own.rank && ranks.iter().all(|other| other.rank != rank))
     }
 }

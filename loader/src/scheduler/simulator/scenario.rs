@@ -6,6 +6,7 @@ use std::time::Duration;
 use batchmill_datasets::spec::OnBad;
 use batchmill_protocol::message::StreamId;
 use batchmill_protocol::position::{Extent, Position, Tail};
+use batchmill_protocol::share::{Lag, Shard, Share};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -94,6 +95,8 @@ pub(super) struct Attach {
     pub(super) leases: u32,
     /// How many batches it holds while it waits for another.
     pub(super) holds: usize,
+    /// A rank is given to it when it comes.
+    pub(super) share: Share,
 }
 
 /// How long somebody is stopped.
@@ -159,7 +162,7 @@ fn setups() -> impl Strategy<Value = Setup> {
     let fates = prop_oneof![Just(BTreeMap::new()), proptest::collection::btree_map(0_u64..60, fate, 1..4)];
     let on_bad = prop_oneof![Just(OnBad::Fail), Just(OnBad::Substitute), Just(OnBad::Mask)];
     let bad = (fates, on_bad, prop_oneof![3 => Just(60_u64), 1 => 0_u64..3]);
-    let numbers = (any::<u64>(), 1_u32..=2, 2_u32..12, 0_usize..8, 1_u64..60, 1_u32..9, 0_usize..3, 0_usize..4);
+    let numbers = (any::<u64>(), 1_u32..=2, 2_u32..20, 0_usize..8, 1_u64..60, 1_u32..9, 0_usize..3, 0_usize..4);
     (numbers, bad).prop_map(|(numbers, (fates, on_bad, bad_limit))| {
         let (seed, streams, slots, workers, samples, batch_size, tail, row_time) = numbers;
         Setup {
@@ -190,8 +193,8 @@ fn moves() -> impl Strategy<Value = Move> {
 fn what(kind: u8, one: usize, other: usize) -> What {
     let spell = [Spell::Short, Spell::Long, Spell::Deadly][other % 3];
     match kind {
-        0..=3 => What::Attach(attach(one, other)),
-        4..=9 => What::Kill(one),
+        0..=5 => What::Attach(attach(one, other)),
+        6..=9 => What::Kill(one),
         10..=13 => What::Stop(one, spell),
         14..=20 => {
             let points = [
@@ -224,5 +227,15 @@ fn attach(one: usize, other: usize) -> Attach {
         until_epoch: (other % 7 != 6).then_some(from.epoch + 1 + small(other / 7 % 3)),
         leases: [1, 2, 3, 8][other / 21 % 4],
         holds: 1 + other / 84 % 3,
+        share: match one / 128 {
+            0 | 1 => Share::Private,
+            2 | 3 => Share::Broadcast { lag: Lag::Split },
+            4 => Share::Broadcast { lag: Lag::Wait },
+            5 => Share::Broadcast { lag: Lag::Drop },
+            _ => {
+                let world = [1, 2, 2, 3][other / 252 % 4];
+                Share::Sharded(Shard { group: "ranks".to_owned(), rank: 0, world, limit_s: [1, 60][one % 2] })
+            }
+        },
     }
 }

@@ -13,7 +13,12 @@ pub(super) struct Tally {
 impl Tally {
     /// Counts one `what` among its `kind`.
     pub(super) fn count(&mut self, kind: &'static str, what: &'static str) {
-        *self.counts.entry((kind, what)).or_default() += 1;
+        self.count_many(kind, what, 1);
+    }
+
+    /// Counts so many `what` among its `kind`.
+    pub(super) fn count_many(&mut self, kind: &'static str, what: &'static str, many: u64) {
+        *self.counts.entry((kind, what)).or_default() += many;
     }
 
     /// How many `what` there were.

@@ -27,6 +27,7 @@ const LAST_BATCHES: u32 = 3;
 pub(super) enum ToTrainer {
     Batch { lease: LeaseId, slot: SlotIndex, position: Position },
     Failed { position: Position, reason: String },
+    Dismissed { reason: String },
     End,
 }
 
@@ -80,6 +81,7 @@ pub(super) struct Seat {
     luck: Luck,
     /// The position that it must be given next.
     next: Position,
+    pub(super) share: Share,
     pub(super) leases: Vec<(LeaseId, SlotIndex)>,
     is_over: bool,
 }
@@ -91,7 +93,10 @@ impl World {
         wants.stream = StreamId(wants.stream.0 % self.setup.streams);
         wants.from.step %= self.setup.extent.steps();
         let mut luck = Luck::new(self.setup.seed, 2, id);
-        let paces = [0, 1, 5, 20].map(Duration::from_millis);
+        if let Share::Sharded(shard) = &mut wants.share {
+            shard.rank = id % shard.world;
+        }
+        let paces = [0, 1, 5, 20, 100].map(Duration::from_millis);
         let pace = paces[luck.place(paces.len())];
         let at = self.now + luck.span(KNOCK);
         self.trainers.push(Trainer {
@@ -121,17 +126,18 @@ impl World {
             trainer.outcome = Some(Outcome::Whole);
             return;
         }
-        if let Err(reason) = self.scheduler.room_for_member(stream) {
-            let others = self.seats.values().filter(|seat| seat.stream == stream).count();
-            let excused = self.is_full(stream, others) || self.control == Control::WithoutReapingUnwatched;
-            assert!(excused, "trainers are refused for a reason: {reason}");
+        if let Err(reason) = self.scheduler.room_for_member(stream, trainer.cursor, &trainer.wants.share) {
+            let share = trainer.wants.share.clone();
+            let others: Vec<_> = self.seats.values().filter(|seat| seat.stream == stream).collect();
+            let excused = self.is_turned_away(stream, &share, &others, &reason);
+            assert!(excused || self.control == Control::WithoutReapingUnwatched, "there is a reason: {reason}");
             self.trainers[id].outcome = Some(Outcome::Refused(reason));
             return;
         }
         let trainer = &mut self.trainers[id];
         let member = MemberId(self.past.members);
         self.past.members += 1;
-        let (from, leases) = (trainer.cursor, trainer.wants.leases);
+        let (from, leases, share) = (trainer.cursor, trainer.wants.leases, trainer.wants.share.clone());
         let mut up = Line::default();
         let at = up.arrival(self.now, &mut trainer.luck);
         trainer.life = Some(Life { member, up, inbox: VecDeque::new(), reads: Vec::new(), last: None, steps: false });
@@ -141,6 +147,7 @@ impl World {
             down: Line::default(),
             luck: Luck::new(self.setup.seed, 3, member.0),
             next: from,
+            share: share.clone(),
             leases: Vec::new(),
             is_over: false,
         };
@@ -153,7 +160,7 @@ impl World {
                 from,
                 until_epoch,
                 leases,
-                Share::Private,
+                share,
             ))),
         );
     }
@@ -176,6 +183,18 @@ impl World {
         assert!(!std::mem::replace(&mut seat.is_over, true), "nothing comes after the end");
         assert_eq!(position, seat.next, "the batch that fails is the one that comes next");
         self.tell_trainer(member, ToTrainer::Failed { position, reason });
+    }
+
+    pub(super) fn dismiss(&mut self, member: MemberId, position: Position, reason: String) {
+        let seat = self.seats.get_mut(&member).expect("a member is told");
+        assert!(!std::mem::replace(&mut seat.is_over, true), "nothing comes after the end");
+        assert_eq!(position, seat.next, "a member is told what would have come");
+        let (stream, share) = (seat.stream, seat.share.clone());
+        let others: Vec<_> = self.seats.iter().filter(|(id, at)| **id != member && at.stream == stream).collect();
+        let others: Vec<_> = others.into_iter().map(|(_, seat)| seat).collect();
+        assert!(self.is_turned_away(stream, &share, &others, &reason), "members are ended for a reason: {reason}");
+        self.tally.count("actions", "Dismiss");
+        self.tell_trainer(member, ToTrainer::Dismissed { reason });
     }
 
     pub(super) fn end(&mut self, member: MemberId) {
@@ -226,6 +245,7 @@ impl World {
                 assert_eq!(position, next, "the batch that fails is the one that comes next");
                 life.last = Some(Outcome::Failed(reason));
             }
+            ToTrainer::Dismissed { reason } => life.last = Some(Outcome::Failed(reason)),
             ToTrainer::End => life.last = Some(Outcome::Whole),
         }
         self.trainer_gets_on(id);

@@ -182,6 +182,11 @@ impl World {
             world.suffer(what);
         }
         world.rest();
+        for stream in world.slabs.keys() {
+            let (splits, merges) = world.scheduler.partings(*stream);
+            world.tally.count_many("lanes", "split", splits);
+            world.tally.count_many("lanes", "merged", merges);
+        }
         world.tally.sequences = 1;
         world.tally
     }
