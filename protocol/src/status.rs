@@ -42,6 +42,12 @@ pub struct StreamStatus {
     pub bad_samples: u64,
     /// Its members.
     pub members: Vec<MemberStatus>,
+    /// The windows that they read.
+    pub lanes: Vec<LaneStatus>,
+    /// How often a lane was split, because a member in it kept others waiting.
+    pub splits: u64,
+    /// How often two lanes became one, because their members had met.
+    pub merges: u64,
     /// Members that went away lately, the last one first.
     pub gone: Vec<GoneMember>,
 }
@@ -76,6 +82,23 @@ pub struct SlotCounts {
     pub abandoned: u32,
 }
 
+/// How one lane stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneStatus {
+    /// Its number.
+    pub lane: u32,
+    /// The first position of its window, and the first behind it.
+    pub window: [Position; 2],
+    /// Slots of its window.
+    pub slots: u32,
+    /// The most that it may have.
+    pub slots_max: u32,
+    /// Who reads it.
+    pub members: Vec<u32>,
+    /// Who keeps others waiting, if somebody does.
+    pub held_by: Vec<u32>,
+}
+
 /// How one member stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberStatus {
@@ -89,6 +112,12 @@ pub struct MemberStatus {
     pub leases: u32,
     /// Batches ready and waiting for it.
     pub ready: u32,
+    /// How it shares the stream: `private`, `broadcast, split`, `rank 2 of 4`.
+    pub share: String,
+    /// The lane that it reads, unless it has all that it asked for.
+    pub lane: Option<u32>,
+    /// How many batches it is behind the one furthest ahead of those that share with it.
+    pub lag: u64,
 }
 
 /// How one worker stands.

@@ -3,16 +3,18 @@
 use batchmill_protocol::message::{MemberId, Quarantined, StreamId, WorkerId};
 use batchmill_protocol::position::Position;
 use batchmill_protocol::status::{
-    MemberStatus, QuarantinedSample, SlotCounts, StreamStatus, WorkerState, WorkerStatus,
+    LaneStatus, MemberStatus, QuarantinedSample, SlotCounts, StreamStatus, WorkerState, WorkerStatus,
 };
 
+use super::lanes::{Member, Party};
 use super::slots::{self, Filling, Slot};
 use super::workers::Phase;
 use super::{Scheduler, Stream};
 
 impl Scheduler {
     /// How often lanes of a stream were split, and merged.
-    pub(crate) fn partings(&self, id: StreamId) -> (u64, u64) {
+    #[cfg(test)]
+    pub(super) fn partings(&self, id: StreamId) -> (u64, u64) {
         if let Some(Stream::Open(open)) = self.streams.get(&id) {
             (open.partings.splits, open.partings.merges)
         } else {
@@ -44,13 +46,34 @@ impl Scheduler {
             let ready = window.filter(|(position, slot)| {
                 *position >= member.cursor && matches!(open.slots[slots::place(*slot)], Slot::Ready { .. })
             });
+            let together = |other: &&Member| {
+                let party = Party::of(&member.share);
+                other.stream == member.stream && party.joins(&Party::of(&other.share))
+            };
+            let front = self.members.values().filter(together).map(|other| other.cursor).max();
+            let lag = front.map_or(0, |front| open.extent.distance(member.cursor, front));
             MemberStatus {
                 member: id.0,
                 pid: pid_of(id),
                 cursor: member.cursor,
                 leases: u32::try_from(member.leases.len()).unwrap_or(u32::MAX),
                 ready: u32::try_from(ready.count()).unwrap_or(u32::MAX),
+                share: member.share.to_string(),
+                lane: member.lane.map(|lane| lane.0),
+                lag: u64::try_from(lag).unwrap_or(u64::MAX),
             }
+        });
+        let lanes = open.lanes.iter().map(|(&lane, state)| LaneStatus {
+            lane: lane.0,
+            window: [state.window.front().map_or(state.next, |(first, _)| *first), state.next],
+            slots: u32::try_from(state.window.len()).unwrap_or(u32::MAX),
+            slots_max: u32::try_from(open.lane_slots_max()).unwrap_or(u32::MAX),
+            members: state.members.iter().map(|member| member.0).collect(),
+            held_by: if open.is_held(lane, &self.members) {
+                open.holders(state, &self.members).iter().map(|member| member.0).collect()
+            } else {
+                Vec::new()
+            },
         });
         StreamStatus {
             samples: open.extent.samples,
@@ -59,6 +82,9 @@ impl Scheduler {
             samples_made: open.samples_made,
             bad_samples: open.quarantine.count(),
             members: members.collect(),
+            lanes: lanes.collect(),
+            splits: open.partings.splits,
+            merges: open.partings.merges,
             ..StreamStatus::default()
         }
     }

@@ -7,6 +7,9 @@ use batchmill_protocol::position::Tail;
 use super::workers::Phase;
 use super::*;
 
+mod fairness;
+mod sharing;
+
 const STREAM: StreamId = StreamId(0);
 
 const HANG_LIMIT: Duration = Duration::from_secs(30);
@@ -84,7 +87,9 @@ impl World {
                 Action::Fail { member, reason, .. } => {
                     self.members.get_mut(&member).expect("told to us").2 = Ended::Failed(reason);
                 }
-                Action::Dismiss { member, .. } => panic!("nobody dismisses {member}"),
+                Action::Dismiss { member, reason, .. } => {
+                    self.members.get_mut(&member).expect("told to us").2 = Ended::Failed(reason);
+                }
                 Action::End(member) => self.members.get_mut(&member).expect("told to us").2 = Ended::Whole,
                 Action::StreamFailed { .. } | Action::GiveUp { .. } => panic!("nothing here fails a stream"),
             }
@@ -137,18 +142,56 @@ impl World {
     }
 
     fn attach(&mut self, until_epoch: u64, leases: u32) {
+        self.share(Share::Private, Position::default(), until_epoch, leases);
+    }
+
+    fn share(&mut self, share: Share, from: Position, until_epoch: u64, leases: u32) -> MemberId {
         let member = MemberId(self.next_member);
         self.next_member += 1;
-        self.members.insert(member, (Vec::new(), Position::default(), Ended::No));
-        let from = Position::default();
-        self.tell(Event::MemberJoined {
-            member,
-            stream: STREAM,
-            from,
-            until_epoch: Some(until_epoch),
-            leases,
-            share: Share::Private,
-        });
+        self.members.insert(member, (Vec::new(), from, Ended::No));
+        let (stream, until_epoch) = (STREAM, Some(until_epoch));
+        self.tell(Event::MemberJoined { member, stream, from, until_epoch, leases, share });
+        member
+    }
+
+    /// Has the workers make all that they were asked for.
+    fn make(&mut self) {
+        self.settle();
+        while self.workers.values().any(|tasks| !tasks.is_empty()) {
+            self.finish_a_task(0);
+        }
+    }
+
+    /// Has a member be done with the first batch that it holds, if there is one.
+    fn read(&mut self, member: MemberId) -> bool {
+        self.make();
+        let (leases, ..) = self.members.get_mut(&member).expect("it is there");
+        if leases.is_empty() {
+            return false;
+        }
+        let lease = leases.remove(0);
+        self.tell(Event::Released { member, lease });
+        self.make();
+        true
+    }
+
+    /// Lets time go by.
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+        self.tell(Event::Tick);
+        self.make();
+    }
+
+    /// Ends a member.
+    fn leave(&mut self, member: MemberId) {
+        self.members.remove(&member);
+        self.tell(Event::MemberGone(member));
+    }
+
+    /// The position that a member expects, and how it ended.
+    fn stands(&self, member: MemberId) -> (Position, Ended) {
+        let (_, next, ended) = &self.members[&member];
+        (*next, ended.clone())
     }
 
     fn pick<T: Copy>(mut items: impl ExactSizeIterator<Item = T>, choice: usize) -> Option<T> {
