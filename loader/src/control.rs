@@ -122,11 +122,33 @@ fn table(status: &Status) -> Result<String, std::fmt::Error> {
             slots.abandoned,
         )?;
         for member in &stream.members {
+            let lane = member.lane.map_or_else(|| "has all".to_owned(), |lane| format!("lane {lane}"));
+            let lag = if member.lag > 0 { format!(", {} behind", member.lag) } else { String::new() };
             writeln!(
                 text,
-                "  trainer {} (pid {}): next {}, reads {}, {} wait for it",
-                member.member, member.pid, member.cursor, member.leases, member.ready
+                "  trainer {} (pid {}): {}, {lane}, next {}{lag}, reads {}, {} wait for it",
+                member.member, member.pid, member.share, member.cursor, member.leases, member.ready
             )?;
+        }
+        for lane in &stream.lanes {
+            let [first, next] = lane.window;
+            let list = |members: &[u32]| members.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+            let held = if lane.held_by.is_empty() {
+                String::new()
+            } else {
+                format!("; the others wait for trainer {}", list(&lane.held_by))
+            };
+            writeln!(
+                text,
+                "  lane {}: {} of {} slots, {first} up to {next}, read by trainer {}{held}",
+                lane.lane,
+                lane.slots,
+                lane.slots_max,
+                list(&lane.members)
+            )?;
+        }
+        if stream.splits + stream.merges > 0 {
+            writeln!(text, "  lanes split {} times and merged {} times", stream.splits, stream.merges)?;
         }
         for gone in &stream.gone {
             writeln!(

@@ -132,7 +132,8 @@ impl Extent {
 
     /// How many batches there are from `from` on and before `to`; none when that is no later.
     pub fn distance(&self, from: Position, to: Position) -> u128 {
-        let place = |position: Position| u128::from(position.epoch) * u128::from(self.steps()) + u128::from(position.step);
+        let place =
+            |position: Position| u128::from(position.epoch) * u128::from(self.steps()) + u128::from(position.step);
         place(to).saturating_sub(place(from))
     }
 

@@ -40,8 +40,7 @@ impl Scheduler {
         let Some(slowest) = open.lanes.get(&lane).and_then(|lane| open.slowest(lane, &self.members)) else { return };
         let lane = open.lanes.get_mut(&lane).expect("looked at above");
         // Also what is still being made, or could not be: whoever waited for it has left.
-        let is_passed =
-            |&(position, slot): &_| position < slowest && !open.slots[slots::place(slot)].is_read();
+        let is_passed = |&(position, slot): &_| position < slowest && !open.slots[slots::place(slot)].is_read();
         let passed: Vec<_> = lane.window.iter().copied().filter(is_passed).collect();
         lane.window.retain(|entry| !passed.contains(entry));
         passed.into_iter().for_each(|(_, slot)| open.abandon(slot));

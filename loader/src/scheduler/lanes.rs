@@ -173,7 +173,9 @@ impl Scheduler {
         if let Share::Sharded(shard) = &member.share {
             open.leave_seat(now, shard, id, member.cursor, member.lane.is_none());
             // What it leaves behind may be held for whoever takes its place, or no longer.
-            touched.extend(open.lanes.iter().filter(|(_, lane)| lane.party.joins(&Party::of(&member.share))).map(|at| at.0));
+            touched.extend(
+                open.lanes.iter().filter(|(_, lane)| lane.party.joins(&Party::of(&member.share))).map(|at| at.0),
+            );
         }
         for lane in touched {
             self.deliver_lane(member.stream, lane);

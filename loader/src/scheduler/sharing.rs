@@ -194,12 +194,7 @@ impl OpenStream {
     }
 
     /// Whether there is room for one more lane once `parting` have left theirs.
-    fn may_split(
-        &self,
-        id: LaneId,
-        parting: &BTreeSet<MemberId>,
-        members: &BTreeMap<MemberId, Member>,
-    ) -> bool {
+    fn may_split(&self, id: LaneId, parting: &BTreeSet<MemberId>, members: &BTreeMap<MemberId, Member>) -> bool {
         let bound = |lane: &Lane| self.bound(lane, members).max(LANE_SLOTS_MIN);
         let others: usize = self.lanes.iter().filter(|(at, _)| **at != id).map(|(_, lane)| bound(lane)).sum();
         let lane = &self.lanes[&id];
@@ -247,7 +242,8 @@ impl OpenStream {
     fn meeting(&self, members: &BTreeMap<MemberId, Member>) -> Option<(LaneId, LaneId)> {
         let near = self.slots.len() / self.lanes.len().saturating_sub(1).max(1) / 2;
         let near = u128::try_from(near.max(LANE_SLOTS_MIN)).expect("few");
-        let spans: Vec<_> = self.lanes.iter().filter_map(|(id, lane)| Some((*id, lane, self.span(lane, members)?))).collect();
+        let spans: Vec<_> =
+            self.lanes.iter().filter_map(|(id, lane)| Some((*id, lane, self.span(lane, members)?))).collect();
         let pairs = spans.iter().flat_map(|behind| spans.iter().map(move |ahead| (behind, ahead)));
         let mut meeting = pairs.filter(|((a, behind, slow), (b, ahead, fast))| {
             behind.party.joins(&ahead.party)

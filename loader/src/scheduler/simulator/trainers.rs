@@ -154,14 +154,7 @@ impl World {
         self.seats.insert(member, seat);
         self.enqueue(
             at,
-            Happening::Heard(Said::Event(events::member_joined(
-                member,
-                stream,
-                from,
-                until_epoch,
-                leases,
-                share,
-            ))),
+            Happening::Heard(Said::Event(events::member_joined(member, stream, from, until_epoch, leases, share))),
         );
     }
 

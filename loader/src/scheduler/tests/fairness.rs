@@ -6,7 +6,13 @@ use super::*;
 
 /// Two streams with the same slots, and workers that take `costs` for a row of either. Everybody reads at once what there
 /// is. Gives the time that each stream was given.
-fn given(costs: [Duration; 2], workers: u32, share: &Share, from: [Position; 2], streams: [StreamId; 2]) -> [Duration; 2] {
+fn given(
+    costs: [Duration; 2],
+    workers: u32,
+    share: &Share,
+    from: [Position; 2],
+    streams: [StreamId; 2],
+) -> [Duration; 2] {
     let mut scheduler = Scheduler::new(workers, HANG_LIMIT);
     let (mut todo, mut tasks) = (VecDeque::new(), VecDeque::new());
     let (mut now, mut spent) = (Duration::ZERO, [Duration::ZERO; 2]);

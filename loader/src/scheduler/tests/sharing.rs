@@ -204,9 +204,6 @@ fn there_is_one_of_each_rank_and_one_number_of_them() {
         Ended::Failed(reason) => reason,
         other => panic!("it is refused, not {other:?}"),
     };
-    assert_eq!(
-        why(again),
-        "rank 0 of 2 is there already: give each its own --rank, or another run another --group"
-    );
+    assert_eq!(why(again), "rank 0 of 2 is there already: give each its own --rank, or another run another --group");
     assert_eq!(why(other), "group `g` has 2 ranks, not 4: end those first, or give these another --group");
 }
