@@ -65,6 +65,9 @@ impl World {
                 self.heard.survey_deaths += u32::try_from(asked).expect("few");
             }
             Event::WorkerJoined(_) => self.heard.ever_joined = true,
+            Event::MemberJoined { member, .. } => {
+                self.seats.get_mut(member).expect("it has asked to be let in").has_joined = true;
+            }
             Event::Released { member, lease } => self.lease_ends(*member, *lease),
             Event::MemberGone(member) => self.seat_empties(*member),
             _ => {}
@@ -271,17 +274,19 @@ impl World {
         let Share::Sharded(own) = share else { return false };
         let ranks: Vec<_> = others
             .iter()
-            .filter_map(|seat| if let Share::Sharded(other) = &seat.share { Some(other) } else { None })
-            .filter(|other| other.group == own.group)
+            .filter(|seat| seat.has_joined)
+            .filter_map(|seat| if let Share::Sharded(other) = &seat.share { Some((seat.is_over, other)) } else { None })
+            .filter(|(_, other)| other.group == own.group)
             .collect();
         if reason.contains("is there already") {
-            return ranks.iter().any(|other| other.rank == own.rank);
+            return ranks.iter().any(|(_, other)| other.rank == own.rank);
         }
         if reason.contains("end those first") {
-            return ranks.iter().any(|other| other.world != own.world);
+            return ranks.iter().any(|(_, other)| other.world != own.world);
         }
         // A rank is missing.
         let waited = reason.contains("did not come") || reason.contains("has been gone");
-        waited && (0..own.world).any(|rank| rank != own.rank && ranks.iter().all(|other| other.rank != rank))
+        let is_there = |rank| ranks.iter().any(|(is_over, at)| !is_over && (at.rank, at.world) == (rank, own.world));
+        waited && (0..own.world).any(|rank| rank != own.rank && !is_there(rank))
     }
 }

@@ -82,8 +82,10 @@ pub(super) struct Seat {
     /// The position that it must be given next.
     next: Position,
     pub(super) share: Share,
+    /// Whether the scheduler has heard of it.
+    pub(super) has_joined: bool,
     pub(super) leases: Vec<(LeaseId, SlotIndex)>,
-    is_over: bool,
+    pub(super) is_over: bool,
 }
 
 impl World {
@@ -148,6 +150,7 @@ impl World {
             luck: Luck::new(self.setup.seed, 3, member.0),
             next: from,
             share: share.clone(),
+            has_joined: false,
             leases: Vec::new(),
             is_over: false,
         };
