@@ -354,7 +354,7 @@ impl Scheduler {
         // With a task in hand it did not get to the survey.
         let on_survey = (gone.tasks.is_empty() && !expected).then_some(&death);
         self.survey_lost(worker, on_survey);
-        for (place, task) in gone.tasks.into_iter().enumerate() {
+        for (place, (task, _)) in gone.tasks.into_iter().enumerate() {
             let task = self.tasks.remove(&task).expect("a worker's tasks are in the table");
             // Only the first was being worked on; the others waited in its line.
             self.task_lost(&task, (place == 0 && !expected).then_some(&death));

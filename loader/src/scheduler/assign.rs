@@ -3,8 +3,8 @@
 //! Lanes share the workers' time equally, however long their samples take: each has a clock of the time that it was
 //! given, as estimated when a task was given out, and the lane whose clock is furthest behind is served (start-time fair
 //! queueing, Goyal, Vin and Cheng 1996). A lane that wanted nothing for a while has saved nothing up: its clock goes on
-//! with that of the lane served last. A lane that follows another of the same stream is charged half, so that it catches
-//! up, and what both make twice is made once again; the other gets a third of their time at least.
+//! with that of the lane served last. A lane that follows another which its members could read is charged half, so that
+//! it catches up and what both make is made once again; nobody has less than half of an equal share for that.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,14 +23,15 @@ impl Scheduler {
             let workers = u32::try_from(self.workers.joined().count()).unwrap_or(u32::MAX);
             let Some(Stream::Open(open)) = self.streams.get_mut(&stream) else { return };
             let (slot, position, rows) = open.take_rows(lane, workers, &self.members);
-            let cost = open.cost.estimate(rows.len()) / if open.is_behind(&open.lanes[&lane]) { 2 } else { 1 };
+            let estimate = open.cost.estimate(rows.len());
+            let charged = estimate / if open.is_behind(&open.lanes[&lane]) { 2 } else { 1 };
             let served = open.lanes.get_mut(&lane).expect("chosen from the table");
             self.fair_time = self.fair_time.max(served.given);
-            served.given = self.fair_time + cost;
+            served.given = self.fair_time + charged;
             let task = Task { id: TaskId(self.next_task), stream, slot, position, rows };
             self.next_task += 1;
             let slowest = open.cost.slowest(rows.len());
-            self.workers.begin(now, worker, task.id, slowest);
+            self.workers.begin(now, worker, task.id, estimate, slowest);
             self.tasks.insert(task.id, task);
             self.actions.push(Action::Assign { worker, task });
         }
@@ -39,7 +40,7 @@ impl Scheduler {
     /// The lane whose turn it is of those that a worker has room for, with the least busy such worker.
     fn next_assignment(&self) -> Option<(StreamId, LaneId, WorkerId)> {
         let served = self.streams.iter().filter_map(|(&id, stream)| match stream {
-            Stream::Open(open) => Some((id, open, self.free_worker(id, open)?)),
+            Stream::Open(open) => Some((id, open, self.free_worker(id)?)),
             _ => None,
         });
         let wants = served.flat_map(|(stream, open, worker)| {
@@ -49,14 +50,11 @@ impl Scheduler {
         wants.min().map(|(_, _, stream, lane, worker)| (stream, lane, worker))
     }
 
-    fn free_worker(&self, stream: StreamId, open: &OpenStream) -> Option<WorkerId> {
-        let depth = open.cost.depth(open.extent.batch_size);
-        self.workers
-            .unoccupied()
-            .map(|id| (&self.workers.all()[&id], id))
-            .filter(|(worker, _)| worker.open.contains(&stream) && worker.tasks.len() < depth)
-            .min_by_key(|(worker, id)| (worker.tasks.len(), *id))
-            .map(|(_, id)| id)
+    /// The worker that is done first of those that a stream is open at.
+    fn free_worker(&self, stream: StreamId) -> Option<WorkerId> {
+        let open = self.workers.unoccupied().map(|id| (id, &self.workers.all()[&id]));
+        let open = open.filter(|(_, worker)| worker.open.contains(&stream));
+        open.filter_map(|(id, worker)| Some((worker.busy_for()?, id))).min().map(|(_, id)| id)
     }
 }
 
@@ -67,7 +65,7 @@ impl OpenStream {
     }
 
     /// Whether the lane may take one more slot. A failed batch is the lane's end: nothing behind it is made.
-    fn may_begin(&self, lane: &Lane) -> bool {
+    pub(super) fn may_begin(&self, lane: &Lane) -> bool {
         if !lane.goes_on() || lane.window.len() >= self.lane_slots_max() || self.has_failed(lane) {
             return false;
         }

@@ -44,20 +44,13 @@ impl Cost {
 
     /// The time that a task of `rows` should take.
     pub(super) fn estimate(&self, rows: u32) -> Duration {
-        let sample_us = self.sample_us.unwrap_or(TASK_US);
-        Duration::from_secs_f64(sample_us * f64::from(rows) / 1e6)
+        let task_us = self.sample_us.map_or(TASK_US, |sample_us| sample_us * f64::from(rows));
+        Duration::from_secs_f64(task_us / 1e6)
     }
 
     /// The time that a task of `rows` may well take, for limits.
     pub(super) fn slowest(&self, rows: u32) -> Duration {
         Duration::from_secs_f64(self.slowest_us * f64::from(rows) / 1e6)
-    }
-
-    /// The tasks that one worker may have at once: one in hand, and enough behind it to cover the way to the daemon
-    /// and back.
-    pub(super) fn depth(&self, rows: u32) -> usize {
-        let short = self.sample_us.is_some_and(|sample_us| sample_us * f64::from(rows) < TASK_US / 8.0);
-        if short { 8 } else { 2 }
     }
 }
 

@@ -99,27 +99,27 @@ impl Scheduler {
 
     fn part_lane(&mut self, stream: StreamId, id: LaneId) {
         let Some(Stream::Open(open)) = self.streams.get_mut(&stream) else { return };
+        let Some((_, front)) = open.lanes[&id].leader(&self.members) else { return };
         let laggards = open.laggards(id, &self.members);
-        let (dropped, split): (BTreeSet<MemberId>, BTreeSet<MemberId>) =
-            laggards.into_iter().partition(|id| self.members[id].share == Share::Broadcast { lag: Lag::Drop });
-        if !split.is_empty() && open.may_split(id, &split, &self.members) {
+        let is_dropped = |id: &&MemberId| self.members[id].share == Share::Broadcast { lag: Lag::Drop };
+        let behind = |id: &MemberId| (*id, open.extent.distance(self.members[id].cursor, front));
+        let dropped: Vec<_> = laggards.iter().filter(is_dropped).map(behind).collect();
+        if dropped.is_empty() && !laggards.is_empty() && open.may_split(id, &laggards, &self.members) {
             let new = LaneId(self.next_lane);
             self.next_lane += 1;
-            open.split(id, new, split, self.fair_time, &mut self.members);
+            open.split(id, new, laggards, self.fair_time, &mut self.members);
             open.partings.splits += 1;
             self.deliver_lane(stream, new);
+            self.deliver_lane(stream, id);
         }
-        for member in dropped {
-            let Some(Stream::Open(open)) = self.streams.get(&stream) else { return };
-            let leader = open.lanes[&id].leader(&self.members).map(|(_, cursor)| cursor).unwrap_or_default();
-            let behind = open.extent.distance(self.members[&member].cursor, leader);
+        // That may be enough: whether the others are to be split off is seen when these are gone.
+        for (member, behind) in dropped {
             let reason = format!(
                 "it lags {behind} batches behind trainers that wait for it: with --lag split it reads on by itself, with \
                  --lag wait they wait"
             );
             self.dismiss(member, reason);
         }
-        self.deliver_lane(stream, id);
     }
 
     /// Ends a member before its time. What it reads it may read on.
@@ -149,7 +149,7 @@ impl OpenStream {
         first.map_or(member.cursor, |first| first.min(member.cursor))
     }
 
-    /// Whether the leader of a lane has nothing to read because the others have not yet read what fills the window.
+    /// Whether the leader of a lane has nothing to read because the others have not yet read what fills its window.
     pub(super) fn is_held(&self, id: LaneId, members: &BTreeMap<MemberId, Member>) -> bool {
         let lane = &self.lanes[&id];
         let Some((leader, cursor)) = lane.leader(members) else { return false };
@@ -158,7 +158,7 @@ impl OpenStream {
         cursor == lane.next
             && lane.goes_on()
             && leader.leases.len() < self.leases_max(leader)
-            && lane.window.len() >= self.lane_slots_max()
+            && !self.may_begin(lane)
             && first < self.keeps_from(lane, leader)
     }
 
@@ -243,7 +243,7 @@ impl OpenStream {
         let near = self.slots.len() / self.lanes.len().saturating_sub(1).max(1) / 2;
         let near = u128::try_from(near.max(LANE_SLOTS_MIN)).expect("few");
         let spans: Vec<_> =
-            self.lanes.iter().filter_map(|(id, lane)| Some((*id, lane, self.span(lane, members)?))).collect();
+            self.lanes.iter().filter_map(|(id, lane)| Some((*id, lane, Self::span(lane, members)?))).collect();
         let pairs = spans.iter().flat_map(|behind| spans.iter().map(move |ahead| (behind, ahead)));
         let mut meeting = pairs.filter(|((a, behind, slow), (b, ahead, fast))| {
             behind.party.joins(&ahead.party)
@@ -257,8 +257,8 @@ impl OpenStream {
     }
 
     /// How far a lane's members are from one another.
-    fn span(&self, lane: &Lane, members: &BTreeMap<MemberId, Member>) -> Option<Span> {
-        let cursor = self.slowest(lane, members)?;
+    fn span(lane: &Lane, members: &BTreeMap<MemberId, Member>) -> Option<Span> {
+        let cursor = lane.members.iter().map(|id| members[id].cursor).min()?;
         let (_, front) = lane.leader(members)?;
         let from = lane.window.front().map_or(cursor, |(first, _)| cursor.min(*first));
         Some(Span { from, cursor, front })

@@ -16,6 +16,13 @@ const OPEN_LIMIT: Duration = Duration::from_secs(600);
 /// How long a leaving worker may take to finish and exit.
 const LEAVE_LIMIT: Duration = Duration::from_secs(30);
 
+/// The tasks that a worker may have at once.
+const TASKS_MAX: usize = 8;
+
+/// How much work a worker has before it gets no more: one task in hand, and enough behind it to cover the way to the
+/// daemon and back. What others need more would have to wait behind any that is more than that.
+const AHEAD: Duration = Duration::from_millis(8);
+
 /// How many times the time of the slowest of late a task may take.
 const TASK_LIMIT_FACTOR: u32 = 20;
 
@@ -66,8 +73,8 @@ pub(super) struct Worker {
     open_limit: Duration,
     /// Whether it reads an index. That may take as long as it takes: the data may have to be fetched first.
     indexing: bool,
-    /// Its tasks, in the order it works on them.
-    pub(super) tasks: VecDeque<TaskId>,
+    /// Its tasks, in the order it works on them, with the time that each should take.
+    pub(super) tasks: VecDeque<(TaskId, Duration)>,
     /// Why it was killed, if it was.
     pub(super) killed_for: Option<String>,
     /// When the first of them must be done.
@@ -193,11 +200,12 @@ impl Workers {
         self.relieve(id);
     }
 
-    /// Notes a task given to a worker, to be done within a limit that follows from the time of the `slowest` of late.
-    pub(super) fn begin(&mut self, now: Duration, id: WorkerId, task: TaskId, slowest: Duration) {
+    /// Notes a task given to a worker that takes the time of `estimate`, and must be done within a limit that follows
+    /// from that of the `slowest` of late.
+    pub(super) fn begin(&mut self, now: Duration, id: WorkerId, task: TaskId, estimate: Duration, slowest: Duration) {
         let worker = self.all.get_mut(&id).expect("tasks go to workers that are there");
         worker.limit = self.hang_limit.max(slowest.saturating_mul(TASK_LIMIT_FACTOR));
-        worker.tasks.push_back(task);
+        worker.tasks.push_back((task, estimate));
         if worker.tasks.len() == 1 {
             worker.deadline = Some(now + worker.limit);
         }
@@ -206,7 +214,7 @@ impl Workers {
     /// Notes a task's end; `false` when the worker did not have it.
     pub(super) fn finish(&mut self, now: Duration, id: WorkerId, task: TaskId) -> bool {
         let Some(worker) = self.all.get_mut(&id) else { return false };
-        let Some(place) = worker.tasks.iter().position(|&own| own == task) else { return false };
+        let Some(place) = worker.tasks.iter().position(|&(own, _)| own == task) else { return false };
         worker.tasks.remove(place);
         worker.tasks_done += 1;
         worker.deadline = (!worker.tasks.is_empty()).then_some(now + worker.limit);
@@ -309,6 +317,12 @@ impl Worker {
     /// Whether it is busy with surveys and openings.
     pub(super) fn is_occupied(&self) -> bool {
         self.occupied > 0
+    }
+
+    /// How long it should be busy with its tasks, unless it has enough of them.
+    pub(super) fn busy_for(&self) -> Option<Duration> {
+        let busy = self.tasks.iter().map(|(_, estimate)| *estimate).sum();
+        (self.tasks.len() < TASKS_MAX && busy < AHEAD).then_some(busy)
     }
 
     fn enter(&mut self, now: Duration, phase: Phase) {
