@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -162,6 +162,9 @@ pub(crate) struct Drain {
     /// Where to begin
     #[arg(long, value_name = "EPOCH:STEP", default_value = "0:0")]
     pub(crate) from: Position,
+    /// Read no more than so many batches
+    #[arg(long, value_name = "N")]
+    pub(crate) steps: Option<NonZeroU64>,
     #[command(flatten)]
     pub(crate) sharing: Sharing,
     /// Be busy with each batch for so long, as a training step is

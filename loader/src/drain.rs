@@ -1,6 +1,7 @@
 //! `loader drain`: reads a stream as a trainer would, and measures it.
 
 use std::fmt::Write;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -51,7 +52,11 @@ pub(crate) fn drain(arguments: &Drain) -> Result<(), Failure> {
         None => None,
     };
     let mut meter = Meter::new(&member, start, arguments.digest);
-    while let Some(batch) = next(&mut member, arguments.reconnect, &meter.bar)? {
+    let mut left = arguments.steps.map_or(u64::MAX, NonZeroU64::get);
+    while left > 0
+        && let Some(batch) = next(&mut member, arguments.reconnect, &meter.bar)?
+    {
+        left -= 1;
         let extent = member.stream().extent;
         let position = batch.position();
         if let Some(ledger) = &mut ledger {
@@ -63,7 +68,7 @@ pub(crate) fn drain(arguments: &Drain) -> Result<(), Failure> {
             thread::sleep(time);
         }
         drop(batch);
-        if extent.next(position).epoch > position.epoch {
+        if left == 0 || extent.next(position).epoch > position.epoch {
             let epoch = meter.finish(position.epoch);
             // The bar stands on standard error, on the same screen.
             meter.bar.suspend(|| output::result(arguments.json, &epoch, &epoch.to_string()))?;
