@@ -26,6 +26,10 @@ pub(crate) enum Command {
     Status(Status),
     /// Change the number of worker processes, while everything goes on.
     Scale(Scale),
+    /// Serve more streams, while everything goes on.
+    Open(Open),
+    /// Serve a stream no longer, while everything goes on.
+    Close(Close),
     /// List the samples that were substituted or masked, or ended their readers; or have them tried again.
     Quarantine(Quarantine),
     /// Say whether a run received its stream whole, and whether two runs received the same.
@@ -243,6 +247,43 @@ pub(crate) struct Scale {
     /// Worker processes wanted from now on
     #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_MAX)))]
     pub(crate) workers: u32,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) address: Address,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  loader open stream.toml --memory 512MiB
+
+All streams of the file are opened, or none. Ctrl-C ends the waiting and not the opening; `loader close` does.")]
+pub(crate) struct Open {
+    /// A file with one [stream.NAME] table for each stream, and `memory` if wished
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Shared memory for their batches, all of them together, beside what the loader has [default: 256MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<Bytes>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) address: Address,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  loader close train
+  loader close train --force")]
+pub(crate) struct Close {
+    /// The stream
+    #[arg(value_name = "NAME")]
+    pub(crate) stream: String,
+    /// Also while trainers read it: they are told, and keep what they hold
+    #[arg(long)]
+    pub(crate) force: bool,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

@@ -27,7 +27,12 @@ pub(super) struct Heard {
     ever_joined: bool,
     /// Who was asked what a stream delivers and has not said so.
     pub(super) surveys_out: BTreeMap<StreamId, WorkerId>,
+    /// Who was told to open a stream and has not said so.
+    openings_out: BTreeMap<WorkerId, StreamId>,
+    /// Deaths of those who surveyed a stream or opened it.
     survey_deaths: u32,
+    /// Streams that some worker was ever ready for.
+    ready: BTreeSet<StreamId>,
     /// How often the data of an open stream were read anew.
     editions: BTreeMap<StreamId, u32>,
     /// Deaths, by the sample that was being made.
@@ -62,11 +67,16 @@ impl World {
                 let making = death.making.as_ref().and_then(|making| making.index);
                 *self.heard.deaths.entry(making).or_default() += 1;
                 let asked = self.heard.surveys_out.extract_if(.., |_, asked| asked == worker).count();
+                let asked = asked + self.heard.openings_out.extract_if(.., |asked, _| asked == worker).count();
                 self.heard.survey_deaths += u32::try_from(asked).expect("few");
             }
             Event::WorkerJoined(_) => self.heard.ever_joined = true,
             Event::MemberJoined { member, .. } => {
                 self.seats.get_mut(member).expect("it has asked to be let in").has_joined = true;
+            }
+            Event::WorkerOpened { worker, stream } => {
+                self.heard.openings_out.remove(worker);
+                self.heard.ready.insert(*stream);
             }
             Event::Released { member, lease } => self.lease_ends(*member, *lease),
             Event::MemberGone(member) => self.seat_empties(*member),
@@ -155,8 +165,11 @@ impl World {
                 let quarantined = self.scheduler.poisonous(stream);
                 self.note_quarantined(stream, &quarantined);
                 let edition = self.heard.editions.get(&stream).copied().unwrap_or_default();
+                let busy = self.heard.openings_out.insert(worker, stream);
+                assert_eq!(busy, None, "a worker is told to open one stream at a time");
                 self.order(worker, Order::Open(stream, edition, quarantined));
             }
+            Action::Close { worker, stream } => self.order(worker, Order::Close(stream)),
             Action::Quarantine { worker, stream, sample } => {
                 self.note_quarantined(stream, std::slice::from_ref(&sample));
                 self.order(worker, Order::Quarantine(stream, sample));
@@ -186,8 +199,8 @@ impl World {
             Action::End(member) => self.end(member),
             Action::StreamFailed { stream, reason } => {
                 assert!(self.heard.survey_deaths >= CRASHES_MAX, "a stream fails for a reason: {reason}");
-                // One that is open stays as it is.
-                if !self.slabs.contains_key(&stream) {
+                // One that can be read stays as it is.
+                if !self.heard.ready.contains(&stream) {
                     self.tally.count("daemon ended", "a stream failed");
                     self.over = true;
                 }
