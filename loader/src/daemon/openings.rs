@@ -58,7 +58,10 @@ impl Daemon {
             }
         }
         let streams = self.streams.len() + specs.len();
-        if specs.is_empty() || streams > STREAMS_MAX {
+        if specs.is_empty() {
+            return Err("no stream was asked for".to_owned());
+        }
+        if streams > STREAMS_MAX {
             return Err(format!(
                 "{} streams were asked for beside {}, and there may be {STREAMS_MAX} in all: end some with `loader close`",
                 specs.len(),
@@ -97,7 +100,7 @@ impl Daemon {
             }
             let streams: Vec<&Served> = opening.streams.iter().filter_map(|stream| self.streams.get(stream)).collect();
             if streams.is_empty() {
-                return Some(Reply::Refused { reason: "it was closed before it was open".to_owned() });
+                return Some(Reply::Refused { reason: "the stream was closed before it was open".to_owned() });
             }
             let open = streams.into_iter().map(|served| served.opened.as_ref().filter(|_| served.ready));
             Some(Reply::Opened(open.map(|opened| Some(opened?.description.clone())).collect::<Option<_>>()?))
