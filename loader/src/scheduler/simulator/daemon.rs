@@ -12,6 +12,7 @@ use super::events;
 use super::processes::{ATTEMPTS_MAX, Order};
 use super::scenario::{Fate, Setup};
 use super::slab::Slab;
+use super::streams::CLOSED;
 use super::trainers::Seat;
 use super::world::{Control, Happening, REAP, World};
 use crate::scheduler::slots;
@@ -78,6 +79,9 @@ impl World {
                 self.heard.openings_out.remove(worker);
                 self.heard.ready.insert(*stream);
             }
+            Event::MemberJoined { member, stream, from, .. } if !self.streams.served.contains(stream) => {
+                return self.dismiss(*member, *from, CLOSED.to_owned());
+            }
             Event::Released { member, lease } => self.lease_ends(*member, *lease),
             Event::MemberGone(member) => self.seat_empties(*member),
             _ => {}
@@ -87,6 +91,9 @@ impl World {
 
     /// A worker has looked at a stream's data: what the daemon makes of it.
     pub(super) fn surveyed(&mut self, worker: WorkerId, stream: StreamId, found: bool) {
+        if !self.streams.served.contains(&stream) {
+            return;
+        }
         self.heard.surveys_out.retain(|of, asked| (*of, *asked) != (stream, worker));
         if self.slabs.contains_key(&stream) {
             // Data that are of another shape are not used.
@@ -97,6 +104,10 @@ impl World {
                 self.heard.quarantined.retain(|(of, _), _| *of != stream);
             }
             return self.tell(events::retried(worker, stream, anew));
+        }
+        if !found && !self.is_from_the_start(stream) {
+            self.streams.failed.push(stream);
+            return self.tell(events::stream_surveyed(worker, stream));
         }
         if !found {
             self.tally.count("daemon ended", "no sample can be read");
@@ -200,9 +211,14 @@ impl World {
             Action::StreamFailed { stream, reason } => {
                 assert!(self.heard.survey_deaths >= CRASHES_MAX, "a stream fails for a reason: {reason}");
                 // One that can be read stays as it is.
-                if !self.heard.ready.contains(&stream) {
+                if self.heard.ready.contains(&stream) {
+                    return;
+                }
+                if self.is_from_the_start(stream) {
                     self.tally.count("daemon ended", "a stream failed");
                     self.over = true;
+                } else {
+                    self.streams.failed.push(stream);
                 }
             }
             Action::GiveUp { reason } => {
@@ -274,6 +290,9 @@ impl World {
 
     /// Whether a trainer that would share in this way may be told `reason` beside `others` of the stream.
     pub(super) fn is_turned_away(&self, stream: StreamId, share: &Share, others: &[&Seat], reason: &str) -> bool {
+        if reason == CLOSED {
+            return !self.streams.served.contains(&stream);
+        }
         if reason.contains("raise --memory") {
             let read = self.slabs.get(&stream).map_or(0, Slab::lent);
             let few = read + (others.len() + 1) * LANE_SLOTS_MIN > slots::count(self.setup.slots);
