@@ -146,6 +146,9 @@ fn ready_line(arguments: &Serve, config: &Config) -> impl FnOnce(&[StreamDescrip
 impl std::fmt::Display for Ready {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ready at {} with {} workers: ", self.address, self.workers)?;
+        if self.streams.is_empty() {
+            return write!(f, "no stream");
+        }
         for (place, stream) in self.streams.iter().enumerate() {
             let separator = if place == 0 { "" } else { "; " };
             write!(f, "{separator}{stream}")?;

@@ -119,17 +119,19 @@ fn a_stream_that_came_later_survives_what_others_survive() {
     loader.stop();
 }
 
-/// How many descriptors a process has open, and the maps of streams' memory among its maps.
+/// How many descriptors a process has open, and its maps of what has no name: slabs and indices.
 fn holds(pid: u32) -> (usize, Vec<String>) {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives").count();
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("it lives");
-    let names = maps.lines().filter_map(|line| Some(line.split_once("memfd:")?.1.to_owned()));
+    let names = maps.lines().filter_map(|line| Some(line.strip_suffix(" (deleted)")?.split_once('/')?.1.to_owned()));
     (descriptors, names.collect())
 }
 
 #[test]
 fn a_stream_that_has_gone_leaves_nothing() {
-    let data = folder();
+    let data = PROGRAMS.sample_data(40);
+    // One with an index, which the workers share, and one without.
+    let shapes = "[stream.b]\nbatch_size = 8\ndataset = { kind = 'image-folder-csv', images = 'shapes', labels = 'shapes/train.csv' }\n";
     let loader = loader_of_n(data.path(), 2);
     let is_at_rest = |status: &Status| status.workers.iter().all(|worker| worker.state == WorkerState::Idle);
     let pids =
@@ -139,11 +141,12 @@ fn a_stream_that_has_gone_leaves_nothing() {
     let all = || pids(&status).into_iter().map(holds).collect::<Vec<_>>();
     let before = all();
     for round in 0..20 {
-        opened(&loader, data.path(), &format!("{}{}", numbers("a", ""), numbers("b", "")));
+        opened(&loader, data.path(), &format!("{}{shapes}", numbers("a", "")));
         if round % 5 == 0 {
             assert_eq!(loader.digests("a", 1), expected, "another number, and the same stream");
         }
         assert_ne!(all()[2], before[2], "it is seen where it is");
+
         close(&loader, "b");
         close(&loader, "a");
     }
@@ -157,6 +160,28 @@ fn a_stream_that_has_gone_leaves_nothing() {
     }
     assert_eq!(pids(&loader.status()), pids(&status), "nobody was killed for it");
     assert_eq!(loader.digests("n", 1), expected);
+    loader.stop();
+}
+
+/// A line holds 278 messages that nobody reads; then its sender waits, and would with it everybody else.
+#[test]
+fn a_worker_that_hears_nothing_holds_up_nobody_who_opens_and_closes() {
+    let data = folder();
+    let loader = loader_of_n(data.path(), 2);
+    let at_rest = |status: &Status| {
+        status.workers.len() == 2 && status.workers.iter().all(|worker| worker.state == WorkerState::Idle)
+    };
+    // Streams are looked at by the other one, which is older.
+    let stopped = loader.wait_until("at rest", at_rest).workers[1].pid;
+    signal(stopped, Signal::STOP);
+    for _ in 0..150 {
+        opened(&loader, data.path(), &numbers("m", ""));
+        close(&loader, "m");
+    }
+    assert_eq!(loader.digests("n", 2), alone("n", ""), "others go on");
+    signal(stopped, Signal::CONT);
+    let status = loader.wait_until("at rest", at_rest);
+    assert_eq!(status.workers[1].pid, stopped, "it lives on");
     loader.stop();
 }
 
@@ -367,8 +392,9 @@ fn a_daemon_that_ends_while_a_stream_is_opened_leaves_nothing() {
     let waits = loader.spawn(&open);
     surveyor(&loader, None);
     let socket = loader.socket();
-    loader.stop();
+    assert!(loader.command(&["stop"]).status.success());
     let told_it = told(&waits.wait_with_output().expect("our child"));
     expect!["the loader at SOCKET is about to end: start the next one"]
         .assert_eq(&told_it.replace(&socket.display().to_string(), "SOCKET"));
+    assert!(loader.ended().success());
 }

@@ -72,15 +72,15 @@ impl World {
                 self.heard.survey_deaths += u32::try_from(asked).expect("few");
             }
             Event::WorkerJoined(_) => self.heard.ever_joined = true,
-            Event::MemberJoined { member, .. } => {
+            Event::MemberJoined { member, stream, from, .. } => {
                 self.seats.get_mut(member).expect("it has asked to be let in").has_joined = true;
+                if !self.streams.served.contains(stream) {
+                    return self.dismiss(*member, *from, CLOSED.to_owned());
+                }
             }
             Event::WorkerOpened { worker, stream } => {
                 self.heard.openings_out.remove(worker);
                 self.heard.ready.insert(*stream);
-            }
-            Event::MemberJoined { member, stream, from, .. } if !self.streams.served.contains(stream) => {
-                return self.dismiss(*member, *from, CLOSED.to_owned());
             }
             Event::Released { member, lease } => self.lease_ends(*member, *lease),
             Event::MemberGone(member) => self.seat_empties(*member),
