@@ -2,11 +2,14 @@
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use batchmill_protocol::position::{Position, PositionError, Tail};
 use batchmill_protocol::share::{Kind, Lag, Share, ShareError, Wish};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use values::{Bytes, Seconds, WORKERS_MAX, Workers};
+
+mod values;
 
 /// Runs a dataset across worker processes and streams its batches through shared memory to trainers.
 #[derive(Debug, Parser)]
@@ -26,6 +29,10 @@ pub(crate) enum Command {
     Status(Status),
     /// Change the number of worker processes, while everything goes on.
     Scale(Scale),
+    /// Serve more streams, while everything goes on.
+    Open(Open),
+    /// Serve a stream no longer, while everything goes on.
+    Close(Close),
     /// List the samples that were substituted or masked, or ended their readers; or have them tried again.
     Quarantine(Quarantine),
     /// Say whether a run received its stream whole, and whether two runs received the same.
@@ -251,6 +258,43 @@ pub(crate) struct Scale {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:
+  loader open stream.toml --memory 512MiB
+
+All streams of the file are opened, or none. Ctrl-C ends the waiting and not the opening; `loader close` does.")]
+pub(crate) struct Open {
+    /// A file with one [stream.NAME] table for each stream, and `memory` if wished
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Shared memory for their batches, all of them together, beside what the loader has [default: 256MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<Bytes>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) address: Address,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  loader close train
+  loader close train --force")]
+pub(crate) struct Close {
+    /// The stream
+    #[arg(value_name = "NAME")]
+    pub(crate) stream: String,
+    /// Also while trainers read it: they are told, and keep what they hold
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) address: Address,
+}
+
+#[derive(Debug, Args)]
 #[command(after_help = "Examples:
   loader quarantine
   loader quarantine --retry")]
@@ -406,74 +450,6 @@ pub(crate) struct SampleData {
     pub(crate) json: bool,
 }
 
-/// The most worker processes that one daemon runs.
-pub(crate) const WORKERS_MAX: u32 = 1024;
-
-/// How many worker processes to begin with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Workers {
-    /// One per CPU core.
-    Auto,
-    Exactly(u32),
-}
-
-impl std::str::FromStr for Workers {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse::<u32>() {
-            Ok(count @ 1..=WORKERS_MAX) => Ok(Self::Exactly(count)),
-            _ if text == "auto" => Ok(Self::Auto),
-            _ => Err(format!("{text:?} is neither a number from 1 to {WORKERS_MAX} nor `auto`")),
-        }
-    }
-}
-
-/// A time to wait at the most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Seconds(pub(crate) Duration);
-
-impl std::str::FromStr for Seconds {
-    type Err = String;
-
-    /// Reads `30` or `0.5`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let seconds = text.parse().ok().filter(|seconds| (0.001..=1e6).contains(seconds));
-        let seconds = seconds.ok_or_else(|| format!("{text:?} is no number of seconds from 0.001 to 1000000"))?;
-        Ok(Self(Duration::from_secs_f64(seconds)))
-    }
-}
-
-/// An amount of memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bytes(pub(crate) u64);
-
-impl std::str::FromStr for Bytes {
-    type Err = String;
-
-    /// Reads `512MiB`, `2GiB`, `300MB` or a plain number of bytes.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic()).trim_end();
-        let unit: u64 = match text[digits.len()..].trim_start() {
-            "" | "B" => 1,
-            "KiB" | "K" => 1 << 10,
-            "MiB" | "M" => 1 << 20,
-            "GiB" | "G" => 1 << 30,
-            "TiB" | "T" => 1 << 40,
-            "kB" | "KB" => 1_000,
-            "MB" => 1_000_000,
-            "GB" => 1_000_000_000,
-            "TB" => 1_000_000_000_000,
-            _ => 0,
-        };
-        let bytes = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit));
-        bytes
-            .filter(|bytes| *bytes > 0)
-            .map(Self)
-            .ok_or_else(|| format!("{text:?} is not a size such as 256MiB or 2GiB"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -490,25 +466,6 @@ mod tests {
         for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
             let help = command.clone().render_long_help().to_string();
             assert!(help.contains(&format!("\n  loader {}", command.get_name())), "{help}");
-        }
-    }
-
-    #[test]
-    fn sizes_have_units() {
-        assert_eq!("256MiB".parse(), Ok(Bytes(256 << 20)));
-        assert_eq!("2 GB".parse(), Ok(Bytes(2_000_000_000)));
-        assert_eq!("4096".parse(), Ok(Bytes(4096)));
-        for wrong in ["", "MiB", "0", "-1GiB", "1.5GiB", "3 apples", "99999999999TiB"] {
-            assert!(wrong.parse::<Bytes>().is_err(), "{wrong:?} was read as a size");
-        }
-    }
-
-    #[test]
-    fn workers_are_counted_or_auto() {
-        assert_eq!("auto".parse(), Ok(Workers::Auto));
-        assert_eq!("3".parse(), Ok(Workers::Exactly(3)));
-        for wrong in ["0", "-1", "many", "5000"] {
-            assert!(wrong.parse::<Workers>().is_err(), "{wrong:?} was read as a number of workers");
         }
     }
 }

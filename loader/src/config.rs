@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use batchmill_datasets::nearest::suggestion;
 use batchmill_datasets::registry::Registry;
-use batchmill_datasets::spec::{Component, SpecError, StreamSpec};
+use batchmill_datasets::spec::{BATCH_SIZE_MAX, Component, SpecError, StreamSpec};
 use batchmill_protocol::address;
 use thiserror::Error;
 use toml::Value;
@@ -27,6 +27,12 @@ const HANG_LIMIT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// The keys outside `[stream.NAME]`.
 const KEYS: [&str; 5] = ["workers", "memory", "hang_limit", "socket", "stream"];
+
+/// Those that are of no use to a loader that runs.
+const KEYS_OF_THE_LOADER: [&str; 3] = ["workers", "hang_limit", "socket"];
+
+/// The longest spec that a running loader takes, as JSON: a worker's line must hold it while the worker is busy.
+const SPEC_BYTES_MAX: usize = 64 << 10;
 
 /// Why a configuration cannot be served.
 #[derive(Debug, Error)]
@@ -99,6 +105,52 @@ pub(crate) fn streams_of_file(path: &Path, registry: &Registry) -> Result<Vec<St
     Ok(File::read(path, registry)?.streams)
 }
 
+/// The streams of a file for a loader that runs, and the memory that they shall have; what was typed wins.
+///
+/// # Errors
+/// As [`Config::read`], and for keys that are the loader's own.
+pub(crate) fn streams_to_open(
+    path: &Path,
+    memory: Option<Bytes>,
+    registry: &Registry,
+) -> Result<(Vec<StreamSpec>, u64), ConfigError> {
+    let file = File::read_checked(path, registry, no_keys_of_the_loader)?;
+    Ok((file.streams, memory.or(file.memory).map_or(MEMORY_DEFAULT_BYTES, |Bytes(bytes)| bytes)))
+}
+
+fn no_keys_of_the_loader(table: &toml::Table) -> Result<(), SpecError> {
+    let Some(key) = KEYS_OF_THE_LOADER.into_iter().find(|key| table.contains_key(*key)) else { return Ok(()) };
+    let message =
+        format!("`{key}` is for `loader serve`: of a loader that runs, `memory` and tables [stream.NAME] can be asked");
+    Err(SpecError::new(vec![key.to_owned()], message))
+}
+
+/// Reads a spec that a client sent. What only the registry knows is left to the workers: no code of a dataset runs in the
+/// daemon.
+///
+/// # Errors
+/// One sentence fragment.
+pub(crate) fn received(text: &str) -> Result<StreamSpec, String> {
+    if text.len() > SPEC_BYTES_MAX {
+        return Err(format!(
+            "the spec of a stream has {} bytes and may have {SPEC_BYTES_MAX}: put long lists into files",
+            text.len()
+        ));
+    }
+    let spec: StreamSpec =
+        serde_json::from_str(text).map_err(|error| format!("the spec of a stream cannot be read: {error}"))?;
+    let wrong = if !(1..=BATCH_SIZE_MAX).contains(&spec.batch_size) {
+        format!("`batch_size` is {}", spec.batch_size)
+    } else if !(0.0..=1.0).contains(&spec.on_bad_limit) {
+        format!("`on_bad_limit` is {}", spec.on_bad_limit)
+    } else if !spec.folder.is_absolute() {
+        format!("its folder {} is not absolute", spec.folder.display())
+    } else {
+        return Ok(spec);
+    };
+    Err(format!("stream `{}`: {wrong}", spec.name))
+}
+
 /// What a configuration file says.
 #[derive(Debug, Default)]
 struct File {
@@ -118,6 +170,15 @@ impl File {
     }
 
     fn read(path: &Path, registry: &Registry) -> Result<Self, ConfigError> {
+        Self::read_checked(path, registry, |_| Ok(()))
+    }
+
+    /// Reads a file whose keys are also to pass `check`.
+    fn read_checked(
+        path: &Path,
+        registry: &Registry,
+        check: fn(&toml::Table) -> Result<(), SpecError>,
+    ) -> Result<Self, ConfigError> {
         let failed = |source| ConfigError::Read { path: path.to_path_buf(), source };
         let text = fs::read_to_string(path).map_err(failed)?;
         let path = fs::canonicalize(path).map_err(failed)?;
@@ -127,7 +188,7 @@ impl File {
             line: line_of(&text, error.span().map_or(0, |span| span.start)),
             message: error.message().to_owned(),
         })?;
-        Self::from_table(table, folder, registry).map_err(|source| ConfigError::Wrong {
+        check(&table).and_then(|()| Self::from_table(table, folder, registry)).map_err(|source| ConfigError::Wrong {
             line: line_of(&text, place_of(&text, &source.key)),
             path: path.clone(),
             source,

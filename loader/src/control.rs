@@ -1,20 +1,27 @@
-//! `loader status`, `scale`, `quarantine` and `stop`: short talks with a running loader.
+//! `loader status`, `scale`, `open`, `close`, `quarantine` and `stop`: talks with a running loader.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use batchmill_datasets::registry::Registry;
 use batchmill_protocol::client::Client;
 use batchmill_protocol::message::{Reply, Request};
 use batchmill_protocol::slab::size;
 use batchmill_protocol::status::{Quarantine, Status};
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::cli;
+use crate::config;
 use crate::error::Failure;
 use crate::output;
+use crate::serve::ReadyStream;
 
 /// How long a loader may take to end.
 const END_LIMIT: Duration = Duration::from_secs(30);
+
+/// How often a person sees that something still goes on.
+const SPINNER_TICK: Duration = Duration::from_millis(120);
 
 /// Prints how the loader stands.
 pub(crate) fn status(arguments: &cli::Status) -> Result<(), Failure> {
@@ -36,6 +43,45 @@ pub(crate) fn scale(arguments: &cli::Scale) -> Result<(), Failure> {
     }
     let text = format!("{now} workers wanted, {before} before");
     Ok(output::result(arguments.json, &Scaled { before, now }, &text)?)
+}
+
+/// Has the loader serve the streams of a file beside those that it serves, and waits until they can be read.
+pub(crate) fn open(arguments: &cli::Open, registry: &Registry) -> Result<(), Failure> {
+    let (specs, memory_bytes) = config::streams_to_open(&arguments.file, arguments.memory, registry)?;
+    let client = Client::connect(arguments.address.socket.as_deref())?;
+    let names: Vec<String> = specs.iter().map(|spec| format!("`{}`", spec.name)).collect();
+    let specs = specs.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+    let waits = ProgressBar::new_spinner().with_message(names.join(", "));
+    waits.set_style(output::bar_style("{spinner} the loader looks at the data of {msg}, {elapsed}"));
+    waits.enable_steady_tick(SPINNER_TICK);
+    let reply = client.request_without_limit(&Request::Open { specs, memory_bytes });
+    waits.finish_and_clear();
+    let Reply::Opened(streams) = reply? else { return Err(unexpected()) };
+    #[derive(Serialize)]
+    struct Opened {
+        streams: Vec<ReadyStream>,
+    }
+    let opened = Opened { streams: streams.iter().map(ReadyStream::from).collect() };
+    let lines: Vec<String> = opened.streams.iter().map(|stream| format!("open: {stream}")).collect();
+    Ok(output::result(arguments.json, &opened, &lines.join("\n"))?)
+}
+
+/// Has the loader serve a stream no longer.
+pub(crate) fn close(arguments: &cli::Close) -> Result<(), Failure> {
+    let client = Client::connect(arguments.address.socket.as_deref())?;
+    let stream = arguments.stream.clone();
+    let request = Request::Close { stream: stream.clone(), force: arguments.force };
+    let Reply::Closed { trainers } = client.request(&request)? else { return Err(unexpected()) };
+    #[derive(Serialize)]
+    struct Closed {
+        stream: String,
+        trainers: Vec<u32>,
+    }
+    let text = match trainers.len() {
+        0 => format!("stream `{stream}` is closed"),
+        told => format!("stream `{stream}` is closed; trainers that read it and were told: {told}"),
+    };
+    Ok(output::result(arguments.json, &Closed { stream, trainers }, &text)?)
 }
 
 /// Lists the samples that cannot be read, and has them tried again where that is asked for.
@@ -103,6 +149,10 @@ fn table(status: &Status) -> Result<String, std::fmt::Error> {
         status.pid, status.uptime_s, status.workers_wanted
     )?;
     for stream in &status.streams {
+        if !stream.open {
+            writeln!(text, "\nstream `{}`: not open yet, its data are being looked at", stream.name)?;
+            continue;
+        }
         let slots = stream.slots;
         writeln!(
             text,

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use batchmill_datasets::spec::StreamSpec;
 use batchmill_protocol::fd;
 use batchmill_protocol::message::{
-    FromMember, FromWorker, MemberId, SlabHandOver, StreamDescription, StreamId, Survey, ToMember, ToWorker, WorkerId,
+    FromMember, FromWorker, MemberId, Reply, SlabHandOver, StreamDescription, StreamId, Survey, ToMember, ToWorker,
+    WorkerId,
 };
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use ipc_channel::ipc::IpcSender;
@@ -18,18 +19,20 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::config::Config;
-use crate::front_door::Asked;
+use crate::front_door::{Answer, Asked};
 use crate::output;
 use crate::scheduler::{Action, Death, Event, Scheduler};
 use crate::supervisor::{self, End, Room, Started};
 use answers::decline;
 use clock::Clock;
 use members::{Gone, Member};
+use openings::Opening;
 use streams::Served;
 
 mod answers;
 mod clock;
 mod members;
+mod openings;
 mod rate;
 mod streams;
 
@@ -42,7 +45,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// How long workers may take to leave at the end, before they are killed.
 const LEAVE_GRACE: Duration = Duration::from_secs(2);
 
-/// Workers that may fail to open the streams before the first one can.
+/// Workers that may fail to open a stream before the first one can.
 const OPEN_FAILURES_MAX: u32 = 3;
 
 /// How long killed workers may take to be reaped.
@@ -96,7 +99,9 @@ pub(crate) struct Daemon {
     born: Instant,
     clock: Clock,
     streams: BTreeMap<StreamId, Served>,
-    memory_bytes: u64,
+    next_stream: u32,
+    /// Streams that somebody waits for since all began.
+    openings: Vec<Opening>,
     room: Room,
     workers: BTreeMap<WorkerId, Worker>,
     /// Workers asked for and not yet reaped.
@@ -111,9 +116,8 @@ pub(crate) struct Daemon {
     /// Holds no more than a start and an end of each worker there is.
     supervisor: mpsc::UnboundedSender<supervisor::Request>,
     on_ready: Option<OnReady>,
-    /// Workers that could not open a stream that another had surveyed.
-    open_failures: u32,
-    /// Trainers that came before every stream was open. There are no more of them than the front door lets in.
+    /// Who wanted to read, or open, a stream before those of the configuration were open. There are no more of them than
+    /// the front door lets in.
     early: Vec<Asked>,
 }
 
@@ -129,7 +133,6 @@ struct Worker {
     reaped: Option<End>,
     /// Whether its end was asked for already.
     killed: bool,
-    opened: BTreeSet<StreamId>,
 }
 
 impl Daemon {
@@ -143,13 +146,17 @@ impl Daemon {
         supervisor: mpsc::UnboundedSender<supervisor::Request>,
         on_ready: impl FnOnce(&[StreamDescription]) + 'static,
     ) -> Result<Self, serde_json::Error> {
-        let served = |(id, spec): (u32, &StreamSpec)| Ok((StreamId(id), Served::new(spec)?));
+        let share_bytes = config.memory_bytes / config.streams.len().max(1) as u64;
+        let served = |(id, spec): (u32, &StreamSpec)| Ok((StreamId(id), Served::new(spec, share_bytes)?));
+        let streams: BTreeMap<_, _> =
+            (0..).zip(&config.streams).map(served).collect::<Result<_, serde_json::Error>>()?;
         Ok(Self {
             scheduler: Scheduler::new(config.workers, config.hang_limit),
             born: Instant::now(),
             clock: Clock::new(),
-            streams: (0..).zip(&config.streams).map(served).collect::<Result<_, serde_json::Error>>()?,
-            memory_bytes: config.memory_bytes,
+            next_stream: streams.last_key_value().map_or(0, |(id, _)| id.0 + 1),
+            streams,
+            openings: Vec::new(),
             room,
             workers: BTreeMap::new(),
             alive: BTreeSet::new(),
@@ -161,7 +168,6 @@ impl Daemon {
             happenings,
             supervisor,
             on_ready: Some(Box::new(on_ready)),
-            open_failures: 0,
             early: Vec::new(),
         })
     }
@@ -185,6 +191,7 @@ impl Daemon {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => self.fail(DaemonError::Alone),
             }
+            self.answer_openings();
             // Also when something always happens.
             if Instant::now() >= next_tick {
                 next_tick = Instant::now() + TICK;
@@ -265,6 +272,7 @@ impl Daemon {
                 let spec = self.streams[&stream].spec.clone();
                 self.send_worker(worker, ToWorker::Survey { stream, spec, quarantined });
             }
+            Action::Close { worker, stream } => self.send_worker(worker, ToWorker::Close { stream }),
             Action::Quarantine { worker, stream, sample } => {
                 self.send_worker(worker, ToWorker::Quarantine { stream, sample });
             }
@@ -323,16 +331,22 @@ impl Daemon {
         self.failure.get_or_insert(error);
     }
 
-    /// Ends the daemon for want of a stream; one that is open already stays as it is, and the reason is remembered.
+    /// Ends the daemon for want of a stream of its configuration; one that came later is refused. A stream that is open
+    /// already stays as it is, and the reason is remembered.
     fn fail_stream(&mut self, stream: StreamId, reason: String) {
         let Some(served) = self.streams.get_mut(&stream) else { return };
         let name = served.name.clone();
-        match &mut served.opened {
-            Some(opened) => {
-                output::log(&format!("stream `{name}` stays as it was: {reason}"));
-                opened.retry_failed = Some(reason);
-            }
-            None => self.fail(DaemonError::Stream { stream: name, reason }),
+        if served.ready
+            && let Some(opened) = &mut served.opened
+        {
+            output::log(&format!("stream `{name}` stays as it was: {reason}"));
+            opened.retry_failed = Some(reason);
+            return;
+        }
+        let error = DaemonError::Stream { stream: name, reason };
+        match self.openings.iter_mut().find(|opening| opening.streams.contains(&stream)) {
+            Some(opening) => drop(opening.failure.get_or_insert(error.to_string())),
+            None => self.fail(error),
         }
     }
 
@@ -360,7 +374,13 @@ impl Daemon {
         if let FromWorker::Surveyed { stream, .. } | FromWorker::Opened { stream, .. } = &message
             && !self.streams.contains_key(stream)
         {
-            return self.kill(worker);
+            // Of a stream that was closed meanwhile it has only to be known that the worker is done with it.
+            let was_served = stream.0 < self.next_stream;
+            return if was_served {
+                self.tell(Event::WorkerOpened { worker, stream: *stream })
+            } else {
+                self.kill(worker)
+            };
         }
         match message {
             FromWorker::Indexed { .. } => self.tell(Event::Indexed(worker)),
@@ -368,21 +388,24 @@ impl Daemon {
                 Ok(survey) => self.surveyed(worker, stream, survey),
                 Err(reason) => {
                     self.fail_stream(stream, reason);
+                    // One of the two it was.
+                    self.tell(Event::StreamSurveyed { worker, stream });
                     self.tell(Event::Retried { worker, stream, anew: false });
                 }
             },
             FromWorker::Opened { stream, outcome: Ok(()) } => {
-                if let Some(state) = self.workers.get_mut(&worker) {
-                    state.opened.insert(stream);
+                if let Some(served) = self.streams.get_mut(&stream) {
+                    served.ready = true;
                 }
                 self.tell(Event::WorkerOpened { worker, stream });
                 self.say_ready();
             }
             FromWorker::Opened { stream, outcome: Err(reason) } => {
-                output::log(&format!("worker {worker} cannot open stream `{}`: {reason}", self.streams[&stream].name));
                 self.kill(worker);
-                self.open_failures += 1;
-                if self.open_failures >= OPEN_FAILURES_MAX && self.on_ready.is_some() {
+                let Some(served) = self.streams.get_mut(&stream) else { return };
+                output::log(&format!("worker {worker} cannot open stream `{}`: {reason}", served.name));
+                served.open_failures += 1;
+                if served.open_failures >= OPEN_FAILURES_MAX && !served.ready {
                     self.fail_stream(stream, reason);
                 }
             }
@@ -395,7 +418,6 @@ impl Daemon {
     /// Reserves a stream's memory, now that the size of its batches is known; or has an open one go on with its data as
     /// they are now.
     fn surveyed(&mut self, worker: WorkerId, stream: StreamId, survey: Survey) {
-        let share_bytes = self.memory_bytes / self.streams.len().max(1) as u64;
         let Some(served) = self.streams.get_mut(&stream) else { return };
         if let Some(opened) = &mut served.opened {
             let renewed = opened.renew(survey);
@@ -405,19 +427,19 @@ impl Daemon {
             }
             return self.tell(Event::Retried { worker, stream, anew });
         }
-        match served.open(stream, survey, share_bytes) {
-            Ok((extent, slots)) => {
-                let bad_limit = served.bad_limit(extent);
-                self.tell(Event::StreamSurveyed { worker, stream });
+        let opened = served.open(stream, survey);
+        self.tell(Event::StreamSurveyed { worker, stream });
+        match opened {
+            Ok((extent, slots, bad_limit)) => {
                 self.tell(Event::StreamOpened { stream, extent, slots, bad_limit });
             }
             Err(reason) => self.fail_stream(stream, reason),
         }
     }
 
-    /// Tells whoever started us, once some worker is ready for every stream.
+    /// Tells whoever started us, once every stream of the configuration could be opened; others do not come before.
     fn say_ready(&mut self) {
-        if !self.workers.values().any(|worker| worker.opened.len() == self.streams.len()) {
+        if !self.streams.values().all(|served| served.ready) {
             return;
         }
         let Some(on_ready) = self.on_ready.take() else { return };
@@ -440,6 +462,10 @@ impl Daemon {
     fn end_workers(&mut self) {
         self.members.clear();
         self.workers.clear();
+        let waiting = std::mem::take(&mut self.openings).into_iter().map(|opening| opening.answer);
+        for answer in waiting.chain(std::mem::take(&mut self.early).into_iter().map(|asked| asked.answer)) {
+            let _ = answer.send(Answer::Reply(Reply::Ending));
+        }
         for (limit, force) in [(LEAVE_GRACE, false), (REAP_LIMIT, true)] {
             if force {
                 for worker in &self.alive {

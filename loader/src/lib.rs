@@ -60,6 +60,8 @@ fn run_prepared(registry: Registry, prepare: fn(&mut daemon::Daemon)) -> ExitCod
         cli::Command::Drain(arguments) => drain::drain(&arguments),
         cli::Command::Status(arguments) => control::status(&arguments),
         cli::Command::Scale(arguments) => control::scale(&arguments),
+        cli::Command::Open(arguments) => control::open(&arguments, &registry),
+        cli::Command::Close(arguments) => control::close(&arguments),
         cli::Command::Quarantine(arguments) => control::quarantine(&arguments),
         cli::Command::Verify(arguments) => verify::verify(&arguments, &registry),
         cli::Command::Stop(arguments) => control::stop(&arguments),

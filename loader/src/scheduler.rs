@@ -35,6 +35,7 @@ mod invariants;
 mod lanes;
 #[cfg(any(test, feature = "negative-control"))]
 mod negative_control;
+mod openings;
 mod quarantine;
 mod report;
 mod sharing;
@@ -70,6 +71,8 @@ pub(crate) enum Event {
     StreamSurveyed { worker: WorkerId, stream: StreamId },
     /// A stream has its memory; of its samples `bad_limit` may be bad.
     StreamOpened { stream: StreamId, extent: Extent, slots: u32, bad_limit: u64 },
+    /// A stream shall be served no longer; its members are told the reason.
+    StreamClosed { stream: StreamId, reason: String },
     /// The samples of a stream that cannot be read are to be tried again, after its index was read anew.
     Retry(StreamId),
     /// It was read anew, and every worker is to use it; or it could not be.
@@ -121,6 +124,8 @@ pub(crate) enum Action {
     Survey { worker: WorkerId, stream: StreamId, quarantined: Vec<Quarantined> },
     /// Have a worker make itself ready for a stream.
     Open { worker: WorkerId, stream: StreamId },
+    /// Have a worker forget a stream.
+    Close { worker: WorkerId, stream: StreamId },
     /// Have a worker read a sample no more.
     Quarantine { worker: WorkerId, stream: StreamId, sample: Quarantined },
     /// Give a worker rows to fill.
@@ -186,6 +191,8 @@ struct OpenStream {
     cost: cost::Cost,
     samples_made: u64,
     quarantine: Quarantine,
+    /// Workers that died on opening it, until one has opened it.
+    deaths_on_opening: Option<Deaths>,
     /// Its index is being read anew.
     retry: Option<Survey>,
     /// Tasks before this one were given out before that.
@@ -257,14 +264,15 @@ impl Scheduler {
                 self.streams.insert(stream, Stream::Survey(Survey::default()));
             }
             Event::Indexed(worker) => self.workers.indexed(now, worker),
-            Event::StreamSurveyed { worker, stream } => self.stream_surveyed(now, worker, stream),
+            Event::StreamSurveyed { worker, stream } => self.stream_surveyed(worker, stream),
             Event::StreamOpened { stream, extent, slots, bad_limit } => {
-                self.stream_opened(now, stream, extent, slots, bad_limit);
+                self.stream_opened(stream, extent, slots, bad_limit);
             }
+            Event::StreamClosed { stream, reason } => self.stream_closed(now, stream, &reason),
             Event::Retry(stream) => self.retry(stream),
-            Event::Retried { worker, stream, anew } => self.retried(now, worker, stream, anew),
+            Event::Retried { worker, stream, anew } => self.retried(worker, stream, anew),
             Event::WorkerJoined(worker) => self.worker_joined(now, worker),
-            Event::WorkerOpened { worker, stream } => self.workers.opened(worker, stream),
+            Event::WorkerOpened { worker, stream } => self.worker_opened(worker, stream),
             Event::TaskDone { worker, task, busy, outcome } => self.task_done(now, worker, task, busy, outcome),
             Event::WorkerGone { worker, death } => self.worker_gone(now, worker, death),
             Event::Scaled(wanted) => self.workers.want(wanted),
@@ -280,6 +288,7 @@ impl Scheduler {
         #[cfg(any(test, feature = "negative-control"))]
         self.forget_slow_workers(now);
         self.workers.keep_up(now, &mut self.actions);
+        self.workers.tell_to_open(now, &mut self.actions);
         self.ask_for_surveys(now);
         self.keep_company(now);
         self.assign(now);
@@ -304,7 +313,7 @@ impl Scheduler {
         }
     }
 
-    fn stream_opened(&mut self, now: Duration, stream: StreamId, extent: Extent, slots: u32, bad_limit: u64) {
+    fn stream_opened(&mut self, stream: StreamId, extent: Extent, slots: u32, bad_limit: u64) {
         assert!(slots::count(slots) >= LANE_SLOTS_MIN, "the daemon reserves at least {LANE_SLOTS_MIN} slots");
         assert!(extent.steps() > 0, "datasets refuse an epoch without batches");
         let Some(state @ Stream::Reserving(_)) = self.streams.get_mut(&stream) else { return };
@@ -318,19 +327,11 @@ impl Scheduler {
             cost: cost::Cost::default(),
             samples_made: 0,
             quarantine: quarantine.within(bad_limit),
+            deaths_on_opening: Some(Deaths::default()),
             retry: None,
             since_retry: TaskId(0),
         });
-        self.open_everywhere(now, stream);
-    }
-
-    /// Has every worker open a stream, or open it anew.
-    fn open_everywhere(&mut self, now: Duration, stream: StreamId) {
-        let joined: Vec<_> = self.workers.joined().collect();
-        for worker in joined {
-            self.workers.told_to_open(now, worker, stream);
-            self.actions.push(Action::Open { worker, stream });
-        }
+        self.open_everywhere(stream);
     }
 
     fn worker_joined(&mut self, now: Duration, worker: WorkerId) {
@@ -339,8 +340,7 @@ impl Scheduler {
         }
         for (&stream, state) in &self.streams {
             if matches!(state, Stream::Open(_)) {
-                self.workers.told_to_open(now, worker, stream);
-                self.actions.push(Action::Open { worker, stream });
+                self.workers.want_open(worker, stream);
             }
         }
     }
@@ -351,9 +351,12 @@ impl Scheduler {
         if let Some(why) = &gone.killed_for {
             (death.crashed, death.how) = (true, format!("was killed: {why}"));
         }
-        // With a task in hand it did not get to the survey.
-        let on_survey = (gone.tasks.is_empty() && !expected).then_some(&death);
-        self.survey_lost(worker, on_survey);
+        // With a task in hand it did not get to a survey or an opening.
+        let on_stream = (gone.tasks.is_empty() && !expected).then_some(&death);
+        self.survey_lost(worker, on_stream);
+        if let (Some(stream), Some(death)) = (gone.opening, on_stream) {
+            self.opening_lost(stream, death);
+        }
         for (place, (task, _)) in gone.tasks.into_iter().enumerate() {
             let task = self.tasks.remove(&task).expect("a worker's tasks are in the table");
             // Only the first was being worked on; the others waited in its line.

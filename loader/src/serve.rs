@@ -99,8 +99,9 @@ struct Ready {
     streams: Vec<ReadyStream>,
 }
 
+/// A stream that can be read, as printed.
 #[derive(Serialize)]
-struct ReadyStream {
+pub(crate) struct ReadyStream {
     name: String,
     samples: u64,
     classes: usize,
@@ -108,18 +109,33 @@ struct ReadyStream {
     fields: Vec<String>,
 }
 
-/// Prints the one line that says the loader is ready.
-fn ready_line(arguments: &Serve, config: &Config) -> impl FnOnce(&[StreamDescription]) + 'static {
-    let (json, workers, address) = (arguments.json, config.workers, config.socket.display().to_string());
-    move |streams| {
-        let stream = |stream: &StreamDescription| ReadyStream {
+impl From<&StreamDescription> for ReadyStream {
+    fn from(stream: &StreamDescription) -> Self {
+        Self {
             name: stream.name.clone(),
             samples: stream.extent.samples,
             classes: stream.classes.len(),
             batches: stream.extent.steps(),
             fields: stream.fields.iter().map(ToString::to_string).collect(),
-        };
-        let streams = streams.iter().map(stream).collect();
+        }
+    }
+}
+
+impl std::fmt::Display for ReadyStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` {} samples", self.name, self.samples)?;
+        if self.classes > 0 {
+            write!(f, " in {} classes", self.classes)?;
+        }
+        write!(f, ", {} batches of {}", self.batches, self.fields.join(", "))
+    }
+}
+
+/// Prints the one line that says the loader is ready.
+fn ready_line(arguments: &Serve, config: &Config) -> impl FnOnce(&[StreamDescription]) + 'static {
+    let (json, workers, address) = (arguments.json, config.workers, config.socket.display().to_string());
+    move |streams| {
+        let streams = streams.iter().map(ReadyStream::from).collect();
         let ready = Ready { address, workers, pid: std::process::id(), streams };
         if let Err(error) = output::result(json, &ready, &ready.to_string()) {
             output::log(&format!("nobody reads standard output: {error}"));
@@ -130,13 +146,12 @@ fn ready_line(arguments: &Serve, config: &Config) -> impl FnOnce(&[StreamDescrip
 impl std::fmt::Display for Ready {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ready at {} with {} workers: ", self.address, self.workers)?;
+        if self.streams.is_empty() {
+            return write!(f, "no stream");
+        }
         for (place, stream) in self.streams.iter().enumerate() {
             let separator = if place == 0 { "" } else { "; " };
-            write!(f, "{separator}`{}` {} samples", stream.name, stream.samples)?;
-            if stream.classes > 0 {
-                write!(f, " in {} classes", stream.classes)?;
-            }
-            write!(f, ", {} batches of {}", stream.batches, stream.fields.join(", "))?;
+            write!(f, "{separator}{stream}")?;
         }
         Ok(())
     }

@@ -73,7 +73,7 @@ pub(crate) struct Started {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
     limit: u64,
-    beside_workers: u64,
+    streams: usize,
 }
 
 /// More workers than there is room for.
@@ -97,13 +97,18 @@ impl Room {
             Ok(()) => limits.maximum,
             Err(_) => limits.current,
         };
-        let beside_workers = DESCRIPTORS + DESCRIPTORS_OF_A_STREAM * streams as u64;
-        Self { limit: limit.unwrap_or(u64::MAX), beside_workers }
+        Self { limit: limit.unwrap_or(u64::MAX), streams }
+    }
+
+    /// The same beside so many streams.
+    pub(crate) fn beside(self, streams: usize) -> Self {
+        Self { streams, ..self }
     }
 
     /// Sees that so many workers can be there at once, and some trainers beside them.
     pub(crate) fn check(self, workers: u64) -> Result<(), NoRoom> {
-        let needed = self.beside_workers + DESCRIPTORS_OF_A_WORKER * workers;
+        let beside = DESCRIPTORS + DESCRIPTORS_OF_A_STREAM * self.streams as u64;
+        let needed = beside + DESCRIPTORS_OF_A_WORKER * workers;
         if needed <= self.limit { Ok(()) } else { Err(NoRoom { workers, needed, limit: self.limit }) }
     }
 }

@@ -81,6 +81,10 @@ pub(crate) fn work(registry: &Registry) -> Result<(), Failure> {
                 }
                 continue;
             }
+            ToWorker::Close { stream } => {
+                streams.remove(&stream);
+                continue;
+            }
             ToWorker::Task(task) => {
                 let start = Instant::now();
                 let stream = streams.get_mut(&task.stream).ok_or("the daemon gave a task of an unopened stream")?;

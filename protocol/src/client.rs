@@ -224,6 +224,21 @@ impl Client {
         self.exchange(request).map(|(reply, _)| reply)
     }
 
+    /// Asks what may take the loader minutes, and waits for the answer for as long as it lives.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub fn request_without_limit(&self, request: &Request) -> Result<Reply, ClientError> {
+        let within = |limit| {
+            let set = self.connection.set_read_timeout(limit);
+            set.map_err(|error| ClientError::Wire { socket: self.socket.clone(), source: error.into() })
+        };
+        within(None)?;
+        let reply = self.request(request);
+        within(Some(self.limit))?;
+        reply
+    }
+
     /// Waits until the loader closes the connection, as it does when it has ended.
     ///
     /// # Errors

@@ -76,6 +76,20 @@ pub enum Request {
         /// Also forget them and read the data's index anew, so that they are tried again.
         retry: bool,
     },
+    /// Serve more streams: all of them, or none.
+    Open {
+        /// Their specs, as JSON.
+        specs: Vec<String>,
+        /// Shared memory for their batches, all together.
+        memory_bytes: u64,
+    },
+    /// Serve a stream no longer.
+    Close {
+        /// Its name.
+        stream: String,
+        /// Also while trainers read it.
+        force: bool,
+    },
     /// End in order.
     Stop,
 }
@@ -115,6 +129,13 @@ pub enum Reply {
     },
     /// The samples that cannot be read, stream by stream.
     Quarantine(Vec<Quarantine>),
+    /// The streams asked for can be read; this may take long to come.
+    Opened(Vec<StreamDescription>),
+    /// The stream is served no longer.
+    Closed {
+        /// The processes of the trainers that read it and were told.
+        trainers: Vec<u32>,
+    },
     /// The daemon ends; the connection closes when it has.
     Stopping {
         /// The daemon's process.
@@ -277,6 +298,11 @@ pub enum ToWorker {
         stream: StreamId,
         /// Which and why.
         sample: Quarantined,
+    },
+    /// Forget a stream and unmap its slab. Tasks of it that came before are done before.
+    Close {
+        /// Its number, which does not come again.
+        stream: StreamId,
     },
     /// Fill rows of a batch.
     Task(Task),

@@ -26,6 +26,8 @@ pub struct Status {
 pub struct StreamStatus {
     /// Its name.
     pub name: String,
+    /// Whether it can be read; else its data are being looked at, and nothing more is known of it.
+    pub open: bool,
     /// Samples of an epoch.
     pub samples: u64,
     /// Batches of an epoch.

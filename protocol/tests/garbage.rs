@@ -65,7 +65,9 @@ fn requests() -> Vec<Vec<u8>> {
         share: Share::Broadcast { lag: Lag::Split },
     };
     let (scale, quarantine) = (Request::Scale { workers: 3 }, Request::Quarantine { retry: true });
-    let requests = [Request::Attach(attach), Request::Status, scale, quarantine, Request::Stop];
+    let open = Request::Open { specs: vec!["{}".to_owned()], memory_bytes: 1 << 28 };
+    let close = Request::Close { stream: "train".to_owned(), force: true };
+    let requests = [Request::Attach(attach), Request::Status, scale, quarantine, open, close, Request::Stop];
     requests.iter().map(|request| frame::encode(request).expect("small")).collect()
 }
 
@@ -84,6 +86,8 @@ fn replies() -> Vec<Vec<u8>> {
     };
     let status = Status { workers: vec![WorkerStatus::default()], ..Status::default() };
     let replies = [
+        Reply::Opened(vec![stream.clone()]),
+        Reply::Closed { trainers: vec![4711] },
         Reply::Attached(Box::new(Attached { stream, slots: 9, line: "/tmp/line".to_owned() })),
         Reply::Status(Box::new(status)),
         Reply::Scaled { before: 1, now: 2 },
@@ -239,6 +243,7 @@ fn to_worker() -> Vec<Vec<u8>> {
         ToWorker::Survey { stream: StreamId(1), spec: spec.clone(), quarantined: quarantined.clone() },
         ToWorker::Open { stream: StreamId(1), spec, index: None, fields: fields(), slots: 3, quarantined },
         ToWorker::Quarantine { stream: StreamId(1), sample },
+        ToWorker::Close { stream: StreamId(1) },
         ToWorker::Task(task),
         ToWorker::Leave,
     ];

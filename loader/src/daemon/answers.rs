@@ -15,7 +15,7 @@ use crate::scheduler::Event;
 impl Daemon {
     /// Answers what a client asks.
     pub(super) fn answer(&mut self, asked: Asked) {
-        if self.on_ready.is_some() && matches!(asked.request, Request::Attach(_)) {
+        if self.on_ready.is_some() && matches!(asked.request, Request::Attach(_) | Request::Open { .. }) {
             return self.early.push(asked);
         }
         let answer = match asked.request {
@@ -37,6 +37,8 @@ impl Daemon {
                 }
                 listed
             }
+            Request::Open { specs, memory_bytes } => return self.open(&specs, memory_bytes, asked.answer),
+            Request::Close { stream, force } => Answer::Reply(self.close(&stream, force)),
             Request::Stop => {
                 self.stopping = true;
                 Answer::Reply(Reply::Stopping { pid: std::process::id() })
@@ -60,14 +62,17 @@ impl Daemon {
 
     /// Says what a trainer that asks for this will get, or why it gets nothing.
     fn admissible(&self, attach: &Attach) -> Result<(StreamId, StreamDescription, u32, OwnedFd), String> {
-        let found = self.streams.iter().find(|(_, served)| served.name == attach.stream);
-        let (&id, served) = found.ok_or_else(|| {
-            let name = &attach.stream;
-            format!("this loader serves no stream `{name}`{}", suggestion(name, self.names()))
-        })?;
+        let (id, served) = self.find(&attach.stream)?;
         let (description, slots, slab) = served.admit(attach)?;
         self.scheduler.room_for_member(id, attach.from, &attach.share)?;
         Ok((id, description, slots, slab))
+    }
+
+    /// The stream of a name.
+    pub(super) fn find(&self, name: &str) -> Result<(StreamId, &Served), String> {
+        let found = self.streams.iter().find(|(_, served)| served.name == name);
+        let found = found.map(|(&id, served)| (id, served));
+        found.ok_or_else(|| format!("this loader serves no stream `{name}`{}", suggestion(name, self.names())))
     }
 
     fn names(&self) -> impl Iterator<Item = &str> + Clone {
@@ -89,6 +94,7 @@ impl Daemon {
             let mut status = self.scheduler.stream_status(id, pid_of);
             status.name.clone_from(&served.name);
             status.slab_bytes = served.opened.as_ref().map_or(0, |opened| opened.layout.slab_bytes() as u64);
+            status.open = served.ready;
             status.samples_per_s = served.rate.per_s();
             let gone = self.gone.iter().filter(|gone| gone.stream == id).map(|gone| GoneMember {
                 member: gone.member.0,

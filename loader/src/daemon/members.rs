@@ -7,6 +7,7 @@ use batchmill_protocol::position::Position;
 use ipc_channel::ipc::IpcSender;
 
 use super::Daemon;
+use super::openings::closed;
 use crate::scheduler::Event;
 
 /// Members that are remembered when they have gone.
@@ -35,6 +36,11 @@ impl Daemon {
         let Some(member) = self.members.get_mut(&id) else { return };
         member.line = Some(line);
         let (stream, attach) = (member.stream, member.attach.clone());
+        if !self.streams.contains_key(&stream) {
+            // That happened between its being let in and now.
+            let reason = closed(&attach.stream);
+            return self.send_member(id, ToMember::Dismissed { position: attach.from, reason });
+        }
         self.tell(Event::MemberJoined {
             member: id,
             stream,

@@ -32,7 +32,13 @@ pub(super) struct Served {
     batch_size: u32,
     tail: Tail,
     on_bad_limit: f64,
+    /// Its part of the memory.
+    share_bytes: u64,
     pub(super) opened: Option<Opened>,
+    /// Whether some worker was ever ready for it.
+    pub(super) ready: bool,
+    /// Workers that could not open it.
+    pub(super) open_failures: u32,
     /// Of samples made.
     pub(super) rate: Rate,
 }
@@ -48,8 +54,8 @@ pub(super) struct Opened {
 }
 
 impl Served {
-    /// Is to be surveyed.
-    pub(super) fn new(spec: &StreamSpec) -> Result<Self, serde_json::Error> {
+    /// Is to be surveyed, and then to have at most `share_bytes` of memory.
+    pub(super) fn new(spec: &StreamSpec, share_bytes: u64) -> Result<Self, serde_json::Error> {
         Ok(Self {
             name: spec.name.clone(),
             spec: serde_json::to_string(spec)?,
@@ -58,16 +64,20 @@ impl Served {
             batch_size: spec.batch_size,
             tail: spec.tail,
             on_bad_limit: spec.on_bad_limit,
+            share_bytes,
             opened: None,
+            ready: false,
+            open_failures: 0,
             rate: Rate::default(),
         })
     }
 
-    /// Reserves its memory, at most `share_bytes`, now that the size of its batches is known.
+    /// Reserves its memory, now that the size of its batches is known: its extent, its slots, and how many of its samples
+    /// may be bad.
     ///
     /// # Errors
     /// One sentence fragment with the remedy when its batches do not fit there.
-    pub(super) fn open(&mut self, id: StreamId, survey: Survey, share_bytes: u64) -> Result<(Extent, u32), String> {
+    pub(super) fn open(&mut self, id: StreamId, survey: Survey) -> Result<(Extent, u32, u64), String> {
         let extent = Extent { samples: survey.samples, batch_size: self.batch_size, tail: self.tail };
         let description = StreamDescription {
             id,
@@ -84,14 +94,14 @@ impl Served {
         if extent.steps() == 0 {
             return Err("an epoch of it has no batch".to_owned());
         }
-        let (layout, slab) = reserve(&description, share_bytes)?;
+        let (layout, slab) = reserve(&description, self.share_bytes)?;
         let slots = layout.slots();
         self.opened = Some(Opened { description, index: survey.index, layout, slab, retry_failed: None });
-        Ok((extent, slots))
+        Ok((extent, slots, self.bad_limit(extent)))
     }
 
     /// How many of its samples may be bad.
-    pub(super) fn bad_limit(&self, extent: Extent) -> u64 {
+    fn bad_limit(&self, extent: Extent) -> u64 {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -107,7 +117,8 @@ impl Served {
     /// # Errors
     /// One sentence fragment with the remedy when it asks for what there is not.
     pub(super) fn admit(&self, attach: &Attach) -> Result<(StreamDescription, u32, OwnedFd), String> {
-        let opened = self.opened.as_ref().ok_or("the stream is not open yet: try again in a moment")?;
+        let opened = self.opened.as_ref().filter(|_| self.ready);
+        let opened = opened.ok_or("the stream is not open yet: try again in a moment")?;
         if let Some(expected) = &attach.expected {
             let changes = opened.description.identity.changes_since(expected);
             if !changes.is_empty() {

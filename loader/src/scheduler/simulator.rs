@@ -25,6 +25,7 @@ mod noise;
 mod processes;
 mod scenario;
 mod slab;
+mod streams;
 mod tally;
 mod trainers;
 mod world;

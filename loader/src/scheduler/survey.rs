@@ -72,20 +72,20 @@ impl Scheduler {
                 && let Some(worker) = { self.workers.unoccupied().next() }
             {
                 survey.asked = Some(worker);
-                self.workers.told_to_survey(now, worker);
+                self.workers.told_to_survey(now, worker, stream);
                 let quarantined = survey.quarantine.poisonous().collect();
                 self.actions.push(Action::Survey { worker, stream, quarantined });
             }
         }
     }
 
-    pub(super) fn stream_surveyed(&mut self, now: Duration, worker: WorkerId, stream: StreamId) {
+    pub(super) fn stream_surveyed(&mut self, worker: WorkerId, stream: StreamId) {
         if let Some(state @ Stream::Survey(_)) = self.streams.get_mut(&stream)
             && let Stream::Survey(survey) = state
             && survey.is_by(worker)
         {
             *state = Stream::Reserving(std::mem::take(&mut survey.quarantine));
-            self.workers.surveyed(now, worker);
+            self.workers.surveyed(worker);
         }
     }
 
@@ -98,18 +98,18 @@ impl Scheduler {
 
     /// Forgets the samples that could not be read and has all workers use the index that was read `anew`; or leaves
     /// everything as it was.
-    pub(super) fn retried(&mut self, now: Duration, worker: WorkerId, stream: StreamId, anew: bool) {
+    pub(super) fn retried(&mut self, worker: WorkerId, stream: StreamId, anew: bool) {
         let Some(Stream::Open(open)) = self.streams.get_mut(&stream) else { return };
         if !open.retry.as_ref().is_some_and(|survey| survey.is_by(worker)) {
             return;
         }
         let survey = open.retry.take().expect("just looked at");
-        self.workers.surveyed(now, worker);
+        self.workers.surveyed(worker);
         if anew {
             open.quarantine = survey.quarantine.within(open.quarantine.limit());
             // What was given out before was of the data as they were.
             open.since_retry = TaskId(self.next_task);
-            self.open_everywhere(now, stream);
+            self.open_everywhere(stream);
         }
     }
 

@@ -78,7 +78,7 @@ impl World {
                     let gone = self.gone(worker);
                     self.pending.push(gone);
                 }
-                Action::Leave(_) | Action::Quarantine { .. } => {}
+                Action::Leave(_) | Action::Close { .. } | Action::Quarantine { .. } => {}
                 Action::Kill { worker, .. } => {
                     let gone = self.gone(worker);
                     self.pending.push(gone);
@@ -360,7 +360,7 @@ fn an_index_takes_as_long_as_it_takes() {
         _ => None,
     });
     let surveyor = surveyor.expect("some worker is asked");
-    // It is told to open another stream meanwhile, with which it cannot begin.
+    // It is to open another stream meanwhile, with which it cannot begin.
     world.tell(Event::Retry(STREAM));
     let other = world.workers.keys().copied().find(|&worker| worker != surveyor).expect("two");
     world.tell(Event::Retried { worker: other, stream: STREAM, anew: true });

@@ -61,13 +61,17 @@ pub(super) struct Worker {
     pub(super) phase: Phase,
     /// Since when it is in this phase.
     since: Duration,
-    /// Streams it was told to open and has not said that it did.
-    pub(super) opening: Vec<StreamId>,
+    /// The stream that it surveys.
+    surveying: Option<StreamId>,
+    /// The stream that it was told to open and has not said that it did.
+    pub(super) opening: Option<StreamId>,
+    /// Streams that it is to open when it is done with these. One at a time, however many come and go while it is busy
+    /// with something else: a line that nobody reads holds only so many messages.
+    to_open: BTreeSet<StreamId>,
     /// Streams it is ready for.
     pub(super) open: BTreeSet<StreamId>,
-    /// Surveys and openings it is busy with, and since when it has made no progress on them. It gets no tasks
-    /// meanwhile: they would wait behind, and their time runs.
-    occupied: u32,
+    /// Since when it has made no progress on a survey or an opening. It gets no tasks meanwhile: they would wait
+    /// behind, and their time runs.
     occupied_since: Duration,
     /// How long it may make none.
     open_limit: Duration,
@@ -141,63 +145,81 @@ impl Workers {
 
     /// Workers that take work and are not busy with surveys and openings.
     pub(super) fn unoccupied(&self) -> impl Iterator<Item = WorkerId> + '_ {
-        self.joined().filter(|id| self.all[id].occupied == 0)
+        self.joined().filter(|id| !self.all[id].is_occupied())
     }
 
-    /// Notes that a worker is told to open a stream.
-    pub(super) fn told_to_open(&mut self, now: Duration, id: WorkerId, stream: StreamId) {
-        self.occupy(now, id);
+    /// Has a worker open a stream as soon as it can.
+    pub(super) fn want_open(&mut self, id: WorkerId, stream: StreamId) {
         if let Some(worker) = self.all.get_mut(&id) {
-            worker.opening.push(stream);
+            worker.to_open.insert(stream);
+        }
+    }
+
+    /// Tells workers that have nothing else to open or to survey what they are to open next.
+    pub(super) fn tell_to_open(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        for (&id, worker) in &mut self.all {
+            if worker.phase == Phase::Joined
+                && !worker.is_at_it()
+                && let Some(stream) = worker.to_open.pop_first()
+            {
+                worker.opening = Some(stream);
+                (worker.occupied_since, worker.open_limit) = (now, OPEN_LIMIT);
+                actions.push(Action::Open { worker: id, stream });
+            }
         }
     }
 
     /// Notes that a worker is asked to survey a stream.
-    pub(super) fn told_to_survey(&mut self, now: Duration, id: WorkerId) {
-        self.occupy(now, id);
+    pub(super) fn told_to_survey(&mut self, now: Duration, id: WorkerId, stream: StreamId) {
         if let Some(worker) = self.all.get_mut(&id) {
+            worker.surveying = Some(stream);
             worker.indexing = true;
-        }
-    }
-
-    fn occupy(&mut self, now: Duration, id: WorkerId) {
-        if let Some(worker) = self.all.get_mut(&id) {
-            worker.occupied += 1;
             (worker.occupied_since, worker.open_limit) = (now, OPEN_LIMIT);
         }
     }
 
     /// Notes that a worker has read an index: from now on it tries samples, which may take no longer than others.
     pub(super) fn indexed(&mut self, now: Duration, id: WorkerId) {
-        if let Some(worker) = self.all.get_mut(&id).filter(|worker| worker.occupied > 0) {
+        if let Some(worker) = self.all.get_mut(&id).filter(|worker| worker.surveying.is_some()) {
             (worker.occupied_since, worker.open_limit) = (now, self.hang_limit);
             worker.indexing = false;
         }
     }
 
-    /// Notes that a worker is done with a survey; what it was told to open meanwhile it begins only now.
-    pub(super) fn surveyed(&mut self, now: Duration, id: WorkerId) {
+    /// Notes that a worker is done with its survey.
+    pub(super) fn surveyed(&mut self, id: WorkerId) {
         if let Some(worker) = self.all.get_mut(&id) {
-            (worker.occupied_since, worker.open_limit) = (now, OPEN_LIMIT);
+            worker.surveying = None;
             worker.indexing = false;
         }
-        self.relieve(id);
     }
 
-    /// Notes that a worker is done with a survey or an opening.
-    fn relieve(&mut self, id: WorkerId) {
-        if let Some(worker) = self.all.get_mut(&id) {
-            worker.occupied = worker.occupied.saturating_sub(1);
+    /// Notes that a worker is done with opening a stream, and says whether it is ready for it: it `is_served` still. One
+    /// that it was not told to open changes nothing.
+    pub(super) fn opened(&mut self, id: WorkerId, stream: StreamId, is_served: bool) -> bool {
+        let Some(worker) = self.all.get_mut(&id).filter(|worker| worker.opening == Some(stream)) else { return false };
+        worker.opening = None;
+        if is_served {
+            worker.open.insert(stream);
         }
+        is_served
     }
 
-    /// Notes that a worker is ready for a stream; one that it was not told to open changes nothing.
-    pub(super) fn opened(&mut self, id: WorkerId, stream: StreamId) {
-        let Some(worker) = self.all.get_mut(&id) else { return };
-        let Some(place) = worker.opening.iter().position(|&told| told == stream) else { return };
-        worker.opening.remove(place);
-        worker.open.insert(stream);
-        self.relieve(id);
+    /// Has all workers forget a stream. One that surveys it is killed: that may take for ever, and is no longer wanted.
+    pub(super) fn close(&mut self, now: Duration, stream: StreamId, actions: &mut Vec<Action>) {
+        for (&id, worker) in &mut self.all {
+            worker.to_open.remove(&stream);
+            let was_told = worker.open.remove(&stream) || worker.opening == Some(stream);
+            if worker.phase != Phase::Joined {
+                continue;
+            }
+            if worker.surveying == Some(stream) {
+                worker.enter(now, Phase::Killed { wanted: true });
+                actions.push(Action::Kill { worker: id, why: "the stream that it looks at was closed".to_owned() });
+            } else if was_told {
+                actions.push(Action::Close { worker: id, stream });
+            }
+        }
     }
 
     /// Notes a task given to a worker that takes the time of `estimate`, and must be done within a limit that follows
@@ -300,9 +322,10 @@ impl Worker {
         Self {
             phase: Phase::Starting,
             since: now,
-            opening: Vec::new(),
+            surveying: None,
+            opening: None,
+            to_open: BTreeSet::new(),
             open: BTreeSet::new(),
-            occupied: 0,
             occupied_since: now,
             open_limit: OPEN_LIMIT,
             indexing: false,
@@ -316,7 +339,12 @@ impl Worker {
 
     /// Whether it is busy with surveys and openings.
     pub(super) fn is_occupied(&self) -> bool {
-        self.occupied > 0
+        self.is_at_it() || !self.to_open.is_empty()
+    }
+
+    /// Whether it was told of a survey or an opening and has not said that it is done.
+    fn is_at_it(&self) -> bool {
+        self.surveying.is_some() || self.opening.is_some()
     }
 
     /// How long it should be busy with its tasks, unless it has enough of them.
@@ -341,7 +369,7 @@ impl Worker {
             Phase::Leaving if waited >= LEAVE_LIMIT => {
                 Some(format!("it did not leave within {} s", LEAVE_LIMIT.as_secs()))
             }
-            Phase::Joined if self.occupied > 0 && !self.indexing && unmoved >= self.open_limit => {
+            Phase::Joined if self.is_at_it() && !self.indexing && unmoved >= self.open_limit => {
                 Some(format!("opening a stream took longer than {} s", self.open_limit.as_secs_f64()))
             }
             Phase::Joined | Phase::Leaving if late => {

@@ -12,6 +12,7 @@ use super::events;
 use super::processes::{ATTEMPTS_MAX, Order};
 use super::scenario::{Fate, Setup};
 use super::slab::Slab;
+use super::streams::CLOSED;
 use super::trainers::Seat;
 use super::world::{Control, Happening, REAP, World};
 use crate::scheduler::slots;
@@ -27,7 +28,12 @@ pub(super) struct Heard {
     ever_joined: bool,
     /// Who was asked what a stream delivers and has not said so.
     pub(super) surveys_out: BTreeMap<StreamId, WorkerId>,
+    /// Who was told to open a stream and has not said so.
+    openings_out: BTreeMap<WorkerId, StreamId>,
+    /// Deaths of those who surveyed a stream or opened it.
     survey_deaths: u32,
+    /// Streams that some worker was ever ready for.
+    ready: BTreeSet<StreamId>,
     /// How often the data of an open stream were read anew.
     editions: BTreeMap<StreamId, u32>,
     /// Deaths, by the sample that was being made.
@@ -62,11 +68,19 @@ impl World {
                 let making = death.making.as_ref().and_then(|making| making.index);
                 *self.heard.deaths.entry(making).or_default() += 1;
                 let asked = self.heard.surveys_out.extract_if(.., |_, asked| asked == worker).count();
+                let asked = asked + self.heard.openings_out.extract_if(.., |asked, _| asked == worker).count();
                 self.heard.survey_deaths += u32::try_from(asked).expect("few");
             }
             Event::WorkerJoined(_) => self.heard.ever_joined = true,
-            Event::MemberJoined { member, .. } => {
+            Event::MemberJoined { member, stream, from, .. } => {
                 self.seats.get_mut(member).expect("it has asked to be let in").has_joined = true;
+                if !self.streams.served.contains(stream) {
+                    return self.dismiss(*member, *from, CLOSED.to_owned());
+                }
+            }
+            Event::WorkerOpened { worker, stream } => {
+                self.heard.openings_out.remove(worker);
+                self.heard.ready.insert(*stream);
             }
             Event::Released { member, lease } => self.lease_ends(*member, *lease),
             Event::MemberGone(member) => self.seat_empties(*member),
@@ -77,6 +91,9 @@ impl World {
 
     /// A worker has looked at a stream's data: what the daemon makes of it.
     pub(super) fn surveyed(&mut self, worker: WorkerId, stream: StreamId, found: bool) {
+        if !self.streams.served.contains(&stream) {
+            return;
+        }
         self.heard.surveys_out.retain(|of, asked| (*of, *asked) != (stream, worker));
         if self.slabs.contains_key(&stream) {
             // Data that are of another shape are not used.
@@ -87,6 +104,10 @@ impl World {
                 self.heard.quarantined.retain(|(of, _), _| *of != stream);
             }
             return self.tell(events::retried(worker, stream, anew));
+        }
+        if !found && !self.is_from_the_start(stream) {
+            self.streams.failed.push(stream);
+            return self.tell(events::stream_surveyed(worker, stream));
         }
         if !found {
             self.tally.count("daemon ended", "no sample can be read");
@@ -155,8 +176,11 @@ impl World {
                 let quarantined = self.scheduler.poisonous(stream);
                 self.note_quarantined(stream, &quarantined);
                 let edition = self.heard.editions.get(&stream).copied().unwrap_or_default();
+                let busy = self.heard.openings_out.insert(worker, stream);
+                assert_eq!(busy, None, "a worker is told to open one stream at a time");
                 self.order(worker, Order::Open(stream, edition, quarantined));
             }
+            Action::Close { worker, stream } => self.order(worker, Order::Close(stream)),
             Action::Quarantine { worker, stream, sample } => {
                 self.note_quarantined(stream, std::slice::from_ref(&sample));
                 self.order(worker, Order::Quarantine(stream, sample));
@@ -186,10 +210,15 @@ impl World {
             Action::End(member) => self.end(member),
             Action::StreamFailed { stream, reason } => {
                 assert!(self.heard.survey_deaths >= CRASHES_MAX, "a stream fails for a reason: {reason}");
-                // One that is open stays as it is.
-                if !self.slabs.contains_key(&stream) {
+                // One that can be read stays as it is.
+                if self.heard.ready.contains(&stream) {
+                    return;
+                }
+                if self.is_from_the_start(stream) {
                     self.tally.count("daemon ended", "a stream failed");
                     self.over = true;
+                } else {
+                    self.streams.failed.push(stream);
                 }
             }
             Action::GiveUp { reason } => {
@@ -261,6 +290,9 @@ impl World {
 
     /// Whether a trainer that would share in this way may be told `reason` beside `others` of the stream.
     pub(super) fn is_turned_away(&self, stream: StreamId, share: &Share, others: &[&Seat], reason: &str) -> bool {
+        if reason == CLOSED {
+            return !self.streams.served.contains(&stream);
+        }
         if reason.contains("raise --memory") {
             let read = self.slabs.get(&stream).map_or(0, Slab::lent);
             let few = read + (others.len() + 1) * LANE_SLOTS_MIN > slots::count(self.setup.slots);

@@ -110,6 +110,7 @@ pub(super) fn kind(event: &Event) -> &'static str {
     match event {
         Event::StreamAdded(_) => "StreamAdded",
         Event::Indexed(_) => "Indexed",
+        Event::StreamClosed { .. } => "StreamClosed",
         Event::Retry(_) => "Retry",
         Event::Retried { .. } => "Retried",
         Event::StreamSurveyed { .. } => "StreamSurveyed",

@@ -77,7 +77,7 @@ impl World {
                 // Once more than it was asked to.
                 let worker = worker?;
                 let worker_is = &self.scheduler.workers.all()[&worker];
-                let open = worker_is.open.iter().find(|stream| !worker_is.opening.contains(stream))?;
+                let open = worker_is.open.iter().find(|&&stream| worker_is.opening != Some(stream))?;
                 Some(events::worker_opened(worker, *open))
             }
             10 => {

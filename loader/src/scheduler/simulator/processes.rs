@@ -37,6 +37,7 @@ type Shunned = BTreeMap<u64, String>;
 pub(super) enum Order {
     Survey(StreamId, Vec<Quarantined>),
     Open(StreamId, u32, Vec<Quarantined>),
+    Close(StreamId),
     Quarantine(StreamId, Quarantined),
     Task(Task),
     Leave,
@@ -172,6 +173,7 @@ impl World {
                         shunned.insert(index, reason);
                     }
                 }
+                Order::Close(stream) => drop(process.open.remove(&stream)),
                 Order::Survey(stream, shunned) => {
                     process.making = Some(events::making(None));
                     self.begin(worker, Work::Indexing(stream, shunned_of(shunned)), OPEN);

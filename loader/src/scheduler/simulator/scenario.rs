@@ -82,6 +82,10 @@ pub(super) enum What {
     Retry(usize, bool),
     /// A trainer is stopped for a while.
     TrainerStops(usize, Spell),
+    /// One more stream is to be served.
+    Open,
+    /// A stream is to be served no longer.
+    Close(usize),
     /// The scheduler hears what cannot be; each bit stands for one such event.
     Noise(u16, usize),
 }
@@ -89,6 +93,7 @@ pub(super) enum What {
 /// What a trainer wants.
 #[derive(Clone, Debug)]
 pub(super) struct Attach {
+    /// One of those that there are when it comes.
     pub(super) stream: StreamId,
     pub(super) from: Position,
     pub(super) until_epoch: Option<u64>,
@@ -186,7 +191,7 @@ fn setups() -> impl Strategy<Value = Setup> {
 }
 
 fn moves() -> impl Strategy<Value = Move> {
-    (0_u16..HAPPENINGS, 0_u8..32, 0_u16..1_024, 0_u16..1_024)
+    (0_u16..HAPPENINGS, 0_u8..34, 0_u16..1_024, 0_u16..1_024)
         .prop_map(|(after, kind, one, other)| Move { after, what: what(kind, usize::from(one), usize::from(other)) })
 }
 
@@ -214,6 +219,8 @@ fn what(kind: u8, one: usize, other: usize) -> What {
         25..=27 => What::TrainerDies(one),
         28 => What::TrainerLeaves(one),
         29..=30 => What::TrainerStops(one, spell),
+        31 => What::Open,
+        32 => What::Close(one),
         _ => What::Noise(u16::try_from(one | (other % 64) << 10).expect("16 bits"), other / 64),
     }
 }
@@ -222,7 +229,7 @@ fn attach(one: usize, other: usize) -> Attach {
     let small = |number: usize| u64::try_from(number).expect("small");
     let from = Position { epoch: small(one % 2), step: small(one / 2 % 64) };
     Attach {
-        stream: StreamId(u32::try_from(other % 2).expect("small")),
+        stream: StreamId(u32::try_from(other % 6).expect("small")),
         from,
         until_epoch: (other % 7 != 6).then_some(from.epoch + 1 + small(other / 7 % 3)),
         leases: [1, 2, 3, 8][other / 21 % 4],

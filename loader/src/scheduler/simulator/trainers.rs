@@ -92,7 +92,10 @@ impl World {
     /// A trainer comes.
     pub(super) fn attach(&mut self, mut wants: Attach) {
         let id = u32::try_from(self.trainers.len()).expect("few");
-        wants.stream = StreamId(wants.stream.0 % self.setup.streams);
+        let served = &self.streams.served;
+        let place = slots::count(wants.stream.0).checked_rem(served.len());
+        let Some(stream) = place.and_then(|place| served.iter().nth(place)) else { return };
+        wants.stream = *stream;
         wants.from.step %= self.setup.extent.steps();
         let mut luck = Luck::new(self.setup.seed, 2, id);
         if let Share::Sharded(shard) = &mut wants.share {
@@ -119,6 +122,10 @@ impl World {
     pub(super) fn knock(&mut self, id: usize) {
         let trainer = &mut self.trainers[id];
         let stream = trainer.wants.stream;
+        if !self.is_served(stream, id) {
+            return;
+        }
+        let trainer = &mut self.trainers[id];
         if !self.slabs.contains_key(&stream) {
             return self.early.push(id);
         }

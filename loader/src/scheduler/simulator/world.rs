@@ -14,6 +14,7 @@ use super::noise::Past;
 use super::processes::{Order, Process};
 use super::scenario::{Fate, Mishap, Move, Point, Scenario, Setup, What};
 use super::slab::Slab;
+use super::streams::Streams;
 use super::tally::Tally;
 use super::trainers::{Seat, ToTrainer, Trainer};
 use crate::scheduler::slots;
@@ -116,7 +117,9 @@ pub(super) struct World {
     /// Trainers that came before their stream was open.
     pub(super) early: Vec<usize>,
     pub(super) seats: BTreeMap<MemberId, Seat>,
+    /// The memory of those streams that can be read.
     pub(super) slabs: BTreeMap<StreamId, Slab>,
+    pub(super) streams: Streams,
     /// What was true once.
     pub(super) past: Past,
     /// What comes of reading which sample.
@@ -151,6 +154,7 @@ impl World {
             early: Vec::new(),
             seats: BTreeMap::new(),
             slabs: BTreeMap::new(),
+            streams: Streams::default(),
             past: Past::default(),
             fates: setup.fates.clone(),
             heard: Heard::default(),
@@ -160,9 +164,7 @@ impl World {
             tally: Tally::default(),
             traced,
         };
-        for stream in 0..setup.streams {
-            world.tell(Event::StreamAdded(StreamId(stream)));
-        }
+        (0..setup.streams).for_each(|_| world.open_stream());
         world
     }
 
@@ -240,6 +242,8 @@ impl World {
             What::TrainerDies(choice) => self.trainer_dies(*choice),
             What::TrainerLeaves(choice) => self.trainer_leaves(*choice),
             What::TrainerStops(choice, spell) => self.trainer_stops(*choice, *spell),
+            What::Open => self.open_stream(),
+            What::Close(choice) => self.close_one(*choice),
             What::Noise(kinds, choice) => self.noise(*kinds, *choice),
         }
     }
@@ -271,6 +275,7 @@ impl World {
             Happening::TrainerGoesOn(trainer) => self.trainer_goes_on(trainer),
             Happening::Knock(trainer) => self.knock(trainer),
         }
+        self.close_failed();
         true
     }
 
@@ -280,9 +285,10 @@ impl World {
         self.queue.insert((at, self.luck.draw(), self.entries), happening);
     }
 
-    /// The slab of a stream that is open.
+    /// The slab of a stream that is open, or was.
     pub(super) fn slab(&mut self, stream: StreamId) -> &mut Slab {
-        self.slabs.get_mut(&stream).expect("the stream is open")
+        let slab = self.slabs.get_mut(&stream).or_else(|| self.streams.left.get_mut(&stream));
+        slab.expect("the stream is or was open")
     }
 
     /// The sample in a row, or the one that is tried after so many that are bad.
