@@ -130,7 +130,11 @@ pub struct Trainer {
 impl Trainer {
     /// Starts it with these arguments.
     pub fn start(programs: Programs, arguments: Vec<OsString>) -> Self {
-        let mut command = Command::new(programs.trainer);
+        Self::start_command(Command::new(programs.trainer), arguments)
+    }
+
+    /// As [`start`](Self::start), with an environment.
+    pub fn start_command(mut command: Command, arguments: Vec<OsString>) -> Self {
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("it runs");
         let (stdout, mut stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));

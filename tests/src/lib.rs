@@ -263,6 +263,13 @@ impl Loader {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs")
     }
 
+    /// A trainer that must end before [`stop`](Self::stop), with all that it starts.
+    pub fn trainer(&self) -> Command {
+        let mut command = Command::new(self.programs.trainer);
+        command.env(MARK, &self.before.mark);
+        command
+    }
+
     /// Runs `loader drain --json --digest` and returns its lines.
     pub fn drain(&self, arguments: &[&str]) -> Vec<Value> {
         let output = self.command(&[&["drain", "--json", "--digest"], arguments].concat());

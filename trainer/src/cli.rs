@@ -1,11 +1,14 @@
 //! What is typed after `trainer`.
 
+mod sharing;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::sharing::{Part, Sharing};
 use crate::checkpoint::best::BestBy;
 use crate::device::DeviceChoice;
 use crate::fields::Input;
@@ -29,7 +32,8 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         trainer fit --model model.toml --stream train --eval test --epochs 3 --out run\n  \
         trainer fit --model model.toml --epochs 30 --checkpoint-every 5m --reconnect --ledger run.ledger\n  \
-        trainer fit --model model.toml --epochs 30 --resume --ledger run.ledger\n\n\
+        trainer fit --model model.toml --epochs 30 --resume --ledger run.ledger\n  \
+        trainer fit --model model.toml --world 4 --restarts 3 --checkpoint-every 5m     # four processes, one training\n\n\
         The model file:\n  \
         [normalize]            # optional: (byte * scale - mean) / std; scale is 1/255 unless given\n  \
         mean = 0.5             # one number, or one per channel\n  \
@@ -134,6 +138,9 @@ pub struct FitArgs {
     /// The loader's address, when it is not the default one
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+    /// With whom it trains, or shares its stream.
+    #[command(flatten)]
+    pub sharing: Sharing,
     /// The seed of initial weights and dropout; the order of samples has the loader's [default: 0, or the checkpoint's
     /// with --resume]
     #[arg(long, value_name = "N")]

@@ -1,7 +1,7 @@
 //! `trainer fit`: attaches to a loader, trains, tests, saves.
 //!
 //! The command is here; [`start`] attaches and checks, [`training`] is the loop, [`losses`] are read and summed exactly,
-//! [`keeper`] writes checkpoints.
+//! [`keeper`] writes checkpoints, [`team`] makes one training of several ranks.
 
 mod error;
 mod every;
@@ -9,25 +9,29 @@ mod init;
 mod keeper;
 mod losses;
 mod start;
+pub(crate) mod team;
 mod training;
 
 use std::time::Instant;
 
 use batchmill_protocol::ledger::Ledger;
+use batchmill_protocol::share::Share;
 use serde_json::json;
 
 pub use self::error::FitError;
 pub use self::every::Every;
 pub use self::init::InitError;
 use self::keeper::Keeper;
+use self::team::Team;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::best::Criterion;
 use crate::checkpoint::shelf::Shelf;
-use crate::cli::FitArgs;
+use crate::cli::{FitArgs, Part};
 use crate::config::ModelSpec;
 use crate::device;
 use crate::feed::{Feed, FeedError};
 use crate::fields::Answer;
+use crate::launch;
 use crate::paragraph;
 use crate::prepare::View;
 use crate::registry::Registry;
@@ -41,15 +45,34 @@ use crate::stop::{Reason, Stop};
 /// # Errors
 /// [`FitError`]; the last checkpoint stays.
 pub fn run(args: &FitArgs, layers: &Registry) -> Result<Option<Reason>, FitError> {
+    match args.sharing.part(&args.out)? {
+        Part::Launch { world } => launch::run(args, world).map_err(FitError::from),
+        Part::Train(share) => train(args, layers, &share),
+    }
+}
+
+fn train(args: &FitArgs, layers: &Registry, share: &Share) -> Result<Option<Reason>, FitError> {
+    args.sharing.follow_launcher()?;
     let (spec, model_text) = ModelSpec::read(&args.model, layers)?;
     let (place, device) = args.device.open_and_name()?;
-    let shelf = Shelf::open(&args.out, args.keep)?;
-    let newest = shelf.newest()?;
+    let shard = match share {
+        Share::Sharded(shard) => Some(shard),
+        Share::Private | Share::Broadcast { .. } => None,
+    };
+    // Of several ranks the first one alone writes and reports.
+    let is_first = shard.is_none_or(|shard| shard.rank == 0);
+    let shelf = is_first.then(|| Shelf::open(&args.out, args.keep)).transpose()?;
+    let mut newest = shelf.as_ref().map_or(Ok(None), Shelf::newest)?;
     if newest.is_some() && !args.resume {
         return Err(CheckpointError::Taken { run: args.out.clone() }.into());
     }
+    let team = shard.filter(|shard| shard.world > 1).map(|shard| Team::join(shard, args, &model_text));
+    let mut team = team.transpose()?;
+    if let Some(team) = &mut team {
+        newest = team.agree_on(newest.map(|(position, _)| position))?;
+    }
     let beginning = Beginning::of(args, newest.as_ref().map(|(_, folder)| folder.as_path()), &spec, layers, &device)?;
-    let report = Report::new(args.view, args.json);
+    let report = if is_first { Report::new(args.view, args.json) } else { Report::Quiet };
     let (position, next) = (beginning.position, beginning.next);
     if position.epoch >= args.epochs {
         let run = args.out.display();
@@ -68,9 +91,9 @@ pub fn run(args: &FitArgs, layers: &Registry) -> Result<Option<Reason>, FitError
     }
     let best = beginning.trained.as_ref().and_then(|trained| trained.best);
     let criterion = beginning.trained.as_ref().map(|trained| trained.criterion);
-    let mut training = start::start(args, &spec, &device, beginning, &report)?;
+    let mut training = start::start(args, &spec, &device, beginning, &report, share, team)?;
     let stream = training.train.stream().clone();
-    let ledger = match &args.ledger {
+    let ledger = match args.ledger.as_ref().filter(|_| is_first) {
         Some(path) if args.resume => Some(Ledger::resume(path, &stream, next)?),
         Some(path) => Some(Ledger::create(path, &stream)?),
         None => None,
@@ -85,9 +108,11 @@ pub fn run(args: &FitArgs, layers: &Registry) -> Result<Option<Reason>, FitError
         model_file: &args.model,
         model_text: &model_text,
     };
-    let recorder = Recorder::begin(&args.out, about, args.resume, args.tensorboard)?;
+    let recorder = || Recorder::begin(&args.out, about, args.resume, args.tensorboard);
+    let recorder = is_first.then(recorder).transpose()?;
     // Only now: what was done so far may be ended at once.
-    training.stop = Stop::install().map_err(FitError::Listen)?;
+    let stop = Stop::install().map_err(FitError::Listen)?;
+    training.stop = training.team.as_mut().map_or(stop.clone(), |team| team.obey(&stop));
     let begun = Start {
         model: training.model.to_string(),
         parameters: training.model.parameters().iter().map(|parameter| parameter.count).sum(),
@@ -98,7 +123,7 @@ pub fn run(args: &FitArgs, layers: &Registry) -> Result<Option<Reason>, FitError
         device: place.to_string(),
         position,
     };
-    report.start(&begun, &training.stop).map_err(FitError::Listen)?;
+    report.start(&begun, &stop).map_err(FitError::Listen)?;
     // With a loss of numbers a class is one, and its accuracy is not measured.
     let has_classes = training.fields.answer == Answer::Class && !stream.classes.is_empty();
     let criterion = criterion.unwrap_or_else(|| Criterion::choose(args.best, args.eval.is_some(), has_classes));
@@ -133,7 +158,7 @@ pub fn run(args: &FitArgs, layers: &Registry) -> Result<Option<Reason>, FitError
         report.note(&keeper.farewell(reason));
     }
     report.finish();
-    let recorded = keeper.recorder.finish(&outcome);
+    let recorded = keeper.finish(&outcome);
     let ended = ended?;
     recorded?;
     Ok(ended)

@@ -233,16 +233,15 @@ impl Learner {
         self.schedule.rate(self.lr, self.step_of(position), length)
     }
 
-    /// Learns from the batch at `position`: `loss` is the mean over its `rows`, *shape* `[1]`. Gives the step, when one
-    /// was due.
+    /// Learns from the batch at `position`: `gradients` are those of the mean loss over its `rows`. Gives the step, when
+    /// one was due.
     pub fn learn(
         &mut self,
         model: Sequential,
-        loss: &Tensor<1>,
+        gradients: Gradients,
         rows: usize,
         position: Position,
     ) -> (Sequential, Option<Stepped>) {
-        let gradients = Gradients::of(loss, &model);
         if self.train.accumulate == 1 {
             return self.step(model, gradients, position);
         }

@@ -31,6 +31,9 @@ pub mod schedule;
 pub mod shape;
 pub mod state;
 
+pub mod collective;
+pub mod launch;
+
 pub mod checkpoint;
 pub mod live;
 pub mod report;
@@ -52,6 +55,9 @@ use crate::registry::Registry;
 /// The exit code of a command that failed; a wrong command line is clap's 2.
 const FAILED: u8 = 1;
 
+/// The exit code of one of several ranks that could not go on without another.
+pub(crate) const LEFT: u8 = 3;
+
 /// The exit code after Ctrl-C, as shells have it: 128 and the signal's number.
 pub(crate) const INTERRUPTED: u8 = 130;
 
@@ -66,6 +72,7 @@ pub fn run(layers: &Registry, transforms: &batchmill_datasets::registry::Registr
     let done: Result<(), Box<dyn Error>> = match Cli::parse().command {
         Command::Fit(args) => match fit::run(&args, layers) {
             Ok(Some(reason)) => return ExitCode::from(reason.exit_code()),
+            Err(error) if error.is_of_another_rank() => return failed(&error, LEFT),
             done => done.map(drop).map_err(Into::into),
         },
         Command::Summary(args) => summary::run(&args, layers).map_err(Into::into),
@@ -79,12 +86,14 @@ pub fn run(layers: &Registry, transforms: &batchmill_datasets::registry::Registr
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Where nobody reads it, the exit code has to do.
-            let _ = writeln!(std::io::stderr(), "error: {}", paragraph(error.as_ref()));
-            ExitCode::from(FAILED)
-        }
+        Err(error) => failed(error.as_ref(), FAILED),
     }
+}
+
+fn failed(error: &dyn Error, code: u8) -> ExitCode {
+    // Where nobody reads it, the exit code has to do.
+    let _ = writeln!(std::io::stderr(), "error: {}", paragraph(error));
+    ExitCode::from(code)
 }
 
 /// An error and its causes, outermost first.

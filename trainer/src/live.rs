@@ -22,7 +22,7 @@ use self::state::State;
 use crate::metrics::Score;
 use crate::report::say;
 use crate::run::StepRow;
-use crate::stop::Stop;
+use crate::stop::{Reason, Stop};
 
 /// The time between two pictures.
 const FRAME: Duration = Duration::from_millis(100);
@@ -159,7 +159,7 @@ fn watch(mut terminal: DefaultTerminal, shared: &Mutex<State>, start: Instant, e
         for key in keys {
             let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
             match key {
-                Key::Stop => return stop.request(),
+                Key::Stop => return stop.request(Reason::Interrupt),
                 Key::LogScale => state.log_scale = !state.log_scale,
             }
         }

@@ -62,6 +62,7 @@ enum Line<'a> {
     Start(&'a Start<'a>),
     Epoch(&'a EpochReport),
     Checkpoint { path: String, position: Position },
+    Weights { rank: u32, hash: String },
 }
 
 /// How a person wants to see it.
@@ -86,6 +87,8 @@ pub enum Report {
     Lines,
     /// A program.
     Json,
+    /// Nobody: another rank reports.
+    Quiet,
 }
 
 impl Report {
@@ -116,11 +119,13 @@ impl Report {
     pub fn start(&self, start: &Start<'_>, stop: &Stop) -> io::Result<()> {
         let Self::Live(live) = self else {
             stop.arm()?;
-            if let Self::Json = self {
-                json(&Line::Start(start));
-            } else {
-                say(&start.model);
-                self.going_on(start.position);
+            match self {
+                Self::Json => json(&Line::Start(start)),
+                Self::Quiet => {}
+                _ => {
+                    say(&start.model);
+                    self.going_on(start.position);
+                }
             }
             return Ok(());
         };
@@ -146,7 +151,7 @@ impl Report {
         match self {
             Self::Live(live) => live.close(),
             Self::Bar(bar) => bar.finish_and_clear(),
-            Self::Lines | Self::Json => {}
+            Self::Lines | Self::Json | Self::Quiet => {}
         }
     }
 
@@ -156,6 +161,7 @@ impl Report {
             Self::Live(live) => live.say(text),
             Self::Bar(bar) => bar.suspend(|| note(text)),
             Self::Lines | Self::Json => note(text),
+            Self::Quiet => {}
         }
     }
 
@@ -170,7 +176,7 @@ impl Report {
                 bar.set_prefix(format!("epoch {epoch}"));
             }
             Self::Lines => say(&format!("Epoch {epoch}\n-------------------------------")),
-            Self::Json => {}
+            Self::Json | Self::Quiet => {}
         }
     }
 
@@ -179,7 +185,7 @@ impl Report {
         match self {
             Self::Live(live) => live.advance(samples, waited),
             Self::Bar(bar) => bar.inc(samples),
-            Self::Lines | Self::Json => {}
+            Self::Lines | Self::Json | Self::Quiet => {}
         }
     }
 
@@ -195,7 +201,7 @@ impl Report {
         match self {
             Self::Bar(bar) => bar.set_message(format!("loss {loss:.4}")),
             Self::Lines => say(&format!("loss: {loss:>9.6}  [{done:>5}/{samples:>5}]")),
-            Self::Live(_) | Self::Json => {}
+            Self::Live(_) | Self::Json | Self::Quiet => {}
         }
     }
 
@@ -205,6 +211,7 @@ impl Report {
             Self::Json => return json(&Line::Epoch(epoch)),
             Self::Live(live) => epoch.test.into_iter().for_each(|score| live.tested(score)),
             Self::Bar(bar) => bar.finish_and_clear(),
+            Self::Quiet => return,
             Self::Lines => {}
         }
         self.line(&format!(
@@ -228,12 +235,22 @@ impl Report {
         }
     }
 
+    /// At the end of a training of several ranks: what the weights are that one of them has.
+    pub fn weights(&self, rank: u32, hash: u64) {
+        let hash = format!("{hash:016x}");
+        match self {
+            Self::Json => json(&Line::Weights { rank, hash }),
+            _ => self.line(&format!("Rank {rank} has the weights {hash}")),
+        }
+    }
+
     /// A line for a person.
     fn line(&self, text: &str) {
         match self {
             Self::Live(live) => live.say(text),
             Self::Bar(bar) => bar.suspend(|| say(text)),
             Self::Lines | Self::Json => say(text),
+            Self::Quiet => {}
         }
     }
 }

@@ -30,7 +30,7 @@ impl Reason {
         }
     }
 
-    fn signal(self) -> i32 {
+    pub(crate) fn signal(self) -> i32 {
         match self {
             Self::Interrupt => SIGINT,
             Self::Terminate => SIGTERM,
@@ -38,11 +38,16 @@ impl Reason {
     }
 
     /// How it is kept in an atomic number; 0 is none.
-    fn code(self) -> usize {
+    pub(crate) fn code(self) -> usize {
         match self {
             Self::Interrupt => 1,
             Self::Terminate => 2,
         }
+    }
+
+    /// The reason of a [`code`](Self::code), if it is one.
+    pub(crate) fn of_code(code: usize) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.code() == code)
     }
 }
 
@@ -95,15 +100,15 @@ impl Stop {
         Ok(())
     }
 
-    /// Asks for the end, as Ctrl-C does. For who takes the terminal's keys away from the system.
-    pub fn request(&self) {
-        self.reason.store(Reason::Interrupt.code(), Ordering::SeqCst);
+    /// Asks for the end, as a signal does. For who takes the terminal's keys away from the system, or hears of it from
+    /// elsewhere.
+    pub fn request(&self, reason: Reason) {
+        self.reason.store(reason.code(), Ordering::SeqCst);
     }
 
     /// Who wants the end, if anybody.
     pub fn requested(&self) -> Option<Reason> {
-        let code = self.reason.load(Ordering::SeqCst);
-        Reason::ALL.into_iter().find(|reason| reason.code() == code)
+        Reason::of_code(self.reason.load(Ordering::SeqCst))
     }
 }
 
@@ -116,7 +121,7 @@ mod tests {
         let stop = Stop::default();
         let view = stop.clone();
         assert_eq!(stop.requested(), None);
-        view.request();
+        view.request(Reason::Interrupt);
         assert_eq!(stop.requested(), Some(Reason::Interrupt));
     }
 }

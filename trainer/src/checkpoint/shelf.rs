@@ -127,7 +127,7 @@ impl Shelf {
     }
 
     fn folder(&self, position: Position) -> PathBuf {
-        self.checkpoints().join(name(position))
+        folder(&self.run, position)
     }
 
     /// Every checkpoint, by position.
@@ -185,6 +185,16 @@ impl Drop for Shelf {
             let _ = fs::remove_dir(&self.run);
         }
     }
+}
+
+/// Where a run has its checkpoint at `position`.
+pub(crate) fn folder(run: &Path, position: Position) -> PathBuf {
+    run.join(CHECKPOINTS).join(name(position))
+}
+
+/// Whether a run has a checkpoint to go on from.
+pub(crate) fn has_latest(run: &Path) -> bool {
+    run.join(LATEST).is_dir()
 }
 
 /// Whether this is the folder of a run, or may become one.

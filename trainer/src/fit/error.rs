@@ -4,15 +4,19 @@ use std::io;
 
 use batchmill_protocol::client::ClientError;
 use batchmill_protocol::ledger::LedgerError;
+use batchmill_protocol::position::Position;
+use batchmill_protocol::share::ShareError;
 use batchmill_protocol::tensor::FieldSpec;
 use thiserror::Error;
 
 use super::init::InitError;
 use crate::checkpoint::CheckpointError;
+use crate::collective::CollectiveError;
 use crate::config::ConfigError;
 use crate::device::DeviceError;
 use crate::feed::FeedError;
 use crate::fields::{FieldsError, Input};
+use crate::launch::LaunchError;
 use crate::loss::LossError;
 use crate::model::ModelError;
 use crate::resume::ResumeError;
@@ -141,7 +145,54 @@ pub enum FitError {
         /// How to go on.
         remedy: String,
     },
+    /// The ranks do not come together.
+    #[error(transparent)]
+    Ranks(CollectiveError),
+    /// They part in the middle.
+    #[error("{parted} at {position}: {remedy}")]
+    Parted {
+        /// Who is missing.
+        parted: CollectiveError,
+        /// What was being trained on.
+        position: Position,
+        /// How to go on.
+        remedy: &'static str,
+    },
+    /// A rank trains on something else.
+    #[error(
+        "rank {rank} reads another stream `{stream}` than rank 0: attach all ranks to one loader, with the same --socket"
+    )]
+    OtherStream {
+        /// Which.
+        rank: u32,
+        /// The stream.
+        stream: String,
+    },
+    /// A rank computes in another way.
+    #[error(
+        "the weights of rank {rank} at {position} are not those of rank 0: run all ranks from one build, on devices of one \
+         kind, and go on with --resume"
+    )]
+    OtherWeights {
+        /// Which.
+        rank: u32,
+        /// When that was found.
+        position: Position,
+    },
+    /// The ranks that were to be started were not.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// What was said of sharing makes no sense.
+    #[error(transparent)]
+    Share(#[from] ShareError),
     /// The system takes no request to end from anybody.
     #[error("listen for Ctrl-C")]
     Listen(#[source] io::Error),
+}
+
+impl FitError {
+    /// Whether another rank has ended, and this one could not go on.
+    pub fn is_of_another_rank(&self) -> bool {
+        matches!(self, Self::Parted { .. } | Self::Ranks(_))
+    }
 }

@@ -16,10 +16,11 @@ use crate::checkpoint::{self, About, FORMAT, Metrics, Versions};
 use crate::cli::FitArgs;
 use crate::fields::Fields;
 use crate::learn::{Learner, Standing};
+use crate::metrics::Score;
 use crate::model::Sequential;
 use crate::prepare::View;
 use crate::resume::Settings;
-use crate::run::Recorder;
+use crate::run::{Recorder, RunError, Step, StepRow};
 use crate::stop::Reason;
 
 /// What changes with every step.
@@ -33,14 +34,16 @@ pub(super) struct Learned<'a> {
 pub(super) struct Keeper<'a> {
     pub(super) args: &'a FitArgs,
     pub(super) settings: Settings,
-    pub(super) shelf: Shelf,
+    /// None where another rank writes, and nothing is kept here.
+    pub(super) shelf: Option<Shelf>,
     pub(super) model_text: String,
     pub(super) stream: StreamDescription,
     pub(super) fields: Fields,
     /// Of the stream tested on, or trained on where there is none.
     pub(super) view: View,
     pub(super) ledger: Option<Ledger>,
-    pub(super) recorder: Recorder,
+    /// None where another rank writes.
+    pub(super) recorder: Option<Recorder>,
     pub(super) criterion: Criterion,
     pub(super) best: Option<Best>,
     /// The latest checkpoint, if there is one.
@@ -55,9 +58,37 @@ impl Keeper<'_> {
         self.ledger.as_mut().map_or(Ok(()), |ledger| ledger.record(entry))
     }
 
+    /// Takes note of a step whose loss is not read yet.
+    pub(super) fn step(&mut self, step: Step) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.step(step);
+        }
+    }
+
+    /// Writes the rows of all steps since the last time and gives them back: `losses` are theirs, first to last.
+    pub(super) fn collect(&mut self, losses: impl IntoIterator<Item = f32>) -> Result<Vec<StepRow>, RunError> {
+        self.recorder.as_mut().map_or(Ok(Vec::new()), |recorder| recorder.collect(losses))
+    }
+
+    /// Takes note of the test of a model that is trained up to `position`.
+    pub(super) fn test(&mut self, position: Position, score: Score) -> Result<(), RunError> {
+        self.recorder.as_mut().map_or(Ok(()), |recorder| recorder.test(position, score))
+    }
+
+    /// After an epoch and its checkpoint.
+    pub(super) fn end_epoch(&mut self) -> Result<(), RunError> {
+        self.recorder.as_mut().map_or(Ok(()), Recorder::end_epoch)
+    }
+
+    /// Writes down how the training ended.
+    pub(super) fn finish(self, outcome: &str) -> Result<(), RunError> {
+        self.recorder.map_or(Ok(()), |recorder| recorder.finish(outcome))
+    }
+
     /// Whether `--checkpoint-every` asks for a checkpoint at `position`.
     pub(super) fn is_due(&self, position: Position) -> bool {
-        self.args.checkpoint_every.is_some_and(|every| every.is_due(position, self.since.elapsed()))
+        self.shelf.is_some()
+            && self.args.checkpoint_every.is_some_and(|every| every.is_due(position, self.since.elapsed()))
     }
 
     /// Where the latest checkpoint stands.
@@ -65,13 +96,14 @@ impl Keeper<'_> {
         self.kept.as_ref().map(|(position, _)| *position)
     }
 
-    /// Saves a model that is trained up to `position`, unless it ran away. Gives the checkpoint's folder.
+    /// Saves a model that is trained up to `position`, unless it ran away. Gives the checkpoint's folder; none where
+    /// another rank saves.
     pub(super) fn keep(
         &mut self,
         learned: Learned<'_>,
         position: Position,
         metrics: Metrics,
-    ) -> Result<&Path, FitError> {
+    ) -> Result<Option<&Path>, FitError> {
         if let Some(score) = metrics.test.filter(|score| !score.loss.is_finite()) {
             return Err(self.diverged(format!("the test loss is {} before {position}", score.loss)));
         }
@@ -81,17 +113,18 @@ impl Keeper<'_> {
         }
         // First: what a ledger has too much of is cut off when the training goes on from the checkpoint.
         self.ledger.as_mut().map_or(Ok(()), Ledger::flush)?;
-        self.recorder.flush()?;
+        self.recorder.as_mut().map_or(Ok(()), Recorder::flush)?;
         // Only whole epochs can be compared.
         let best = match position.step {
             0 => Best::of(self.best, self.criterion, &metrics, position),
             _ => self.best,
         };
+        let Some(shelf) = &self.shelf else { return Ok(None) };
         let about = self.about(&learned, position, metrics, best);
         let write = |dir: &Path| checkpoint::write(dir, learned.model, learned.learner, &self.model_text, &about);
-        let folder = self.shelf.add(position, best.map(|best| best.position), write)?;
+        let folder = shelf.add(position, best.map(|best| best.position), write)?;
         (self.best, self.since) = (best, Instant::now());
-        Ok(&self.kept.insert((position, folder)).1)
+        Ok(Some(&self.kept.insert((position, folder)).1))
     }
 
     fn about(&self, learned: &Learned<'_>, position: Position, metrics: Metrics, best: Option<Best>) -> About {
@@ -220,14 +253,14 @@ mod tests {
         let mut model = Sequential::build(&spec, shape, &device).expect("it fits");
         let mut keeper = Keeper {
             settings: Settings { optimizer: OptimizerSpec { lr: 2.0, ..OptimizerSpec::default() }, seed: 0 },
-            shelf: Shelf::open(&run, args.keep).expect("nothing is there"),
+            shelf: Some(Shelf::open(&run, args.keep).expect("nothing is there")),
             args: &args,
             model_text: text.to_owned(),
             fields: Fields::of(&stream("train", &[], 2, 10), None, None).expect("it has labelled images"),
             view: View::default(),
             stream: stream("train", &["cat", "dog"], 2, 10),
             ledger: None,
-            recorder: recorder(&run),
+            recorder: Some(recorder(&run)),
             criterion: Criterion::TestAccuracy,
             best: None,
             kept: None,
@@ -239,7 +272,8 @@ mod tests {
         let score = |loss| Some(Score { accuracy: Some(0.75), loss, mae: None, rmse: None });
         let mut keep = |model: &Sequential, epoch, metrics| {
             let learned = Learned { model, learner: &learner, early_stopping: Standing::default() };
-            let kept = keeper.keep(learned, Position { epoch, step: 0 }, metrics).map(Path::to_path_buf);
+            let kept = keeper.keep(learned, Position { epoch, step: 0 }, metrics);
+            let kept = kept.map(|kept| kept.expect("there is a shelf").to_path_buf());
             kept.map_err(|error| error.to_string().replace(&folder.path().display().to_string(), "DIR"))
         };
         let mut refused = |model: &Sequential, metrics: Metrics, expected: Expect| {

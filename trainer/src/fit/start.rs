@@ -4,12 +4,14 @@ use batchmill_protocol::client::{Client, Member, Subscription};
 use batchmill_protocol::identity::Identity;
 use batchmill_protocol::message::StreamDescription;
 use batchmill_protocol::position::Position;
+use batchmill_protocol::share::Share;
 use burn::module::Module as _;
 use burn::tensor::Device;
 
 use super::error::FitError;
 use super::init::begin_with;
 use super::losses::Losses;
+use super::team::Team;
 use super::training::Training;
 use crate::checkpoint::best::BestBy;
 use crate::cli::{FitArgs, Seconds};
@@ -30,19 +32,32 @@ pub(super) fn start<'a>(
     device: &Device,
     beginning: Beginning,
     report: &'a Report,
+    share: &Share,
+    team: Option<Team<'a>>,
 ) -> Result<Training<'a>, FitError> {
+    let mut team = team;
     let Beginning { settings, position, next, input, target, trained, .. } = beginning;
-    let attach = |stream: &str, from: Position, expected: Option<Identity>| {
+    let attach = |stream: &str, from: Position, expected: Option<Identity>, share: &Share| {
         // An epoch of which only the test is left may be the last one; there is always one more to attach to.
         let until = args.epochs.max(from.epoch + 1);
         let subscription = Subscription::new(stream).epochs(0, Some(until)).from(from).expecting(expected);
+        let subscription = subscription.sharing(share.clone());
         Client::connect(args.socket.as_deref())?.attach(&subscription)
     };
     let expected = trained.as_ref().map(|trained| trained.identity.clone()).filter(|_| !args.allow_changed);
-    let train = attach(&args.stream, next, expected)?;
+    let train = attach(&args.stream, next, expected, share)?;
+    if let Some(team) = &mut team {
+        team.check_stream(&args.stream, &train.stream().spec_hash, position)?;
+    }
     // The test of an epoch comes at its end.
     let tested = Position { step: 0, ..position };
-    let eval = args.eval.as_deref().map(|stream| attach(stream, tested, None)).transpose()?;
+    // Among ranks, one tests for all.
+    let (tests, eval_share) = match share {
+        Share::Sharded(shard) => (shard.rank == 0, &Share::Private),
+        shared => (true, shared),
+    };
+    let eval = args.eval.as_deref().filter(|_| tests);
+    let eval = eval.map(|stream| attach(stream, tested, None, eval_share)).transpose()?;
     let fields = Fields::of(train.stream(), input.as_deref(), target.as_deref())?;
     let fields = fields.for_loss(spec.learn.loss.takes_classes())?;
     check_best(args.best, &fields)?;
@@ -78,7 +93,7 @@ pub(super) fn start<'a>(
         let learner = learner(&model)?;
         (model, learner)
     };
-    if eval.is_none() && spec.learn.train.early_stopping.is_some_and(|early| early.metric.needs_test()) {
+    if args.eval.is_none() && spec.learn.train.early_stopping.is_some_and(|early| early.metric.needs_test()) {
         return Err(FitError::NoTest { model: args.model.display().to_string() });
     }
     for stream in [&train].into_iter().chain(&eval).map(Member::stream) {
@@ -109,6 +124,7 @@ pub(super) fn start<'a>(
         early_stopping,
         report,
         stop: Stop::default(),
+        team,
     })
 }
 

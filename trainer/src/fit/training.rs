@@ -10,14 +10,16 @@ use burn::tensor::{Device, TensorReadError};
 use super::error::FitError;
 use super::keeper::{Keeper, Learned};
 use super::losses::{Losses, mean};
+use super::team::{Computed, Team};
 use crate::cli::FitArgs;
 use crate::device::DeviceError;
-use crate::feed::{Feed, Samples};
+use crate::feed::{Feed, Minibatch, Samples};
 use crate::fields::Fields;
 use crate::learn::{EarlyStopping, Learner, Standing};
 use crate::metrics::{Score, Test};
 use crate::model::Sequential;
 use crate::normalize::Normalizer;
+use crate::optimizer::Gradients;
 use crate::report::{EpochReport, Report, rate};
 use crate::resume::Settings;
 use crate::run::Step;
@@ -46,8 +48,10 @@ pub(super) struct Training<'a> {
     /// How early stopping stands.
     pub(super) early_stopping: Standing,
     pub(super) report: &'a Report,
-    /// Who wants it to end.
+    /// Who wants it to end; among ranks, what all have agreed on.
     pub(super) stop: Stop,
+    /// The other ranks, where there are some.
+    pub(super) team: Option<Team<'a>>,
 }
 
 /// What the training of an epoch took, or of what was left of it.
@@ -61,6 +65,21 @@ impl Training<'_> {
     /// Trains all epochs that are left, tests and saves the model after each. Ends early, with a checkpoint, when that is
     /// asked for: then it says by whom.
     pub(super) fn run(&mut self, keeper: &mut Keeper<'_>) -> Result<Option<Reason>, FitError> {
+        self.compare_weights()?;
+        let ended = self.run_epochs(keeper)?;
+        for (rank, hash) in (0..).zip(self.compare_weights()?) {
+            self.report.weights(rank, hash);
+        }
+        Ok(ended)
+    }
+
+    /// The hash of the weights on each rank, which are to be the same; nothing where there is no other.
+    fn compare_weights(&mut self) -> Result<Vec<u64>, FitError> {
+        let position = self.position();
+        self.team.as_mut().map_or(Ok(Vec::new()), |team| team.compare_weights(&self.model, position))
+    }
+
+    fn run_epochs(&mut self, keeper: &mut Keeper<'_>) -> Result<Option<Reason>, FitError> {
         while self.epoch < self.args.epochs {
             let lap = self.train_epoch(keeper)?;
             let tested = self.test();
@@ -93,13 +112,7 @@ impl Training<'_> {
         while self.train.cursor().epoch == self.epoch {
             let Some(batch) = self.train.next_unless(&self.stop)? else { break };
             keeper.record(&batch.entry)?;
-            match batch.samples {
-                Some(samples) => self.learn(samples, batch.entry.position, keeper),
-                None => {
-                    let model = mem::take(&mut self.model);
-                    (self.model, _) = self.learner.pass(model, batch.entry.position);
-                }
-            }
+            self.learn(batch, keeper)?;
             let cursor = self.train.cursor();
             if cursor.epoch > self.epoch || cursor.step.is_multiple_of(STEPS_PER_READING) {
                 self.read_losses(keeper)?;
@@ -116,27 +129,45 @@ impl Training<'_> {
     }
 
     /// Trains on one batch.
-    fn learn(&mut self, samples: Samples, position: Position, keeper: &mut Keeper<'_>) {
-        // So a training that goes on somewhere draws what it would have drawn there.
-        self.device.seed(step_seed(self.settings.seed, position));
-        let rows = u32::try_from(samples.rows).expect("a batch has fewer than 2^32 rows");
-        let x = self.normalizer.apply(samples.input).autodiff();
-        let loss = self.learner.loss().forward(self.model.answer(x, self.fields.answer), samples.target);
-        self.losses.add(position, rows, loss.clone());
+    fn learn(&mut self, batch: Minibatch, keeper: &mut Keeper<'_>) -> Result<(), FitError> {
+        let position = batch.entry.position;
+        let own = batch.samples.map(|samples| self.compute(samples, position));
         // Whole: parameters are written in place when nobody else holds them.
-        let model = mem::take(&mut self.model);
-        let (model, stepped) = self.learner.learn(model, &loss, samples.rows, position);
+        let mut model = mem::take(&mut self.model);
+        let mut computed = own;
+        if let Some(team) = &mut self.team {
+            (model, computed) = team.average(model, computed, position, &self.device)?;
+        }
+        let Some(Computed { loss, rows, gradients }) = computed else {
+            (self.model, _) = self.learner.pass(model, position);
+            return Ok(());
+        };
+        let counted = u32::try_from(rows).expect("a batch has fewer than 2^32 rows");
+        self.losses.add(position, counted, loss);
+        let (model, stepped) = self.learner.learn(model, gradients, rows, position);
         self.model = model;
         let (samples, lr, waited) = (self.losses.rows(), self.learner.rate(position), self.train.waited());
         let grad_norm = stepped.and_then(|stepped| stepped.norm);
-        keeper.recorder.step(Step { position, samples, lr, grad_norm, waited });
-        self.report.advance(rows.into(), waited);
+        keeper.step(Step { position, samples, lr, grad_norm, waited });
+        self.report.advance(counted.into(), waited);
+        Ok(())
+    }
+
+    /// What this process's rows of a batch come to.
+    fn compute(&self, samples: Samples, position: Position) -> Computed {
+        // So a training that goes on somewhere draws what it would have drawn there.
+        let rank = self.team.as_ref().map_or(0, Team::rank);
+        self.device.seed(step_seed(self.settings.seed, position, rank));
+        let x = self.normalizer.apply(samples.input).autodiff();
+        let loss = self.learner.loss().forward(self.model.answer(x, self.fields.answer), samples.target);
+        let gradients = Gradients::of(&loss, &self.model);
+        Computed { loss, rows: samples.rows, gradients }
     }
 
     /// Looks at the losses of all steps since the last time, in order, and ends a training that diverges.
     fn read_losses(&mut self, keeper: &mut Keeper<'_>) -> Result<(), FitError> {
         let steps = self.losses.read().map_err(|source| compute(self.args, source))?;
-        self.report.steps(&keeper.recorder.collect(steps.iter().map(|step| step.loss))?);
+        self.report.steps(&keeper.collect(steps.iter().map(|step| step.loss))?);
         if let Some(step) = steps.iter().find(|step| !step.loss.is_finite()) {
             return Err(keeper.diverged(format!("the loss is {} at {}", step.loss, step.position)));
         }
@@ -147,8 +178,19 @@ impl Training<'_> {
     }
 
     /// Measures the model on every batch of the test stream's epoch, unless it is to stop.
+    ///
+    /// Among ranks it is rank 0 that tests, so that the score is that of a lone trainer, and the others that wait for it.
     fn test(&mut self) -> Result<Option<Score>, FitError> {
-        let Some(feed) = &mut self.eval else { return Ok(None) };
+        // First: all ranks have agreed on it, so none of them waits for what will not be tested.
+        if self.stop.requested().is_some() {
+            return Ok(None);
+        }
+        let position = self.position();
+        let Some(feed) = &mut self.eval else {
+            let waits = self.args.eval.is_some();
+            let team = self.team.as_mut().filter(|_| waits);
+            return team.map_or(Ok(None), |team| team.await_score(position));
+        };
         let (mut test, model) = (Test::default(), self.model.valid());
         while feed.cursor().epoch <= self.epoch {
             let Some(batch) = feed.next_unless(&self.stop)? else { return Ok(None) };
@@ -160,9 +202,15 @@ impl Training<'_> {
             if feed.cursor().step.is_multiple_of(STEPS_PER_READING) {
                 test.collect().map_err(|source| compute(self.args, source))?;
             }
+            if let Some(team) = &mut self.team
+                && team.go_on_testing(position)?
+            {
+                return Ok(None);
+            }
         }
         let unreadable = || FitError::Unreadable { stream: feed.stream().name.clone(), epoch: self.epoch };
-        test.score().map(Some).ok_or_else(unreadable)
+        let score = test.score().ok_or_else(unreadable)?;
+        self.team.as_mut().map_or(Ok(Some(score)), |team| team.tell_score(score))
     }
 
     /// Saves the model within an epoch, unless that is done or nothing is trained yet.
@@ -172,8 +220,9 @@ impl Training<'_> {
         if position == Position::default() || keeper.kept_at() == Some(position) {
             return Ok(());
         }
-        let folder = keeper.keep(self.learned(), position, metrics)?;
-        self.report.checkpoint(folder, position);
+        if let Some(folder) = keeper.keep(self.learned(), position, metrics)? {
+            self.report.checkpoint(folder, position);
+        }
         Ok(())
     }
 
@@ -196,11 +245,14 @@ impl Training<'_> {
             test,
         };
         let position = Position { epoch: self.epoch + 1, step: 0 };
-        test.map_or(Ok(()), |score| keeper.recorder.test(position, score))?;
+        test.map_or(Ok(()), |score| keeper.test(position, score))?;
         let folder = keeper.keep(self.learned(), position, metrics)?;
         self.report.end_epoch(&done);
-        self.report.checkpoint(folder, position);
-        keeper.recorder.end_epoch()?;
+        if let Some(folder) = folder {
+            self.report.checkpoint(folder, position);
+        }
+        keeper.end_epoch()?;
+        self.compare_weights()?;
         self.epoch += 1;
         self.losses = Losses::default();
         if early == Some(true) && self.epoch < self.args.epochs {
@@ -218,9 +270,11 @@ impl Training<'_> {
     }
 }
 
-/// The seed of what is drawn in one step, such as dropout: each number is mixed into it as SplitMix64 does.
-fn step_seed(seed: u64, Position { epoch, step }: Position) -> u64 {
-    [seed, epoch, step].into_iter().fold(0, |mixed: u64, number| {
+/// The seed of what is drawn in one step, such as dropout: each number is mixed into it as SplitMix64 does. Rank 0 draws
+/// what a lone trainer would.
+fn step_seed(seed: u64, Position { epoch, step }: Position, rank: u32) -> u64 {
+    let rank = (rank > 0).then_some(rank.into());
+    [seed, epoch, step].into_iter().chain(rank).fold(0, |mixed: u64, number| {
         let mixed = (mixed ^ number).wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -238,11 +292,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_step_of_every_seed_draws_something_else() {
+    fn every_step_of_every_seed_draws_something_else_on_every_rank() {
         let seeds: std::collections::BTreeSet<u64> = (0..8_u64)
             .flat_map(|seed| (0..8).flat_map(move |epoch| (0..8).map(move |step| (seed, Position { epoch, step }))))
-            .map(|(seed, position)| step_seed(seed, position))
+            .flat_map(|(seed, position)| (0..3).map(move |rank| step_seed(seed, position, rank)))
             .collect();
-        assert_eq!(seeds.len(), 512);
+        assert_eq!(seeds.len(), 3 * 512);
     }
 }

@@ -29,7 +29,8 @@ fn learn(learner: &mut Learner, model: Sequential, epoch: u64, step: u64) -> (Se
     let count = rows.len();
     let output = model.logits(images(rows.clone()).autodiff());
     let loss = learner.loss().forward(output, Target::Classes(classes(rows)));
-    learner.learn(model, &loss, count, Position { epoch, step })
+    let gradients = Gradients::of(&loss, &model);
+    learner.learn(model, gradients, count, Position { epoch, step })
 }
 
 #[test]
@@ -46,7 +47,8 @@ fn accumulated_batches_are_one_larger_batch() {
     let mut large = learner(&format!("{sgd}1"));
     let output = first.logits(images(0..17).autodiff());
     let loss = large.loss().forward(output, Target::Classes(classes(0..17)));
-    let (large, _) = large.learn(first.clone(), &loss, 17, Position { epoch: 0, step: 4 });
+    let gradients = Gradients::of(&loss, &first);
+    let (large, _) = large.learn(first.clone(), gradients, 17, Position { epoch: 0, step: 4 });
     let difference = largest_difference(&numbers_of(&small), &numbers_of(&large), 1e-2);
     assert!(difference < 1e-5, "{difference}");
     assert!(largest_difference(&numbers_of(&small), &numbers_of(&first), 1e-2) > 1e-2);
