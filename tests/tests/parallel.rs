@@ -2,13 +2,14 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output};
 use std::time::Instant;
 
 use batchmill_tests::desk::{Desk, Trainer};
 use batchmill_tests::{Loader, Programs, WATCHDOG, programs, signal, told};
 use expect_test::expect;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 const PROGRAMS: Programs = programs!();
@@ -30,10 +31,14 @@ struct Hall {
 
 impl Hall {
     fn open(images: u32, batch_size: u32, model: &str) -> Self {
+        Self::open_with(images, batch_size, model, "tail = 'drop'\n")
+    }
+
+    fn open_with(images: u32, batch_size: u32, model: &str, more: &str) -> Self {
         let desk = Desk::new(PROGRAMS, images);
         fs::write(desk.path("model.toml"), model).expect("written");
         fs::create_dir(desk.path("r")).expect("made");
-        let loader = Loader::start(PROGRAMS, desk.configure(batch_size, "tail = 'drop'\n"));
+        let loader = Loader::start(PROGRAMS, desk.configure(batch_size, more));
         Self { desk, loader }
     }
 
@@ -146,6 +151,24 @@ fn ranks_learn_what_one_trainer_learns_of_the_whole_batch() {
 }
 
 #[test]
+fn a_rank_without_a_row_that_counts_counts_nowhere() {
+    // The last batch of an epoch has one row, and three ranks of it none.
+    let hall = Hall::open_with(41, 8, PLAIN, "tail = 'pad'\n");
+    let fixed = ["--epochs", "2", "--optimizer", "sgd", "--lr", "0.1"];
+    hall.trained("one", &fixed);
+    one_hash(&hall.trained("four", &[&fixed[..], &["--world", "4"]].concat()), 4);
+    let (found, expected) = (hall.losses("four"), hall.losses("one"));
+    assert_eq!(found.len(), 12);
+    for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        assert!((found - expected).abs() < 1e-5 * expected, "step {step}: {found} {expected}");
+    }
+    // Nor do its statistics.
+    fs::write(hall.desk.path("model.toml"), WHOLE).expect("written");
+    one_hash(&hall.trained("whole", &[&fixed[..], &["--world", "4"]].concat()), 4);
+    hall.close();
+}
+
+#[test]
 fn a_rank_that_is_killed_ends_all_and_they_go_on_as_if_it_was_not() {
     let hall = Hall::open(200, 8, WHOLE);
     let fixed = ["--epochs", "4", "--eval", "test", "--world", "2", "--checkpoint-every", "7"];
@@ -248,6 +271,17 @@ fn ranks_end_with_their_launcher_in_order_or_at_once() {
     assert_eq!(output.status.code(), Some(143), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8_lossy(&output.stderr).contains("ended by SIGTERM at epoch "));
 
+    // As a terminal does: to all that are in its group.
+    let mut command = hall.command();
+    command.process_group(0);
+    let trainer = Trainer::start_command(command, hall.fit("interrupted", &fixed));
+    trainer.wait_until_it_says("Saved the model");
+    let group = Pid::from_raw(trainer.pid().cast_signed()).expect("not 0");
+    rustix::process::kill_process_group(group, Signal::INT).expect("it is there");
+    let output = trainer.end();
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("ended by Ctrl-C at epoch "));
+
     let trainer = hall.start("killed", &fixed);
     trainer.wait_until_it_says("Saved the model");
     let ranks = [0, 1].map(|rank| rank_of(trainer.pid(), rank));
@@ -264,7 +298,7 @@ fn ranks_end_with_their_launcher_in_order_or_at_once() {
 fn what_ranks_cannot_do_together_is_said() {
     let hall = Hall::open(200, 8, PLAIN);
     let refused = |more: &[&str]| told(&hall.run("out", more));
-    let alone = |more: &[&str]| told_by_rank(&hall.run("out", more));
+    let alone = |more: &[&str]| told_by_rank(&hall.run("out", more), 3);
     expect![[
         "rank 0 of 2 has not come for 1 s: start all ranks with the same --out and --world, or wait longer with --rank-limit"
     ]]
@@ -289,7 +323,8 @@ fn what_ranks_cannot_do_together_is_said() {
         let more = ["--world", "2", "--rank", rank, "--epochs", epochs];
         Trainer::start_command(hall.command(), hall.fit("out", &more))
     };
-    let said = [fit("0", "2"), fit("1", "3")].map(|trainer| told_by_rank(&trainer.end()));
+    let ranks = [(fit("0", "2"), 1), (fit("1", "3"), 3)];
+    let said = ranks.map(|(trainer, code)| told_by_rank(&trainer.end(), code));
     let expected = "rank 1 was started with --epochs 3, rank 0 with 2: start all ranks alike";
     assert_eq!(said, [expected, expected]);
     hall.close();
@@ -307,9 +342,9 @@ fn a_trainer_that_shares_its_stream_trains_as_one_that_does_not() {
     hall.close();
 }
 
-/// The paragraph of a rank that gave up because of another.
-fn told_by_rank(output: &Output) -> String {
-    assert_eq!(output.status.code(), Some(3));
+/// The paragraph of a rank that failed: with code 3 because of another.
+fn told_by_rank(output: &Output, code: i32) -> String {
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
     let stderr = String::from_utf8_lossy(&output.stderr);
     stderr.trim_end().strip_prefix("error: ").unwrap_or_else(|| panic!("no paragraph: {stderr}")).to_owned()
 }

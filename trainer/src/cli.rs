@@ -33,7 +33,7 @@ pub enum Command {
         trainer fit --model model.toml --stream train --eval test --epochs 3 --out run\n  \
         trainer fit --model model.toml --epochs 30 --checkpoint-every 5m --reconnect --ledger run.ledger\n  \
         trainer fit --model model.toml --epochs 30 --resume --ledger run.ledger\n  \
-        trainer fit --model model.toml --world 4 --restarts 3 --checkpoint-every 5m     # four processes, one training\n\n\
+        trainer fit --model model.toml --world 4 --restarts 3 --checkpoint-every 5m   # four processes, one training\n\n\
         The model file:\n  \
         [normalize]            # optional: (byte * scale - mean) / std; scale is 1/255 unless given\n  \
         mean = 0.5             # one number, or one per channel\n  \

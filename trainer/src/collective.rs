@@ -70,6 +70,15 @@ impl Collective {
         }
     }
 
+    /// Ends it in order, when all ranks do: MPI wants to know. One that is dropped has failed.
+    pub fn finish(self) {
+        match self {
+            Self::Shared(shared) => drop(shared),
+            #[cfg(feature = "mpi")]
+            Self::Mpi(mpi) => mpi.finish(),
+        }
+    }
+
     /// Tells `words` to all ranks, each as many, and gives those of every rank, in the order of ranks.
     ///
     /// # Errors

@@ -32,6 +32,7 @@ use crate::device;
 use crate::feed::{Feed, FeedError};
 use crate::fields::Answer;
 use crate::launch;
+use crate::learn::EarlyStopping;
 use crate::paragraph;
 use crate::prepare::View;
 use crate::registry::Registry;
@@ -74,15 +75,9 @@ fn train(args: &FitArgs, layers: &Registry, share: &Share) -> Result<Option<Reas
     let beginning = Beginning::of(args, newest.as_ref().map(|(_, folder)| folder.as_path()), &spec, layers, &device)?;
     let report = if is_first { Report::new(args.view, args.json) } else { Report::Quiet };
     let (position, next) = (beginning.position, beginning.next);
-    if position.epoch >= args.epochs {
-        let run = args.out.display();
-        report.note(&format!("{run} is trained for all {} epochs already: raise --epochs to go on", args.epochs));
-        return Ok(None);
-    }
-    let early = spec.learn.train.early_stopping.zip(beginning.trained.as_ref());
-    if early.is_some_and(|(early, trained)| early.was_over(trained.early_stopping)) {
-        let run = args.out.display();
-        report.note(&format!("{run} was stopped early at {position}: raise the patience of early_stopping to go on"));
+    if let Some(why) = over(args, spec.learn.train.early_stopping, &beginning) {
+        report.note(&why);
+        team.map(Team::finish);
         return Ok(None);
     }
     if !beginning.changed.is_empty() {
@@ -99,11 +94,15 @@ fn train(args: &FitArgs, layers: &Registry, share: &Share) -> Result<Option<Reas
         None => None,
     };
     let settings = training.settings;
+    let mut told = json!({ "epochs": args.epochs, "optimizer": settings.optimizer, "seed": settings.seed });
+    if let Some(shard) = shard {
+        told["world"] = shard.world.into();
+    }
     let about = run::about::Beginning {
         from: position,
         train: &stream,
         test: training.eval.as_ref().map(Feed::stream),
-        settings: &json!({ "epochs": args.epochs, "optimizer": settings.optimizer, "seed": settings.seed }),
+        settings: &told,
         device: &place.to_string(),
         model_file: &args.model,
         model_text: &model_text,
@@ -162,4 +161,15 @@ fn train(args: &FitArgs, layers: &Registry, share: &Share) -> Result<Option<Reas
     let ended = ended?;
     recorded?;
     Ok(ended)
+}
+
+/// Why there is nothing left to train, if there is not.
+fn over(args: &FitArgs, early: Option<EarlyStopping>, beginning: &Beginning) -> Option<String> {
+    let (run, position) = (args.out.display(), beginning.position);
+    if position.epoch >= args.epochs {
+        return Some(format!("{run} is trained for all {} epochs already: raise --epochs to go on", args.epochs));
+    }
+    let (early, trained) = early.zip(beginning.trained.as_ref())?;
+    let was_over = early.was_over(trained.early_stopping);
+    was_over.then(|| format!("{run} was stopped early at {position}: raise the patience of early_stopping to go on"))
 }

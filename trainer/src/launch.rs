@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -33,6 +34,10 @@ const LOOK_UP: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// How long the last words of a rank that has ended may be on their way.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// The variable that says how many threads burn computes with on the CPU. Where it is not set, the ranks share the cores:
+/// each would start as many as there are.
+const THREADS: &str = "RAYON_NUM_THREADS";
 
 /// What begins the one paragraph of a program that fails.
 const ERROR: &str = "error: ";
@@ -81,7 +86,7 @@ pub fn run(args: &FitArgs, world: u32) -> Result<Option<Reason>, LaunchError> {
     loop {
         let mut ranks = Ranks::start(&arguments, world)?;
         ranks.wait(&stop)?;
-        let ended = ranks.outcome(&args.out, stop.requested().is_some());
+        let ended = ranks.outcome(&args.out, stop.requested());
         let failed = match ended {
             Err(failed) if stop.requested().is_none() && restarts < args.sharing.restarts => failed,
             ended => return ended,
@@ -143,7 +148,7 @@ impl Ranks {
     fn start(arguments: &[OsString], world: u32) -> Result<Self, LaunchError> {
         let mut ranks = Self(Vec::new());
         for rank in 0..world {
-            let started = Rank::start(arguments, rank);
+            let started = Rank::start(arguments, rank, world);
             ranks.0.push(started.map_err(|source| LaunchError::Start { rank, source })?);
         }
         Ok(ranks)
@@ -187,17 +192,17 @@ impl Ranks {
     }
 
     /// What came of it, when all have ended.
-    fn outcome(&self, run: &std::path::Path, is_stopped: bool) -> Result<Option<Reason>, LaunchError> {
+    fn outcome(&self, run: &Path, asked: Option<Reason>) -> Result<Option<Reason>, LaunchError> {
         let world = u32::try_from(self.0.len()).expect("it was counted in 32 bits");
-        let by_signal = |rank: &&Rank| rank.signalled().is_some_and(|signal| !(is_stopped && is_request(signal)));
+        let by_signal = |rank: &&Rank| rank.signalled().is_some_and(|signal| !(asked.is_some() && is_request(signal)));
         let by_code = |rank: &&Rank| rank.code().is_some_and(|code| !is_orderly(code) && code != i32::from(LEFT));
         let left = |rank: &&Rank| rank.code() == Some(LEFT.into());
         let find = |failed: &dyn Fn(&&Rank) -> bool| self.0.iter().find(failed);
         let Some(failed) = find(&by_signal).or_else(|| find(&by_code)).or_else(|| find(&left)) else {
             let codes = |reason: &Reason| self.0.iter().any(|rank| rank.code() == Some(reason.exit_code().into()));
             let heard = [Reason::Interrupt, Reason::Terminate].into_iter().find(codes);
-            let signalled = || self.0.iter().find_map(Rank::signalled);
-            return Ok(heard.or_else(|| signalled().map(|_| Reason::Interrupt)));
+            let is_done = self.0.iter().all(|rank| rank.code() == Some(0));
+            return Ok(heard.or(asked.filter(|_| !is_done)));
         };
         let how = match (failed.signalled(), failed.code()) {
             (Some(signal), _) => format!("was ended by {}: {}", name(signal), remedy(run)),
@@ -211,11 +216,16 @@ impl Ranks {
 }
 
 impl Rank {
-    fn start(arguments: &[OsString], rank: u32) -> io::Result<Self> {
+    fn start(arguments: &[OsString], rank: u32, world: u32) -> io::Result<Self> {
         // This very program, also when its file has been replaced meanwhile.
         let mut command = Command::new("/proc/self/exe");
         command.arg0("trainer").args(arguments);
         command.arg("--rank").arg(rank.to_string()).arg("--launcher").arg(std::process::id().to_string());
+        if env::var_os(THREADS).is_none() {
+            let cores = thread::available_parallelism().map_or(1, usize::from);
+            let ranks = usize::try_from(world).unwrap_or(usize::MAX);
+            command.env(THREADS, (cores / ranks).max(1).to_string());
+        }
         if rank > 0 {
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
         }

@@ -149,6 +149,11 @@ fn told_ranks(ranks: &[u32], world: u32) -> String {
 }
 
 impl CollectiveError {
+    /// Whether another rank is not there, or has said what is wrong.
+    pub fn is_of_another(&self) -> bool {
+        matches!(self, Self::Missing { .. } | Self::Refused { .. } | Self::Gone { .. } | Self::Silent { .. })
+    }
+
     /// Of shared memory that could not be had.
     pub(super) fn of_slab(error: SlabError, world: u32) -> Self {
         match error {

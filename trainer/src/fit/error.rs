@@ -191,8 +191,11 @@ pub enum FitError {
 }
 
 impl FitError {
-    /// Whether another rank has ended, and this one could not go on.
+    /// Whether this rank could not go on because of another.
     pub fn is_of_another_rank(&self) -> bool {
-        matches!(self, Self::Parted { .. } | Self::Ranks(_))
+        match self {
+            Self::Parted { parted: error, .. } | Self::Ranks(error) => error.is_of_another(),
+            _ => false,
+        }
     }
 }

@@ -63,6 +63,11 @@ impl<'a> Team<'a> {
         self.collective.rank()
     }
 
+    /// Parts in order, as all ranks do.
+    pub(super) fn finish(self) {
+        self.collective.finish();
+    }
+
     /// From now on `asked` is told to all; gives what all have agreed on.
     pub(super) fn obey(&mut self, asked: &Stop) -> Stop {
         self.asked = asked.clone();
@@ -343,4 +348,42 @@ fn single(number: f64) -> f32 {
 #[expect(clippy::cast_possible_truncation, reason = "that is what is asked for")]
 fn low_half(word: u64) -> u32 {
     word as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::learn::testing::{model, numbers_of};
+
+    #[test]
+    fn a_mean_is_over_the_rows_of_all_and_nothing_has_none() {
+        let (device, counts) = (Device::flex(), [2, 1, 3]);
+        let pack = |tensors: Vec<Option<Tensor<1>>>, rows| {
+            pack(&counts, tensors.into_iter(), rows).expect("the CPU does not fail")
+        };
+        let given = |numbers: &[f32]| Some(Tensor::from_data(numbers, &device));
+        // Of three ranks one has no row. No rank has the second tensor.
+        let ranks = [
+            pack(vec![given(&[1.0, 2.0]), None, given(&[3.0, 4.0, 5.0])], 3.0),
+            pack(Vec::new(), 0.0),
+            pack(vec![given(&[5.0, 6.0]), None, given(&[7.0, 8.0, 9.0])], 1.0),
+        ];
+        let sum = |place: usize| ranks.iter().map(|rank| rank[place]).sum();
+        let sums: Vec<f32> = (0..ranks[0].len()).map(sum).collect();
+        assert_eq!(unpack(&counts, &sums, 4.0), [Some(vec![2.0, 3.0]), None, Some(vec![4.0, 5.0, 6.0])]);
+    }
+
+    #[test]
+    fn a_hash_sees_every_number() {
+        let model = model(&[3, 2]);
+        let hash = |model: &Sequential| hash_of(model).expect("the CPU does not fail");
+        assert_eq!(hash(&model), hash(&model.clone()));
+        let numbers = numbers_of(&model);
+        for place in 0..numbers.len() {
+            let mut other = numbers.clone();
+            other[place] = -other[place] - 1e-30;
+            let other = crate::learn::testing::with_numbers(model.clone(), &other);
+            assert_ne!(hash(&model), hash(&other), "{place}");
+        }
+    }
 }

@@ -70,6 +70,7 @@ impl Training<'_> {
         for (rank, hash) in (0..).zip(self.compare_weights()?) {
             self.report.weights(rank, hash);
         }
+        self.team.take().map(Team::finish);
         Ok(ended)
     }
 
