@@ -323,6 +323,12 @@ fn what_ranks_cannot_do_together_is_said() {
         let more = ["--world", "2", "--rank", rank, "--epochs", epochs];
         Trainer::start_command(hall.command(), hall.fit("out", &more))
     };
+    hall.trained("taken", &[]);
+    let taken = hall.run("taken", &["--world", "2"]);
+    let stderr = String::from_utf8_lossy(&taken.stderr);
+    assert!(stderr.contains("it holds a training already: go on with --resume"), "{stderr}");
+    assert_eq!(told(&taken), "rank 0 of 2 ended with exit code 1, as it says above");
+
     let ranks = [(fit("0", "2"), 1), (fit("1", "3"), 3)];
     let said = ranks.map(|(trainer, code)| told_by_rank(&trainer.end(), code));
     let expected = "rank 1 was started with --epochs 3, rank 0 with 2: start all ranks alike";

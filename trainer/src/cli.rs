@@ -33,7 +33,10 @@ pub enum Command {
         trainer fit --model model.toml --stream train --eval test --epochs 3 --out run\n  \
         trainer fit --model model.toml --epochs 30 --checkpoint-every 5m --reconnect --ledger run.ledger\n  \
         trainer fit --model model.toml --epochs 30 --resume --ledger run.ledger\n  \
-        trainer fit --model model.toml --world 4 --restarts 3 --checkpoint-every 5m   # four processes, one training\n\n\
+        trainer fit --model model.toml --epochs 30 --world 4 --restarts 3 --checkpoint-every 5m\n  \
+        mpirun -n 4 trainer fit --model model.toml --epochs 30 --share sharded\n\n\
+        The exit code is 1 when it fails, 3 when it is one of several ranks and another is missing, 130 after Ctrl-C,\n\
+        143 after SIGTERM.\n\n\
         The model file:\n  \
         [normalize]            # optional: (byte * scale - mean) / std; scale is 1/255 unless given\n  \
         mean = 0.5             # one number, or one per channel\n  \
@@ -138,9 +141,6 @@ pub struct FitArgs {
     /// The loader's address, when it is not the default one
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// With whom it trains, or shares its stream.
-    #[command(flatten)]
-    pub sharing: Sharing,
     /// The seed of initial weights and dropout; the order of samples has the loader's [default: 0, or the checkpoint's
     /// with --resume]
     #[arg(long, value_name = "N")]
@@ -152,9 +152,12 @@ pub struct FitArgs {
     /// Write events for TensorBoard too, beside `metrics.csv`
     #[arg(long)]
     pub tensorboard: bool,
-    /// Print one JSON object a line: start, epochs, checkpoints
+    /// Print one JSON object a line: start, epochs, checkpoints, and of several ranks the hash of each one's weights
     #[arg(long)]
     pub json: bool,
+    /// With whom it trains, or shares its stream; last, for its options have a heading of their own.
+    #[command(flatten)]
+    pub sharing: Sharing,
 }
 
 /// What to compare.

@@ -77,7 +77,9 @@ fn train(args: &FitArgs, layers: &Registry, share: &Share) -> Result<Option<Reas
     let (position, next) = (beginning.position, beginning.next);
     if let Some(why) = over(args, spec.learn.train.early_stopping, &beginning) {
         report.note(&why);
-        team.map(Team::finish);
+        if let Some(team) = team {
+            team.finish();
+        }
         return Ok(None);
     }
     if !beginning.changed.is_empty() {

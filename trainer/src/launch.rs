@@ -26,13 +26,13 @@ use crate::report::note;
 use crate::stop::{Reason, Stop};
 use crate::{INTERRUPTED, LEFT, TERMINATED};
 
-/// How long ranks may take to end by themselves when one of them has failed.
+/// How long rank 0 may take to write down how far it came when another rank has failed.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// How long a wait for ranks lasts until somebody looks whether the end is asked for.
 const LOOK_UP: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
-/// How long the last words of a rank that has ended may be on their way.
+/// How long a rank that ends because of itself may take to say why.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The variable that says how many threads burn computes with on the CPU. Where it is not set, the ranks share the cores:
@@ -154,10 +154,10 @@ impl Ranks {
         Ok(ranks)
     }
 
-    /// Waits until all have ended. Tells them when the end is asked for; when one has failed, ends those that do not end by
-    /// themselves.
+    /// Waits until all have ended. Tells them when the end is asked for; when one has failed, ends the others.
     fn wait(&mut self, stop: &Stop) -> Result<(), LaunchError> {
-        let (mut told, mut deadline) = (false, None);
+        let mut told = false;
+        let mut failed: Option<Instant> = None;
         loop {
             let living = self.0.iter().filter(|rank| rank.ended.is_none());
             let mut ends: Vec<_> = living.map(|rank| PollFd::new(&rank.ends, PollFlags::IN)).collect();
@@ -179,9 +179,15 @@ impl Ranks {
                 self.0.iter().skip(1).for_each(|rank| rank.signal(reason));
             }
             if self.0.iter().any(Rank::has_failed) {
-                deadline.get_or_insert_with(|| Instant::now() + GRACE);
+                failed.get_or_insert_with(Instant::now);
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            // Those that train end by themselves; those that have not met yet would wait for long.
+            let patience = match self.0[0].ended {
+                None => GRACE,
+                Some(status) if status.code() == Some(LEFT.into()) => LAST_WORDS,
+                Some(_) => Duration::ZERO,
+            };
+            if failed.is_some_and(|failed| failed.elapsed() >= patience) {
                 for rank in self.0.iter_mut().filter(|rank| rank.ended.is_none()) {
                     rank.is_ours = true;
                     // One that has just ended is not hit.

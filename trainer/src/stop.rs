@@ -30,7 +30,7 @@ impl Reason {
         }
     }
 
-    pub(crate) fn signal(self) -> i32 {
+    fn signal(self) -> i32 {
         match self {
             Self::Interrupt => SIGINT,
             Self::Terminate => SIGTERM,

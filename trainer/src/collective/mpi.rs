@@ -40,7 +40,7 @@ impl fmt::Debug for Mpi {
 impl Drop for Mpi {
     fn drop(&mut self) {
         // To finalize would wait for ranks that wait for this one.
-        self.universe.take().map(mem::forget);
+        mem::forget(self.universe.take());
     }
 }
 
@@ -56,15 +56,9 @@ impl Mpi {
             mpi::initialize_with_threading(Threading::Funneled).ok_or(CollectiveError::Twice { rank, world })?;
         let communicator = universe.world();
         let mut joined = Self { rank, world, communicator, universe: Some(universe) };
-        let size = u32::try_from(joined.communicator.size()).unwrap_or(0);
-        if size != world {
-            let uneven = |what, theirs: u32, ours: u32| CollectiveError::Uneven {
-                rank,
-                what,
-                theirs: theirs.into(),
-                ours: ours.into(),
-            };
-            return Err(uneven("ranks", size, world));
+        let [theirs, ours] = [i64::from(joined.communicator.size()).cast_unsigned(), world.into()];
+        if theirs != ours {
+            return Err(CollectiveError::Uneven { rank, what: "ranks", theirs, ours });
         }
         for (place, told) in (0_u64..).zip(joined.gather(&[rank.into()])?) {
             if told != [place] {

@@ -50,7 +50,7 @@ fn ranks<T: Send>(world: u32, work: impl Fn(Shared) -> T + Sync) -> Vec<T> {
 
 /// Numbers of one rank whose sum depends on the order they are added in.
 fn numbers_of(rank: u32, count: usize, round: u32) -> Vec<f32> {
-    let mut state = u64::from(rank) << 40 | u64::from(round) << 20 | 1;
+    let mut state = (u64::from(rank) << 40) | (u64::from(round) << 20) | 1;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let high = u16::try_from(state >> 48).expect("sixteen bits");

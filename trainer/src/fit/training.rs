@@ -70,7 +70,9 @@ impl Training<'_> {
         for (rank, hash) in (0..).zip(self.compare_weights()?) {
             self.report.weights(rank, hash);
         }
-        self.team.take().map(Team::finish);
+        if let Some(team) = self.team.take() {
+            team.finish();
+        }
         Ok(ended)
     }
 
@@ -134,11 +136,11 @@ impl Training<'_> {
         let position = batch.entry.position;
         let own = batch.samples.map(|samples| self.compute(samples, position));
         // Whole: parameters are written in place when nobody else holds them.
-        let mut model = mem::take(&mut self.model);
-        let mut computed = own;
-        if let Some(team) = &mut self.team {
-            (model, computed) = team.average(model, computed, position, &self.device)?;
-        }
+        let model = mem::take(&mut self.model);
+        let (model, computed) = match &mut self.team {
+            Some(team) => team.average(model, own, position, &self.device)?,
+            None => (model, own),
+        };
         let Some(Computed { loss, rows, gradients }) = computed else {
             (self.model, _) = self.learner.pass(model, position);
             return Ok(());
