@@ -4,6 +4,7 @@
 //! device ([`normalize`]) and trains the [`model::Sequential`] that a model file ([`config`]) describes. A
 //! [`checkpoint`] is what `trainer fit` goes on from ([`resume`]), and what `trainer predict` ([`predict`]) reads, to look
 //! at images that it prepares ([`prepare`]) as the stream did: by the transforms of `batchmill_datasets` themselves.
+//! Several ranks train one model together ([`collective`]), whom `trainer fit --world` starts ([`launch`]).
 //! `trainer eval` ([`eval`]) says how well a model does on a stream, and on what it fails.
 
 pub mod cli;
