@@ -46,7 +46,7 @@ pub enum Command {
         [[layer]]\n  \
         kind = \"linear\"\n  \
         out_features = 10      # keys, meanings and defaults are PyTorch's; in_features is inferred")]
-    Fit(FitArgs),
+    Fit(Box<FitArgs>),
     /// List the layers and parameters of a model file: names, shapes, counts, memory
     #[command(after_help = "Example:\n  trainer summary --model model.toml --input 28x28x1")]
     Summary(SummaryArgs),

@@ -272,7 +272,7 @@ mod tests {
         let out = out.display().to_string();
         let line = [&["trainer", "fit", "--model", "m.toml", "--out", &out], more].concat();
         match Cli::try_parse_from(line).expect("a command line").command {
-            Command::Fit(args) => args,
+            Command::Fit(args) => *args,
             _ => panic!("it says fit"),
         }
     }

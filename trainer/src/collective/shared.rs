@@ -171,7 +171,7 @@ impl Shared {
             if ready.is_empty() {
                 let rank = rank_at(silent[0]);
                 let limit_s = self.silence_limit.as_secs();
-                let _ = self.tell_but(links, rank, &ToRank::Silent { rank, limit_s });
+                tell_but(links, rank, &ToRank::Silent { rank, limit_s });
                 return Err(CollectiveError::Silent { rank, world: self.world, limit_s });
             }
             for place in ready.into_iter().map(|nth| silent[nth]) {
@@ -180,7 +180,7 @@ impl Shared {
                     Ok((FromRank::Words(theirs), _)) => Some(theirs),
                     Ok((FromRank::Hello { .. }, _)) => return Err(CollectiveError::Twice { rank, world: self.world }),
                     Err(error) => {
-                        let _ = self.tell_but(links, rank, &ToRank::Gone { rank });
+                        tell_but(links, rank, &ToRank::Gone { rank });
                         return Err(self.of_wire(error, rank));
                     }
                 };
@@ -193,17 +193,11 @@ impl Shared {
     fn tell(&self, links: &[UnixStream], message: &ToRank) -> Result<(), CollectiveError> {
         for (rank, link) in (1..).zip(links) {
             if let Err(error) = fd::send(link, message, None) {
-                let _ = self.tell_but(links, rank, &ToRank::Gone { rank });
+                tell_but(links, rank, &ToRank::Gone { rank });
                 return Err(self.of_wire(error, rank));
             }
         }
         Ok(())
-    }
-
-    /// Tells everybody but one what became of it; who cannot hear it any more finds out in another way.
-    fn tell_but(&self, links: &[UnixStream], but: u32, message: &ToRank) -> Result<(), WireError> {
-        let others = (1..).zip(links).filter(|(rank, _)| *rank != but);
-        others.fold(Ok(()), |told, (_, link)| told.and(fd::send(link, message, None)))
     }
 
     /// The next message of rank 0 that is no bad news.
@@ -225,6 +219,14 @@ impl Shared {
 
     fn of_wire(&self, error: WireError, rank: u32) -> CollectiveError {
         CollectiveError::of_wire(error, rank, self.world, self.silence_limit.as_secs())
+    }
+}
+
+/// Tells everybody but one what became of it.
+fn tell_but(links: &[UnixStream], but: u32, message: &ToRank) {
+    for (_, link) in (1..).zip(links).filter(|(rank, _)| *rank != but) {
+        // Who cannot hear it any more finds out in another way.
+        let _ = fd::send(link, message, None);
     }
 }
 
