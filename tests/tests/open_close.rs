@@ -152,9 +152,8 @@ fn a_stream_that_has_gone_leaves_nothing() {
     }
     // Who was told that a stream is closed may not have read that yet.
     let start = Instant::now();
-    let is_no_more =
-        |(now, before): (&(usize, Vec<String>), &(usize, Vec<String>))| now.0 <= before.0 && now.1 == before.1;
-    while !all().iter().zip(&before).all(is_no_more) {
+    let is_as_before = || all().iter().zip(&before).all(|(now, before)| now.0 <= before.0 && now.1 == before.1);
+    while !is_as_before() {
         assert!(start.elapsed() < WATCHDOG, "{:#?} was {before:#?}", all());
         std::thread::yield_now();
     }
