@@ -170,6 +170,22 @@ fn a_rank_that_comes_back_from_a_checkpoint_catches_up() {
 }
 
 #[test]
+fn ranks_that_come_back_from_a_checkpoint_find_room_while_all_slots_are_kept_for_them() {
+    let mut world = World::new(8, 2, extent(160, 4));
+    let mut ranks: Vec<_> = (0..4).map(|r| world.share(rank(r, 4), at(0), 1, 1)).collect();
+    (0..20).for_each(|_| ranks.iter().for_each(|id| assert!(world.read(*id))));
+    ranks[1..].iter().for_each(|id| world.leave(*id));
+    read_all(&mut world, &ranks[..1]);
+    assert_eq!(world.stands(ranks[0]), (at(29), Ended::No), "the window is full of what the others have yet to read");
+    for (place, step) in [(1, 18), (2, 16), (3, 19)] {
+        ranks[place] = world.share(rank(u32::try_from(place).expect("few"), 4), at(step), 1, 1);
+        read_all(&mut world, &ranks[..=place]);
+        assert_eq!(world.stands(ranks[place]).1 == Ended::Whole, place == 3, "it waits for the others only");
+    }
+    assert!(ranks.iter().all(|id| world.stands(*id).1 == Ended::Whole));
+}
+
+#[test]
 fn a_rank_that_is_gone_for_too_long_is_named() {
     let mut world = World::new(8, 2, extent(80, 2));
     let ranks: Vec<_> = (0..2).map(|r| world.share(rank(r, 2), at(0), 1, 1)).collect();
