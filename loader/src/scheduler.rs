@@ -200,9 +200,12 @@ struct OpenStream {
 }
 
 impl OpenStream {
-    /// The most slots that one lane may hold.
+    /// The most slots that one lane may hold. Where members wait for one another, a little is left, so that whoever begins
+    /// elsewhere finds room meanwhile.
     fn lane_slots_max(&self) -> usize {
-        (self.slots.len() / self.lanes.len().max(1)).max(LANE_SLOTS_MIN)
+        let is_shared = self.lanes.values().any(|lane| lane.party.joins(&lane.party));
+        let left = if is_shared { LANE_SLOTS_MIN } else { 0 };
+        (self.slots.len().saturating_sub(left) / self.lanes.len().max(1)).max(LANE_SLOTS_MIN)
     }
 
     fn slot(&mut self, slot: SlotIndex) -> &mut Slot {

@@ -25,6 +25,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub mod desk;
+pub mod reader;
 pub mod torture;
 
 /// After this long a wait is a failed test. Nothing here is expected to take a hundredth of it.
@@ -171,6 +172,11 @@ fn run<I: IntoIterator<Item: AsRef<OsStr>>>(program: &str, arguments: I) -> Outp
 /// Runs a command to its end, under the watchdog.
 fn finish(mut command: Command) -> Output {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    end(child)
+}
+
+/// Waits for the end of a process, under the watchdog.
+fn end(child: Child) -> Output {
     let pid = child.id();
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || sender.send(child.wait_with_output()));
@@ -178,7 +184,7 @@ fn finish(mut command: Command) -> Output {
         Ok(output) => output.expect("its output"),
         Err(_) => {
             signal(pid, Signal::KILL);
-            panic!("{command:?} does not end");
+            panic!("process {pid} does not end");
         }
     }
 }
@@ -193,6 +199,19 @@ pub(crate) fn unique() -> String {
 pub fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("not 0");
     let _ = rustix::process::kill_process(pid, signal);
+}
+
+/// Waits until the kernel has a process in a state, as `/proc/PID/stat` names it.
+pub fn wait_for_state(pid: u32, state: char) {
+    let start = Instant::now();
+    let reached = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(state))
+    };
+    while !reached() {
+        assert!(start.elapsed() < WATCHDOG, "never in state {state}");
+        thread::yield_now();
+    }
 }
 
 /// A running loader.
@@ -256,11 +275,17 @@ impl Loader {
         self.programs.run_loader(arguments.iter().map(OsStr::new).chain(["--socket".as_ref(), socket.as_os_str()]))
     }
 
-    /// Starts a client command against it.
-    pub fn spawn(&self, arguments: &[&str]) -> Child {
+    /// A client command against it, to be started.
+    pub fn client(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.programs.loader);
         command.args(arguments).arg("--socket").arg(self.socket()).env(MARK, &self.before.mark);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs")
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts a client command against it.
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        self.client(arguments).spawn().expect("it runs")
     }
 
     /// A trainer that must end before [`stop`](Self::stop), with all that it starts.

@@ -18,6 +18,7 @@ mod harm;
 mod hear;
 mod leftovers;
 mod line;
+mod mix;
 mod plan;
 mod process;
 mod reference;
@@ -28,6 +29,7 @@ mod waits;
 
 pub use consumer::{Reading, consume};
 pub use daemon::{LOADER, become_loader};
+pub use mix::Mix;
 pub use plan::Length;
 pub use run::{Options, Outcome, torture};
 

@@ -5,12 +5,11 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
-use std::time::Instant;
 
 use batchmill_protocol::client::{ClientError, Subscription};
 use batchmill_protocol::position::Position;
 use batchmill_protocol::status::{WorkerState, WorkerStatus};
-use batchmill_tests::{Contents, Loader, Programs, WATCHDOG, folder, programs, signal, take, told};
+use batchmill_tests::{Contents, Loader, Programs, WATCHDOG, folder, programs, signal, take, told, wait_for_state};
 use rustix::process::{Pid, Signal};
 
 const PROGRAMS: Programs = programs!();
@@ -32,19 +31,6 @@ fn configuration(data: &Path) -> PathBuf {
 /// The stream that a lone and undisturbed trainer gets.
 fn undisturbed(loader: &Loader) -> Vec<Contents> {
     take(&mut loader.attach(&two_epochs()), usize::MAX)
-}
-
-/// Waits until the kernel has a process in a state, as `/proc/PID/stat` names it.
-fn wait_for_state(pid: u32, state: char) {
-    let start = Instant::now();
-    let reached = || {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(state))
-    };
-    while !reached() {
-        assert!(start.elapsed() < WATCHDOG, "never in state {state}");
-        thread::yield_now();
-    }
 }
 
 fn two_epochs() -> Subscription {

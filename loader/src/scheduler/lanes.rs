@@ -99,6 +99,11 @@ impl Lane {
         self.members.iter().map(|id| (*id, members[id].cursor)).max_by_key(|(_, cursor)| *cursor)
     }
 
+    /// Where the member stands that is furthest behind.
+    fn hindmost(&self, members: &BTreeMap<MemberId, Member>) -> Option<Position> {
+        self.members.iter().map(|id| members[id].cursor).min()
+    }
+
     /// Takes note of what its members want, when they have become others.
     pub(super) fn reconsider(&mut self, members: &BTreeMap<MemberId, Member>) {
         // `None`, which is no end, is beyond all others.
@@ -158,7 +163,11 @@ impl Scheduler {
         state.members.insert(id);
         state.reconsider(&self.members);
         open.give_up_slots(&self.members);
-        self.deliver_lane(stream, lane);
+        // What other lanes keep for a rank that was missing, it may read from its own.
+        let party = Party::of(&self.members[&id].share);
+        let lanes: Vec<_> =
+            open.lanes.iter().filter(|(at, other)| **at == lane || other.party.joins(&party)).map(|at| *at.0).collect();
+        lanes.into_iter().for_each(|lane| self.deliver_lane(stream, lane));
     }
 
     /// Ends a member, its leases, and its lane when it was the last one there.
@@ -239,11 +248,13 @@ impl OpenStream {
     }
 
     /// How many slots of a lane it cannot give up: those that members read, and those that its leader has read and
-    /// others have yet to.
+    /// others have yet to. What it keeps for ranks that are missing it can: it is made again for them.
     pub(super) fn bound(&self, lane: &Lane, members: &BTreeMap<MemberId, Member>) -> usize {
         let passed = lane.leader(members).map(|(_, cursor)| cursor);
+        let wanted = lane.hindmost(members);
         let is_bound = |&&(position, slot): &&(Position, SlotIndex)| {
-            passed.is_some_and(|cursor| position < cursor) || self.slots[slots::place(slot)].is_read()
+            let is_wanted = wanted.is_some_and(|wanted| position >= wanted);
+            is_wanted && passed.is_some_and(|cursor| position < cursor) || self.slots[slots::place(slot)].is_read()
         };
         lane.window.iter().filter(is_bound).count()
     }
@@ -277,7 +288,8 @@ impl OpenStream {
         }
     }
 
-    /// Has every lane that holds more than its part give up the batches furthest ahead. They will be made again.
+    /// Has every lane that holds more than its part give up the batches furthest ahead, then those that it keeps for
+    /// ranks that are missing. They will be made again.
     pub(super) fn give_up_slots(&mut self, members: &BTreeMap<MemberId, Member>) {
         let part = self.lane_slots_max();
         let mut given_up = Vec::new();
@@ -290,6 +302,15 @@ impl OpenStream {
             {
                 lane.window.pop_back();
                 lane.next = position;
+                given_up.push(slot);
+            }
+            let wanted = lane.hindmost(members);
+            while lane.window.len() > part
+                && let Some(&(position, slot)) = lane.window.front()
+                && wanted.is_some_and(|cursor| position < cursor)
+                && !self.slots[slots::place(slot)].is_read()
+            {
+                lane.window.pop_front();
                 given_up.push(slot);
             }
         }

@@ -7,8 +7,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use batchmill_protocol::position::Position;
+use batchmill_protocol::share::Share;
 use batchmill_tests::run_loader;
-use batchmill_tests::torture::{LOADER, Length, Options, Outcome, Reading, become_loader, consume, report, torture};
+use batchmill_tests::torture::{
+    LOADER, Length, Mix, Options, Outcome, Reading, become_loader, consume, report, torture,
+};
 use clap::{Parser, Subcommand};
 
 /// Something was found.
@@ -32,6 +35,7 @@ const NOT_CAUGHT: u8 = 3;
     args_conflicts_with_subcommands = true,
     after_help = "Examples:
   cargo run -p batchmill-tests --release --bin torture -- --minutes 30 --seed 7
+  cargo run -p batchmill-tests --release --bin torture -- --minutes 5 --share sharded
   cargo run -p batchmill-tests --release --bin torture -- --minutes 5 --negative-control"
 )]
 struct Cli {
@@ -49,6 +53,9 @@ struct Torture {
     /// So much harm instead, one soon after the other: WORKERS:TRAINERS:LOADERS, such as 25:5:2
     #[arg(long, value_name = "EVENTS", conflicts_with = "minutes", value_parser = events)]
     events: Option<Length>,
+    /// How the trainers share the stream: each by itself, all the same batches, as ranks of one group, or some of each
+    #[arg(long, value_name = "MIX", value_enum, default_value = "mixed")]
+    share: Mix,
     /// What harm is done follows from it [default: another one each time]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -81,6 +88,9 @@ enum Role {
         until: u64,
         #[arg(long)]
         leases: u32,
+        /// As JSON.
+        #[arg(long, value_parser = share)]
+        share: Share,
         #[arg(long)]
         seed: u64,
     },
@@ -105,6 +115,10 @@ fn events(text: &str) -> Result<Length, String> {
     }
 }
 
+fn share(text: &str) -> Result<Share, serde_json::Error> {
+    serde_json::from_str(text)
+}
+
 fn main() -> ExitCode {
     // The loader starts its workers under this name too.
     if env::args_os().next().is_some_and(|name| name == LOADER) {
@@ -113,8 +127,8 @@ fn main() -> ExitCode {
     let Cli { torture, role } = Cli::parse();
     let done = match role {
         None => return run(&torture),
-        Some(Role::Consumer { socket, stream, from, until, leases, seed }) => {
-            consume(Reading { socket, stream, from, until, leases, seed })
+        Some(Role::Consumer { socket, stream, from, until, leases, share, seed }) => {
+            consume(Reading { socket, stream, from, until, share, leases, seed })
         }
         Some(Role::Leashed { arguments }) => Err(become_loader(&arguments).into()),
     };
@@ -122,11 +136,11 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Torture) -> ExitCode {
-    let Torture { minutes, events, seed, photos, photo_side, json, negative_control } = *arguments;
+    let Torture { minutes, events, share: mix, seed, photos, photo_side, json, negative_control } = *arguments;
     let seed = seed.unwrap_or_else(batchmill_tests::another_seed);
     eprintln!("seed {seed}");
     let length = events.unwrap_or(Length::Time(minutes));
-    match torture(Options { seed, length, json, negative_control, photos, photo_side }) {
+    match torture(Options { seed, length, mix, json, negative_control, photos, photo_side }) {
         Err(error) => broken(error.as_ref()),
         Ok(Outcome { clean, wrong_batch, verdict }) => match (negative_control, clean) {
             (false, true) => {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use batchmill_datasets::random::Rng;
 use batchmill_protocol::client::{Batch, Client, ClientError, Member, Subscription};
 use batchmill_protocol::position::Position;
+use batchmill_protocol::share::Share;
 use rustix::io::FdFlags;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 
@@ -51,6 +52,8 @@ pub struct Reading {
     pub from: Position,
     /// The epoch before which it ends.
     pub until: u64,
+    /// How it shares the stream.
+    pub share: Share,
     /// Batches it asks to hold at once.
     pub leases: u32,
     /// How long it holds them follows from this.
@@ -162,6 +165,7 @@ impl Hands {
 /// Gets batches until the end, which it returns, or until no loader comes back.
 fn read(reading: &Reading, hands: &Hands) -> Option<Position> {
     let subscription = Subscription::new(&reading.stream).epochs(0, Some(reading.until)).leases(reading.leases);
+    let subscription = subscription.sharing(reading.share.clone());
     let mut rng = Rng::new(reading.seed, 0, 0, 0, 0);
     let (mut at, mut number) = (reading.from, 0);
     hands.lock().empty_us = Some(now_us());
@@ -184,10 +188,19 @@ fn read(reading: &Reading, hands: &Hands) -> Option<Position> {
                 Err(ClientError::LoaderLost { resume }) => {
                     say(&Line::Lost(resume)).ok()?;
                     if let Err(error) = member.reconnect(PATIENCE) {
-                        say(&Line::Broken(format!("no loader to go on with: {}", report(&error)))).ok()?;
+                        say(&match error {
+                            // There is no room, for now: others may keep much for one that is still away.
+                            ClientError::Refused { reason } => Line::Refused(reason),
+                            error => Line::Broken(format!("no loader to go on with: {}", report(&error))),
+                        })
+                        .ok()?;
                         thread::sleep(LOOK_AGAIN * 10);
                         break resume;
                     }
+                }
+                Err(ClientError::Dismissed { position, reason }) => {
+                    say(&Line::Dismissed { position, reason }).ok()?;
+                    break position;
                 }
                 Err(ClientError::BatchFailed { position, reason }) => {
                     say(&Line::Failed { position, reason }).ok()?;

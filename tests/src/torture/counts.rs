@@ -17,6 +17,9 @@ const TOLD_MAX: usize = 50;
 pub(super) enum Count {
     Deliveries,
     Epochs,
+    Splits,
+    Merges,
+    Dismissals,
     WorkerKill,
     WorkerStop,
     WorkerStopAndKill,
@@ -36,9 +39,12 @@ pub(super) enum Count {
 }
 
 impl Count {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 21] = [
         Self::Deliveries,
         Self::Epochs,
+        Self::Splits,
+        Self::Merges,
+        Self::Dismissals,
         Self::WorkerKill,
         Self::WorkerStop,
         Self::WorkerStopAndKill,
@@ -62,6 +68,9 @@ impl Count {
         match self {
             Self::Deliveries => ("stream", "batches"),
             Self::Epochs => ("stream", "read_to_the_end"),
+            Self::Splits => ("stream", "lanes_split"),
+            Self::Merges => ("stream", "lanes_merged"),
+            Self::Dismissals => ("stream", "dropped_for_lag"),
             Self::WorkerKill => ("workers", "kill"),
             Self::WorkerStop => ("workers", "stop"),
             Self::WorkerStopAndKill => ("workers", "stop_and_kill"),
@@ -111,6 +120,8 @@ pub(super) enum Check {
     FailedStep,
     /// The client saw the protocol broken.
     Protocol,
+    /// A trainer was ended that should not be.
+    Dismissed,
     /// A trainer ended by itself.
     Trainer,
     /// A loader ended by itself, did not start or did not end, or a second one was let in.
@@ -128,13 +139,14 @@ pub(super) enum Check {
 }
 
 impl Check {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Lost,
         Self::Duplicated,
         Self::Reordered,
         Self::Corrupt,
         Self::FailedStep,
         Self::Protocol,
+        Self::Dismissed,
         Self::Trainer,
         Self::Daemon,
         Self::Stalled,
@@ -152,6 +164,7 @@ impl Check {
             Self::Corrupt => "corrupt",
             Self::FailedStep => "failed_steps",
             Self::Protocol => "protocol_broken",
+            Self::Dismissed => "dismissed",
             Self::Trainer => "trainers_fallen",
             Self::Daemon => "daemons_fallen",
             Self::Stalled => "stalled",
@@ -215,7 +228,11 @@ impl Counts {
     }
 
     pub(super) fn add(&mut self, count: Count) {
-        *self.done.entry(count).or_default() += 1;
+        self.add_times(count, 1);
+    }
+
+    pub(super) fn add_times(&mut self, count: Count, times: u64) {
+        *self.done.entry(count).or_default() += times;
     }
 
     pub(super) fn of(&self, count: Count) -> u64 {

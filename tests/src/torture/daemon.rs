@@ -55,6 +55,8 @@ pub(super) struct Daemon {
     /// Which loader of this torture it is.
     pub(super) life: u32,
     pub(super) state: State,
+    /// Lanes that it has split and merged, as far as they were counted.
+    pub(super) partings: [u64; 2],
     /// Its first line, read by a thread; whether it says that it is ready.
     ready: Receiver<bool>,
 }
@@ -115,7 +117,7 @@ impl Place {
             let _ = BufReader::new(stdout).read_line(&mut line);
             sender.send(line.starts_with("ready "))
         })?;
-        Ok(Daemon { child, process, mark, life, state: State::Starting, ready })
+        Ok(Daemon { child, process, mark, life, state: State::Starting, partings: [0; 2], ready })
     }
 
     /// Starts a second loader, which must say that there is one; says what it did otherwise.

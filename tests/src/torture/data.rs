@@ -20,12 +20,14 @@ pub(super) struct Photos {
     pub(super) side_max: u64,
     /// Pixels on each side of what is delivered.
     pub(super) crop: u32,
+    /// What becomes of the last batch of an epoch.
+    pub(super) tail: &'static str,
 }
 
 impl Photos {
     /// So many photos of up to so many pixels a side.
-    pub(super) fn new(count: u64, side_max: u32) -> Self {
-        Self { count, side_max: side_max.into(), crop: (side_max / 4).clamp(8, 64) }
+    pub(super) fn new(count: u64, side_max: u32, tail: &'static str) -> Self {
+        Self { count, side_max: side_max.into(), crop: (side_max / 4).clamp(8, 64), tail }
     }
 
     /// Writes them as JPEGs of many sizes, with the CSV that names them, into `folder`.
@@ -61,9 +63,10 @@ impl Photos {
             "dataset = {{ kind = 'image-folder-csv', images = 'photos', labels = 'labels.csv', color = 'rgb' }}\n\
              sampler = 'shuffled'\n\
              transforms = [{{ kind = 'resize', size = {} }}, {{ kind = 'center-crop', size = {} }}]\n\
-             batch_size = {BATCH_SIZE}\n",
+             batch_size = {BATCH_SIZE}\ntail = '{}'\n",
             self.crop + 8,
-            self.crop
+            self.crop,
+            self.tail
         )
     }
 

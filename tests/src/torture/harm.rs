@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use batchmill_protocol::status::{WorkerState, WorkerStatus};
+use batchmill_protocol::share::Share;
+use batchmill_protocol::status::{Status, StreamStatus, WorkerState, WorkerStatus};
 use rustix::process::Signal;
 
 use super::consumer::order;
@@ -134,18 +135,33 @@ impl Run {
         if !self.is_up() {
             return None;
         }
-        let status = match self.place.status() {
-            Ok(status) => status,
-            Err(error) => {
-                self.counts.find(Check::Daemon, 1, &error);
-                return None;
-            }
-        };
+        let status = self.status()?;
         let busy = self.choice.below(100) < 80;
         let fit = |worker: &&WorkerStatus| worker.pid != 0 && (!busy || worker.state == WorkerState::Busy);
         let fit: Vec<_> = status.workers.iter().filter(fit).collect();
         let place = usize::try_from(self.choice.below(fit.len() as u64)).ok()?;
         Process::child_of(fit.get(place)?.pid, status.pid)
+    }
+
+    /// How the loader stands, which is up; counts the lanes that were split and merged since it was last asked.
+    pub(super) fn status(&mut self) -> Option<Status> {
+        match self.place.status() {
+            Ok(status) => {
+                let sum = |count: fn(&StreamStatus) -> u64| status.streams.iter().map(count).sum();
+                let now = [sum(|stream| stream.splits), sum(|stream| stream.merges)];
+                let counted = self.daemon.as_mut().map(|daemon| std::mem::replace(&mut daemon.partings, now))?;
+                for (count, (now, counted)) in
+                    [Count::Splits, Count::Merges].into_iter().zip(now.into_iter().zip(counted))
+                {
+                    self.counts.add_times(count, now.saturating_sub(counted));
+                }
+                Some(status)
+            }
+            Err(error) => {
+                self.counts.find(Check::Daemon, 1, &error);
+                None
+            }
+        }
     }
 
     /// Counts the workers that have died, and sees to it that the others do.
@@ -212,8 +228,16 @@ impl Run {
         if hit {
             running.doomed = true;
             self.counts.add(Count::TrainerKill);
+            self.was_away(number, now_us());
         }
         hit
+    }
+
+    /// Those that share with a trainer may have waited for it since then.
+    fn was_away(&mut self, number: usize, since_us: u64) {
+        if self.trainers[number].share != Share::Private {
+            self.counts.waits.happened(Cause::TrainerAway, since_us, now_us());
+        }
     }
 
     /// A trainer has a child that holds its sockets: now it is killed, and the child some time later.
@@ -226,12 +250,14 @@ impl Run {
         }
         running.process.signal(Signal::KILL);
         self.counts.add(Count::TrainerFork);
+        self.was_away(number, now_us());
     }
 
     fn harm_daemon(&mut self, harm: DaemonHarm) -> bool {
         if !self.is_up() {
             return false;
         }
+        self.status();
         let Some(mut daemon) = self.daemon.take() else { return false };
         self.counts.daemon_files_max = self.counts.daemon_files_max.max(leftovers::open_files(daemon.pid()));
         match harm {
@@ -339,6 +365,7 @@ impl Run {
                     trainer.alive = Instant::now();
                 }
                 self.counts.add(Count::TrainerStop);
+                self.was_away(number, since_us);
             }
             Stopped::Daemon(life) => {
                 if let Some(daemon) = self.daemon.as_mut().filter(|daemon| daemon.life == life) {

@@ -3,10 +3,12 @@
 use std::error::Error;
 use std::time::Instant;
 
+use batchmill_protocol::share::{Lag, Share};
+
 use super::counts::{Check, Count};
 use super::daemon::LIMIT;
 use super::line::{Line, Told};
-use super::run::{Notice, Phase, Run, first_place};
+use super::run::{Notice, Phase, Run};
 use super::sequence::{Disorder, Sequence};
 use super::trainer::{self, EPOCHS};
 
@@ -35,6 +37,14 @@ impl Run {
                 self.counts.find(Check::FailedStep, 1, &format!("trainer {number} at {position}: {reason}"));
             }
             Line::Broken(what) => self.counts.find(Check::Protocol, 1, &format!("trainer {number}: {what}")),
+            Line::Dismissed { position, reason } => {
+                let lagged = self.trainers[number].share == Share::Broadcast { lag: Lag::Drop };
+                if lagged && reason.starts_with("it lags ") {
+                    self.counts.add(Count::Dismissals);
+                } else {
+                    self.counts.find(Check::Dismissed, 1, &format!("trainer {number} at {position}: {reason}"));
+                }
+            }
             Line::Forked(pid) => self.forked(number, pid),
             Line::End(position) => {
                 let resume = trainer::position(trainer.sequence.resume(), self.extent);
@@ -73,7 +83,7 @@ impl Run {
             }
             self.counts.find(check, times, &format!("trainer {number} got {position}: {how}"));
         }
-        let expected = self.reference.digest(position)?;
+        let expected = self.reference.digest(number, position)?;
         if told.digest != expected {
             let what = format!(
                 "trainer {number} read {position} with digest {:032x} at the end of its lease, the reference is {expected:032x}",
@@ -98,13 +108,13 @@ impl Run {
         let Some((running, status)) = trainer.bury(LIMIT) else { return Ok(()) };
         let well = running.ended && status.as_ref().is_ok_and(|status| status.success());
         if running.ended {
-            let place = first_place(&mut self.choice, self.extent);
-            self.trainers[number].sequence = Sequence::new(place);
+            self.trainers[number].rounds += 1;
+            self.trainers[number].sequence = Sequence::new(self.first_place(number));
         }
         if !well && !running.doomed {
             let what = format!("trainer {number} (pid {}) ended by itself: {status:?}", running.pid());
             self.counts.find(Check::Trainer, 1, &format!("{what}: {}", self.place.last_words()));
         }
-        if matches!(self.phase, Phase::Harm | Phase::Calm(_)) { self.start_trainer(number) } else { Ok(()) }
+        if matches!(self.phase, Phase::Harm | Phase::Calm) { self.start_trainer(number) } else { Ok(()) }
     }
 }

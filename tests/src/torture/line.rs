@@ -16,6 +16,8 @@ pub(super) enum Line {
     Refused(String),
     /// The loader says that the batch cannot be made.
     Failed { position: Position, reason: String },
+    /// The loader has ended it before its time; it comes again, and goes on there.
+    Dismissed { position: Position, reason: String },
     /// The loader has ended, and says to go on there.
     Lost(Position),
     /// The client says that something is wrong that never should be.
@@ -49,6 +51,7 @@ impl fmt::Display for Line {
             }
             Self::Refused(reason) => write!(f, "refused {}", OneLine(reason)),
             Self::Failed { position, reason } => write!(f, "failed {} {}", Colon(*position), OneLine(reason)),
+            Self::Dismissed { position, reason } => write!(f, "dismissed {} {}", Colon(*position), OneLine(reason)),
             Self::Lost(position) => write!(f, "lost {}", Colon(*position)),
             Self::Broken(what) => write!(f, "broken {}", OneLine(what)),
             Self::Forked(pid) => write!(f, "forked {pid}"),
@@ -90,9 +93,14 @@ impl FromStr for Line {
             "forked" => read(rest).map(Self::Forked),
             "refused" => Ok(Self::Refused(rest.to_owned())),
             "broken" => Ok(Self::Broken(rest.to_owned())),
-            "failed" => {
+            "failed" | "dismissed" => {
                 let (position, reason) = rest.split_once(' ').ok_or(Garbled)?;
-                Ok(Self::Failed { position: read(position)?, reason: reason.to_owned() })
+                let (position, reason) = (read(position)?, reason.to_owned());
+                Ok(if kind == "failed" {
+                    Self::Failed { position, reason }
+                } else {
+                    Self::Dismissed { position, reason }
+                })
             }
             "batch" => {
                 let parts: Vec<_> = rest.split(' ').collect();
@@ -126,6 +134,7 @@ mod tests {
             Line::Attached(position),
             Line::Batch(told),
             Line::Failed { position, reason: "a file is gone".to_owned() },
+            Line::Dismissed { position, reason: "it lags 9 batches behind".to_owned() },
             Line::Lost(position),
             Line::Refused("the loader is about to end".to_owned()),
             Line::Broken("slot 3 holds None".to_owned()),

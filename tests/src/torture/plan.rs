@@ -106,7 +106,7 @@ impl Plan {
         let ms = Duration::from_millis;
         let [worker, trainer, daemon, scale, second] = match length {
             Length::Time(_) => {
-                [(900, u64::MAX), (4_500, u64::MAX), (15_000, u64::MAX), (6_000, u64::MAX), (60_000, u64::MAX)]
+                [(900, u64::MAX), (4_000, u64::MAX), (15_000, u64::MAX), (6_000, u64::MAX), (60_000, u64::MAX)]
             }
             Length::Events { worker, trainer, daemon } => {
                 [(250, worker), (1_200, trainer), (3_000, daemon), (1_500, worker / 6), (3_000, 1)]
@@ -142,10 +142,12 @@ impl Source {
                 _ => WorkerHarm::Starve,
             }),
             Kind::Trainer => Harm::Trainer(match percent {
-                0..40 => TrainerHarm::Kill,
-                40..55 => TrainerHarm::KillTwice(self.millis(0, 40)),
-                55..75 => TrainerHarm::Stop(self.millis(5, 800)),
-                75..85 => TrainerHarm::Exit,
+                0..35 => TrainerHarm::Kill,
+                35..48 => TrainerHarm::KillTwice(self.millis(0, 40)),
+                48..56 => TrainerHarm::Stop(self.millis(5, 800)),
+                // For so long that those who share with it wait no more.
+                56..76 => TrainerHarm::Stop(self.millis(1_500, 4_000)),
+                76..84 => TrainerHarm::Exit,
                 _ => TrainerHarm::Fork(self.millis(500, 3_000)),
             }),
             Kind::Daemon => Harm::Daemon(match percent {

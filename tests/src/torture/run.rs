@@ -18,10 +18,12 @@ use super::daemon::{Daemon, Place, State};
 use super::data::Photos;
 use super::leftovers;
 use super::line::Line;
+use super::mix::Mix;
 use super::plan::{Harm, Kind, Length, Plan};
 use super::process::{Process, now_us};
 use super::reference::Reference;
-use super::trainer::{self, EPOCHS, Trainer};
+use super::sequence::Sequence;
+use super::trainer::{self, Trainer};
 use super::waits::Cause;
 use crate::{folder, marked, unique};
 
@@ -43,12 +45,9 @@ pub(super) const PROGRESS: Duration = Duration::from_secs(30);
 /// Notices that may wait; whoever has more waits.
 const NOTICES_MAX: usize = 64;
 
-/// Trainers at a time.
-const TRAINERS: usize = 3;
-
-/// Slots of the stream: few, so that each is soon used again, but enough for as many trainers that were killed and are
-/// not yet missed.
-const SLOTS: u32 = 22;
+/// Slots of the stream: few, so that each is soon used again, but enough for four trainers that read by themselves and
+/// for three that were killed and are not yet missed, with four batches in hand each, and for one that comes.
+const SLOTS: u32 = 30;
 
 /// Batches that each trainer must get when the harm is over.
 const CALM_BATCHES: u64 = 30;
@@ -63,6 +62,8 @@ pub struct Options {
     pub seed: u64,
     /// For how long.
     pub length: Length,
+    /// How trainers share the stream.
+    pub mix: Mix,
     /// Whether counts are printed as JSON.
     pub json: bool,
     /// Whether the loader gives ranges out again without reaping, which must be found.
@@ -133,8 +134,8 @@ pub(super) struct Victim {
 pub(super) enum Phase {
     /// Harm is done.
     Harm,
-    /// No more; each trainer must get so many batches in all.
-    Calm([u64; TRAINERS]),
+    /// No more; each trainer must get so many batches yet.
+    Calm,
     /// The trainers have been told to leave.
     Leaving,
     /// The loader was told to end.
@@ -200,11 +201,11 @@ pub fn torture(options: Options) -> Result<Outcome, Box<dyn Error>> {
 impl Run {
     fn new(options: Options) -> Result<Self, Box<dyn Error>> {
         let folder = folder();
-        let photos = Photos::new(options.photos, options.photo_side);
+        let photos = Photos::new(options.photos, options.photo_side, options.mix.tail());
         photos.write(folder.path(), options.seed)?;
         // A name of our own, by which its memory is known among that of others.
         let stream = format!("torture-{}", unique());
-        let reference = Reference::open(&stream, &photos.table(), folder.path())?;
+        let reference = Reference::open(&stream, &photos.table(), folder.path(), options.mix.shares())?;
         let extent = reference.extent();
         let layout = Layout::new(reference.fields(), extent.batch_size, SLOTS)?;
         let place = Place {
@@ -216,8 +217,7 @@ impl Run {
         fs::create_dir(&place.door)?;
         photos.configure(&place.config, &stream, layout.slab_bytes())?;
         let (sender, notices) = mpsc::sync_channel(NOTICES_MAX);
-        let mut choice = Rng::new(options.seed, u64::MAX, 0, 0, 0);
-        let trainers = (0..TRAINERS).map(|number| Trainer::new(number, first_place(&mut choice, extent)));
+        let trainers = options.mix.shares().into_iter().enumerate();
         Ok(Self {
             options,
             agenda: Agenda::new(),
@@ -228,10 +228,10 @@ impl Run {
             away_since_us: now_us(),
             away_cause: Cause::DaemonDied,
             lives: 0,
-            trainers: trainers.collect(),
+            trainers: trainers.map(|(number, share)| Trainer::new(number, share)).collect(),
             victims: Vec::new(),
             orphans: Vec::new(),
-            choice,
+            choice: Rng::new(options.seed, u64::MAX, 0, 0, 0),
             phase: Phase::Harm,
             reference,
             extent,
@@ -245,8 +245,11 @@ impl Run {
 
     fn run(&mut self) -> Result<(), Box<dyn Error>> {
         self.start_daemon()?;
-        for trainer in 0..TRAINERS {
-            self.start_trainer(trainer)?;
+        for number in 0..self.trainers.len() {
+            self.trainers[number].sequence = Sequence::new(self.first_place(number));
+        }
+        for number in 0..self.trainers.len() {
+            self.start_trainer(number)?;
         }
         for kind in Kind::ALL {
             self.plan_next(kind);
@@ -374,12 +377,14 @@ impl Run {
                 };
                 if over {
                     self.agenda.retain(|due| !matches!(due, Due::Harm(..)));
-                    let batches = |place: usize| self.trainers[place].batches + CALM_BATCHES;
-                    self.phase = Phase::Calm(std::array::from_fn(batches));
+                    for trainer in &mut self.trainers {
+                        trainer.batches_wanted = trainer.batches + CALM_BATCHES;
+                    }
+                    self.phase = Phase::Calm;
                 }
             }
-            Phase::Calm(wanted) => {
-                let all = self.trainers.iter().zip(wanted).all(|(trainer, wanted)| trainer.batches >= wanted);
+            Phase::Calm => {
+                let all = self.trainers.iter().all(|trainer| trainer.batches >= trainer.batches_wanted);
                 let settled = self.agenda.has_none(quiet) && self.victims.is_empty() && self.orphans.is_empty();
                 if all && settled && self.daemon.as_ref().is_some_and(|daemon| daemon.state == State::Up) {
                     for running in self.trainers.iter_mut().filter_map(|trainer| trainer.running.as_mut()) {
@@ -391,6 +396,9 @@ impl Run {
             }
             Phase::Leaving if self.trainers.iter().all(|trainer| trainer.running.is_none()) => {
                 self.phase = Phase::Stopping;
+                if self.daemon.as_ref().is_some_and(|daemon| daemon.state == State::Up) {
+                    self.status();
+                }
                 if let Some(daemon) = self.daemon.take() {
                     self.ask_to_end(daemon, None);
                 }
@@ -429,9 +437,4 @@ impl Run {
             self.counts.find(Check::LeakedShm, bytes, &format!("left in /dev/shm: {left:?}"));
         }
     }
-}
-
-/// Where a trainer begins: anywhere in the first half of what it may read.
-pub(super) fn first_place(choice: &mut Rng, extent: Extent) -> u64 {
-    choice.below(extent.steps() * EPOCHS / 2)
 }

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use batchmill_protocol::position::{Extent, Position};
+use batchmill_protocol::share::Share;
 use rustix::process::Signal;
 
 use super::daemon::{Place, SELF};
@@ -25,14 +26,19 @@ pub(super) const LEASES: u32 = 4;
 #[derive(Debug)]
 pub(super) struct Trainer {
     pub(super) number: usize,
+    pub(super) share: Share,
     /// Which of its processes it is.
     pub(super) life: u32,
     pub(super) running: Option<Running>,
     pub(super) sequence: Sequence,
     /// When it last told of a batch, or was last started or continued.
     pub(super) alive: Instant,
+    /// How often it has read to the end.
+    pub(super) rounds: u64,
     /// Batches it has told of, in all its lives.
     pub(super) batches: u64,
+    /// How many it is to tell of before all ends.
+    pub(super) batches_wanted: u64,
     /// How long after its start its next process is killed.
     pub(super) successor_dies: Option<Duration>,
     /// When it was last stopped and continued; a stop that still lasts has no end.
@@ -54,14 +60,17 @@ pub(super) struct Running {
 }
 
 impl Trainer {
-    pub(super) fn new(number: usize, place: u64) -> Self {
+    pub(super) fn new(number: usize, share: Share) -> Self {
         Self {
             number,
+            share,
             life: 0,
             running: None,
-            sequence: Sequence::new(place),
+            sequence: Sequence::new(0),
             alive: Instant::now(),
+            rounds: 0,
             batches: 0,
+            batches_wanted: 0,
             successor_dies: None,
             stopped_us: None,
         }
@@ -85,6 +94,7 @@ impl Trainer {
             .arg(place.socket())
             .args(["--from", &format!("{}:{}", from.epoch, from.step)])
             .args(["--until", &EPOCHS.to_string(), "--leases", &LEASES.to_string()])
+            .args(["--share", &serde_json::to_string(&self.share)?])
             .args(["--seed", &format!("{}", trainer * 1_000_000 + life as usize)])
             .env(MARK, mark)
             .stdin(Stdio::piped())

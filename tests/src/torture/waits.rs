@@ -19,6 +19,8 @@ pub(super) enum Cause {
     WorkerDied,
     /// A worker was stopped, and perhaps killed then: nobody else may make what it has.
     WorkerStopped,
+    /// A trainer with which others share was stopped or killed: they may wait for it.
+    TrainerAway,
     DaemonStopped,
     /// It ended in order, for which it waits for stopped workers a while.
     DaemonEnded,
@@ -26,14 +28,22 @@ pub(super) enum Cause {
 }
 
 impl Cause {
-    const ALL: [Self; 6] =
-        [Self::Calm, Self::WorkerDied, Self::WorkerStopped, Self::DaemonStopped, Self::DaemonEnded, Self::DaemonDied];
+    const ALL: [Self; 7] = [
+        Self::Calm,
+        Self::WorkerDied,
+        Self::WorkerStopped,
+        Self::TrainerAway,
+        Self::DaemonStopped,
+        Self::DaemonEnded,
+        Self::DaemonDied,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Calm => "otherwise",
             Self::WorkerStopped => "after_a_workers_stop",
             Self::WorkerDied => "after_a_workers_death",
+            Self::TrainerAway => "after_a_sharing_trainers_stop_or_death",
             Self::DaemonStopped => "after_the_daemons_stop",
             Self::DaemonEnded => "after_the_daemons_orderly_end",
             Self::DaemonDied => "after_the_daemons_death",
@@ -123,6 +133,6 @@ mod tests {
         ] {
             waits.waited(wait_us, came_us, String::new);
         }
-        assert_eq!(waits.worst_us, [4_000, 3_000, 0, 0, 0, 700_000]);
+        assert_eq!(waits.worst_us, [4_000, 3_000, 0, 0, 0, 0, 700_000]);
     }
 }

@@ -21,7 +21,8 @@ fn read_all(world: &mut World, members: &[MemberId]) {
 
 /// Two members, of which the first has read all that it can while the second has read nothing.
 fn one_ahead(lag: Lag) -> (World, MemberId, MemberId) {
-    let mut world = World::new(8, 2, extent(80, 2));
+    // Two of the slots are for who begins elsewhere.
+    let mut world = World::new(10, 2, extent(80, 2));
     let share = Share::Broadcast { lag };
     let ahead = world.share(share.clone(), at(0), 1, 1);
     let behind = world.share(share, at(0), 1, 1);
@@ -49,7 +50,7 @@ fn who_keeps_others_waiting_is_split_off_and_comes_back_when_it_has_caught_up() 
     assert_eq!(world.scheduler.partings(STREAM), (1, 0));
     assert!(world.read(ahead), "the one ahead goes on");
     assert_eq!(world.stands(ahead).0, at(9 + 1));
-    for _ in 0..6 {
+    for _ in 0..5 {
         assert_eq!(world.scheduler.partings(STREAM), (1, 0));
         assert!(world.read(behind), "the one behind goes on too");
     }
@@ -74,6 +75,16 @@ fn who_must_be_waited_for_is() {
     assert!(world.read(ahead), "a batch for a batch");
     read_all(&mut world, &[behind, ahead]);
     assert_eq!((world.scheduler.partings(STREAM), world.scheduler.samples_made(STREAM)), ((0, 0), 80));
+}
+
+#[test]
+fn who_begins_elsewhere_finds_room_while_others_wait_for_one_that_is_slow() {
+    let (mut world, ahead, behind) = one_ahead(Lag::Wait);
+    let late = world.share(SPLIT, at(20), 1, 1);
+    read_all(&mut world, &[ahead, late]);
+    assert_eq!((world.stands(ahead).1, world.stands(late).1), (Ended::No, Ended::Whole));
+    read_all(&mut world, &[ahead, behind]);
+    assert_eq!((world.stands(ahead).1, world.stands(behind).1), (Ended::Whole, Ended::Whole));
 }
 
 #[test]
@@ -131,7 +142,7 @@ fn a_late_joiner_reads_by_itself_until_it_has_caught_up() {
 
 #[test]
 fn ranks_wait_for_one_that_is_missing_and_then_name_it() {
-    let mut world = World::new(8, 2, extent(80, 2));
+    let mut world = World::new(10, 2, extent(80, 2));
     let ranks: Vec<_> = [0, 1].map(|r| world.share(rank(r, 3), at(0), 1, 1)).into();
     read_all(&mut world, &ranks);
     assert_eq!(world.stands(ranks[0]), (at(8), Ended::No), "what the missing one has yet to read is kept");
@@ -144,7 +155,7 @@ fn ranks_wait_for_one_that_is_missing_and_then_name_it() {
 
 #[test]
 fn a_rank_that_is_replaced_goes_on_where_it_was() {
-    let mut world = World::new(8, 2, extent(80, 2));
+    let mut world = World::new(10, 2, extent(80, 2));
     let ranks: Vec<_> = (0..3).map(|r| world.share(rank(r, 3), at(0), 1, 1)).collect();
     (0..20).for_each(|_| ranks.iter().for_each(|id| assert!(world.read(*id))));
     let left_at = world.stands(ranks[1]).0;
@@ -167,6 +178,22 @@ fn a_rank_that_comes_back_from_a_checkpoint_catches_up() {
     let again = world.share(rank(1, 2), at(5), 1, 1);
     read_all(&mut world, &[ranks[0], again]);
     assert_eq!((world.stands(ranks[0]).1, world.stands(again).1), (Ended::Whole, Ended::Whole));
+}
+
+#[test]
+fn ranks_that_come_back_from_a_checkpoint_find_room_while_all_slots_are_kept_for_them() {
+    let mut world = World::new(10, 2, extent(160, 4));
+    let mut ranks: Vec<_> = (0..4).map(|r| world.share(rank(r, 4), at(0), 1, 1)).collect();
+    (0..20).for_each(|_| ranks.iter().for_each(|id| assert!(world.read(*id))));
+    ranks[1..].iter().for_each(|id| world.leave(*id));
+    read_all(&mut world, &ranks[..1]);
+    assert_eq!(world.stands(ranks[0]), (at(29), Ended::No), "the window is full of what the others have yet to read");
+    for (place, step) in [(1, 18), (2, 16), (3, 19)] {
+        ranks[place] = world.share(rank(u32::try_from(place).expect("few"), 4), at(step), 1, 1);
+        read_all(&mut world, &ranks[..=place]);
+        assert_eq!(world.stands(ranks[place]).1 == Ended::Whole, place == 3, "it waits for the others only");
+    }
+    assert!(ranks.iter().all(|id| world.stands(*id).1 == Ended::Whole));
 }
 
 #[test]
