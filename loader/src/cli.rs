@@ -219,7 +219,7 @@ pub(crate) struct Sharing {
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
     /// With --share sharded, how many seconds a rank that is missing is waited for [default: 60]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     rank_limit: Option<u32>,
 }
 

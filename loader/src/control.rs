@@ -172,7 +172,7 @@ fn table(status: &Status) -> Result<String, std::fmt::Error> {
             slots.abandoned,
         )?;
         for member in &stream.members {
-            let lane = member.lane.map_or_else(|| "has all".to_owned(), |lane| format!("lane {lane}"));
+            let lane = member.lane.map_or_else(|| "at its end".to_owned(), |lane| format!("lane {lane}"));
             let lag = if member.lag > 0 { format!(", {} behind", member.lag) } else { String::new() };
             writeln!(
                 text,
@@ -188,9 +188,14 @@ fn table(status: &Status) -> Result<String, std::fmt::Error> {
             } else {
                 format!("; the others wait for trainer {}", list(&lane.held_by))
             };
+            let misses = if lane.misses.is_empty() {
+                String::new()
+            } else {
+                format!("; rank {} is missing", list(&lane.misses))
+            };
             writeln!(
                 text,
-                "  lane {}: {} of {} slots, {first} up to {next}, read by trainer {}{held}",
+                "  lane {}: {} of {} slots, {first} up to {next}, read by trainer {}{held}{misses}",
                 lane.lane,
                 lane.slots,
                 lane.slots_max,

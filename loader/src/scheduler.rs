@@ -18,6 +18,7 @@ use batchmill_protocol::slab::Making;
 
 use groups::Group;
 use lanes::{Lane, LaneId, Member};
+use pace::Pace;
 use quarantine::Quarantine;
 use sharing::Partings;
 use slots::{Deaths, Slot};
@@ -36,6 +37,7 @@ mod lanes;
 #[cfg(any(test, feature = "negative-control"))]
 mod negative_control;
 mod openings;
+mod pace;
 mod quarantine;
 mod report;
 mod sharing;
@@ -281,10 +283,11 @@ impl Scheduler {
             Event::Scaled(wanted) => self.workers.want(wanted),
             Event::MemberJoined { member, stream, from: cursor, until_epoch, leases, share } => {
                 let (lane, credit, leases) = (None, leases.max(1), BTreeMap::new());
-                let joining = Member { stream, lane, cursor, until_epoch, credit, leases, share };
+                let pace = Pace::new(now);
+                let joining = Member { stream, lane, cursor, until_epoch, credit, leases, share, pace };
                 self.member_joined(now, member, stream, joining);
             }
-            Event::Released { member, lease } => self.released(member, lease),
+            Event::Released { member, lease } => self.released(now, member, lease),
             Event::MemberGone(member) => self.member_gone(now, member),
             Event::Tick => {}
         }
@@ -360,8 +363,8 @@ impl Scheduler {
         if let (Some(stream), Some(death)) = (gone.opening, on_stream) {
             self.opening_lost(stream, death);
         }
-        for (place, (task, _)) in gone.tasks.into_iter().enumerate() {
-            let task = self.tasks.remove(&task).expect("a worker's tasks are in the table");
+        for (place, given) in gone.tasks.into_iter().enumerate() {
+            let task = self.tasks.remove(&given.task).expect("a worker's tasks are in the table");
             // Only the first was being worked on; the others waited in its line.
             self.task_lost(&task, (place == 0 && !expected).then_some(&death));
         }

@@ -12,11 +12,17 @@ use crate::position::{Extent, Rows};
 /// How long the ranks of a group wait for one that is missing where nobody says.
 pub const RANK_LIMIT_S: u32 = 60;
 
+/// The most ranks of a group.
+const WORLD_MAX: u32 = 1024;
+
+/// The longest name of a group: room for any path.
+const GROUP_BYTES_MAX: usize = 4096;
+
 /// The group of ranks where nobody says.
 const GROUP: &str = "default";
 
-/// The variables in which launchers tell a process its rank and how many there are: PyTorch's `torchrun`, Slurm's `srun`,
-/// Open MPI's `mpirun`.
+/// The variables in which launchers tell a process its rank and how many there are: PyTorch's `torchrun`, Open MPI's
+/// `mpirun`, Slurm's `srun`.
 const LAUNCHERS: [(&str, &str); 3] =
     [("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"), ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE")];
 
@@ -229,7 +235,7 @@ pub struct Told {
     variable: &'static str,
 }
 
-/// What the variables of a launcher say, if there is one: of torchrun's, Slurm's and Open MPI's the first that are set.
+/// What the variables of a launcher say, if there is one: of torchrun's, Open MPI's and Slurm's the first that are set.
 ///
 /// # Errors
 /// [`ShareError::Variable`] when they are no numbers.
@@ -261,6 +267,12 @@ impl Shard {
         let Self { rank, world, .. } = *self;
         if rank >= world {
             return Err(ShareError::Rank { rank, world }.to_string());
+        }
+        if world > WORLD_MAX {
+            return Err(format!("there may be {WORLD_MAX} ranks, not {world}"));
+        }
+        if self.group.len() > GROUP_BYTES_MAX || self.group.chars().any(char::is_control) {
+            return Err(format!("a group's name has at most {GROUP_BYTES_MAX} bytes and no control characters"));
         }
         let batch_size = extent.batch_size;
         if !batch_size.is_multiple_of(world) {

@@ -99,6 +99,8 @@ pub struct LaneStatus {
     pub members: Vec<u32>,
     /// Who keeps others waiting, if somebody does.
     pub held_by: Vec<u32>,
+    /// Ranks of its group that are missing; their batches are kept.
+    pub misses: Vec<u32>,
 }
 
 /// How one member stands.
@@ -116,7 +118,7 @@ pub struct MemberStatus {
     pub ready: u32,
     /// How it shares the stream: `private`, `broadcast, split`, `rank 2 of 4`.
     pub share: String,
-    /// The lane that it reads, unless it has all that it asked for.
+    /// The lane that it reads, unless nothing more comes for it.
     pub lane: Option<u32>,
     /// How many batches it is behind the one furthest ahead of those that share with it.
     pub lag: u64,

@@ -193,7 +193,7 @@ fn ranks_that_cannot_be_are_refused() {
 
     let shard = Shard { group: "default".to_owned(), rank: 0, world: 2, limit_s: 60 };
     let there = loader.attach(&Subscription::new("n").sharing(Share::Sharded(shard)));
-    expect!["rank 0 of 2 is there already: give each its own --rank, or another run another --group"]
+    expect!["rank 0 of 2 is there already: wait until it has ended, give each its own --rank, or another run another --group"]
         .assert_eq(&told("n", "0", "2"));
     expect!["group `default` has 2 ranks, not 4: end those first, or give these another --group"]
         .assert_eq(&told("n", "1", "4"));

@@ -47,27 +47,50 @@ impl Group {
                 Seat::Missing { since, came, .. } => *came == wanted && now.saturating_sub(*since) >= self.limit,
                 Seat::Taken(_) | Seat::Done => false,
             };
-            let late: Vec<_> = (0..).zip(&self.seats).filter(|(_, seat)| is_late(seat)).collect();
-            let ranks: Vec<String> = late.iter().map(|(rank, _): &(u32, _)| rank.to_string()).collect();
-            (!ranks.is_empty()).then(|| format!("rank {} of {world}", ranks.join(" and ")))
+            let late = (0_u32..).zip(&self.seats).filter(|(_, seat)| is_late(seat)).map(|(rank, _)| rank);
+            list(&late.collect::<Vec<_>>(), world)
         };
-        let lost = named(true).map(|ranks| {
-            format!("{ranks} has been gone for {limit_s} s: start it again, or all ranks from their common checkpoint")
+        let lost = named(true).map(|(ranks, have)| {
+            format!(
+                "{ranks} {have} been gone for {limit_s} s: start it again, or all ranks from their common checkpoint"
+            )
         });
-        let late = || named(false).map(|ranks| format!("{ranks} did not come within {limit_s} s: start all ranks"));
+        let late =
+            || named(false).map(|(ranks, _)| format!("{ranks} did not come within {limit_s} s: start all ranks"));
         lost.or_else(late)
+    }
+}
+
+/// Writes `rank 2 of 4` or `ranks 1, 2 and 5 more of 8`, with the verb that follows; nothing of none.
+fn list(ranks: &[u32], world: usize) -> Option<(String, &'static str)> {
+    const NAMED: usize = 8;
+    let names: Vec<String> = ranks.iter().take(NAMED).map(u32::to_string).collect();
+    match &names[..] {
+        [] => None,
+        [one] => Some((format!("rank {one} of {world}"), "has")),
+        [before @ .., last] if ranks.len() == names.len() => {
+            Some((format!("ranks {} and {last} of {world}", before.join(", ")), "have"))
+        }
+        some => Some((format!("ranks {} and {} more of {world}", some.join(", "), ranks.len() - NAMED), "have")),
     }
 }
 
 impl Scheduler {
     /// Ends the ranks that have waited too long for one that is missing.
     pub(super) fn miss_ranks(&mut self, now: Duration, stream: StreamId) {
-        let Some(Stream::Open(open)) = self.streams.get(&stream) else { return };
-        let overdue = open.groups.values().filter_map(|group| Some((group, group.overdue(now)?)));
-        let waiting: Vec<(MemberId, String)> = overdue
-            .flat_map(|(group, reason)| group.seats.iter().map(move |seat| (seat, reason.clone())))
-            .filter_map(|(seat, reason)| if let Seat::Taken(member) = seat { Some((*member, reason)) } else { None })
-            .collect();
+        let Some(Stream::Open(open)) = self.streams.get_mut(&stream) else { return };
+        let overdue = |name: &String, group: &mut Group| group.overdue(now).map(|reason| (name.clone(), reason));
+        let over: Vec<_> = open.groups.iter_mut().filter_map(|(name, group)| overdue(name, group)).collect();
+        let mut waiting = Vec::new();
+        for (name, reason) in over {
+            // Whoever comes now is of a new group: these have no more to do with it, also while they end.
+            let group = open.groups.remove(&name).expect("listed above");
+            let taken = group.seats.into_iter().filter_map(|seat| match seat {
+                Seat::Taken(member) => Some(member),
+                Seat::Missing { .. } | Seat::Done => None,
+            });
+            waiting.extend(taken.map(|member| (member, reason.clone())));
+        }
         for (member, reason) in waiting {
             self.dismiss(member, reason);
         }
@@ -90,7 +113,8 @@ impl OpenStream {
         }
         match group.seats.get(slots::count(*rank)) {
             Some(Seat::Taken(_)) => Err(format!(
-                "rank {rank} of {world} is there already: give each its own --rank, or another run another --group"
+                "rank {rank} of {world} is there already: wait until it has ended, give each its own --rank, or another run \
+                 another --group"
             )),
             _ => Ok(()),
         }
@@ -118,6 +142,13 @@ impl OpenStream {
         if group.is_empty() {
             self.groups.remove(&shard.group);
         }
+    }
+
+    /// The ranks that a party misses.
+    pub(super) fn missing_ranks(&self, party: &Party) -> Vec<u32> {
+        let group = if let Party::Group(name) = party { self.groups.get(name) } else { None };
+        let seats = (0..).zip(group.into_iter().flat_map(|group| &group.seats));
+        seats.filter(|(_, seat)| matches!(seat, Seat::Missing { .. })).map(|(rank, _)| rank).collect()
     }
 
     /// Where the ranks stand that a party misses.

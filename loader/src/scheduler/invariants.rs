@@ -10,7 +10,8 @@ use super::{LANE_SLOTS_MIN, OpenStream, Scheduler, Stream};
 
 impl Scheduler {
     pub(super) fn check_invariants(&self) {
-        let held: Vec<_> = self.workers.all().values().flat_map(|worker| &worker.tasks).map(|(id, _)| id).collect();
+        let held: Vec<_> =
+            self.workers.all().values().flat_map(|worker| &worker.tasks).map(|given| given.task).collect();
         let distinct: BTreeSet<_> = held.iter().collect();
         assert_eq!(held.len(), distinct.len(), "no task is held by two workers");
         assert_eq!(held.len(), self.tasks.len(), "a task is out exactly while a worker holds it");

@@ -7,6 +7,7 @@ use batchmill_protocol::message::{LeaseId, MemberId, SlotIndex, StreamId};
 use batchmill_protocol::position::{Extent, Position};
 use batchmill_protocol::share::Share;
 
+use super::pace::Pace;
 use super::sharing::Patience;
 use super::slots::{self, Filling, Slot};
 use super::{Action, LANE_SLOTS_MIN, OpenStream, Scheduler, Stream};
@@ -128,6 +129,7 @@ pub(super) struct Member {
     /// What it reads.
     pub(super) leases: BTreeMap<LeaseId, SlotIndex>,
     pub(super) share: Share,
+    pub(super) pace: Pace,
 }
 
 impl Member {
@@ -174,13 +176,16 @@ impl Scheduler {
     pub(super) fn member_gone(&mut self, now: Duration, id: MemberId) {
         let Some(member) = self.members.remove(&id) else { return };
         let Some(Stream::Open(open)) = self.streams.get_mut(&member.stream) else { return };
+        // What it has been given and not given back it may not have read.
+        let lane = member.lane.and_then(|lane| open.lanes.get(&lane));
+        let kept_from = lane.map_or(member.cursor, |lane| open.keeps_from(lane, &member));
         let mut touched: BTreeSet<LaneId> = member.leases.values().filter_map(|slot| open.end_lease(*slot)).collect();
         if let Some(lane) = member.lane {
             open.leave_lane(lane, id, &self.members);
             touched.insert(lane);
         }
         if let Share::Sharded(shard) = &member.share {
-            open.leave_seat(now, shard, id, member.cursor, member.lane.is_none());
+            open.leave_seat(now, shard, id, kept_from, member.is_done());
             // What it leaves behind may be held for whoever takes its place, or no longer.
             touched.extend(
                 open.lanes.iter().filter(|(_, lane)| lane.party.joins(&Party::of(&member.share))).map(|at| at.0),
@@ -192,9 +197,10 @@ impl Scheduler {
     }
 
     /// Takes a lease back; a lease that the member does not hold changes nothing.
-    pub(super) fn released(&mut self, id: MemberId, lease: LeaseId) {
+    pub(super) fn released(&mut self, now: Duration, id: MemberId, lease: LeaseId) {
         let Some(member) = self.members.get_mut(&id) else { return };
         let Some(slot) = member.leases.remove(&lease) else { return };
+        member.pace.gives_back(now, member.leases.len());
         let (stream, own) = (member.stream, member.lane);
         let Some(Stream::Open(open)) = self.streams.get_mut(&stream) else { return };
         // The slot may have gone to another lane than its reader.
@@ -239,10 +245,14 @@ impl OpenStream {
         if held + self.orphans() + LANE_SLOTS_MIN <= self.slots.len() {
             return Ok(());
         }
-        let trainers = self.lanes.values().map(|lane| lane.members.len()).sum::<usize>();
+        let trainers = match self.lanes.values().map(|lane| lane.members.len()).sum() {
+            1_usize => "a trainer".to_owned(),
+            more => format!("{more} trainers"),
+        };
+        let remedy = if *share == Share::Private { ", share them with --share broadcast" } else { "" };
         Err(format!(
-            "the {} slots of the stream's shared memory are taken by {trainers} trainers: raise --memory (or `memory`), \
-             share them with --share broadcast, or end one of the trainers",
+            "the {} slots of the stream's shared memory are taken by {trainers}: raise --memory (or `memory`){remedy}, or \
+             end one of the trainers",
             self.slots.len(),
         ))
     }

@@ -18,24 +18,30 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// too much, as decoding everything twice would cost more.
 const FORGET: u32 = 4;
 
+/// No more than this counts at once. Time is looked at more often, unless machine or daemon sleep, and then nobody waits.
+const AT_ONCE: Duration = Duration::from_millis(250);
+
 /// What a lane's members have had to wait for one another.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Patience {
     lost: Duration,
     noted: Option<Duration>,
-    waits: bool,
+    /// From when on somebody waits, unless it gets something to read until then.
+    waits_from: Option<Duration>,
 }
 
 impl Patience {
-    /// Notes whether they wait at `now`; until then it was as noted before.
-    fn note(&mut self, now: Duration, waits: bool) {
-        let passed = self.noted.map_or(Duration::ZERO, |noted| now.saturating_sub(noted));
-        self.lost = if self.waits { self.lost + passed } else { self.lost.saturating_sub(passed / FORGET) };
-        (self.noted, self.waits) = (Some(now), waits);
+    /// Notes from when on somebody waits, as seen at `now`; until then it was as noted before.
+    fn note(&mut self, now: Duration, waits_from: Option<Duration>) {
+        let noted = self.noted.unwrap_or(now).max(now.saturating_sub(AT_ONCE));
+        let waited = self.waits_from.map_or(Duration::ZERO, |from| now.saturating_sub(from.max(noted)));
+        let passed = now.saturating_sub(noted);
+        self.lost = (self.lost + waited).saturating_sub(passed.saturating_sub(waited) / FORGET);
+        (self.noted, self.waits_from) = (Some(now), waits_from);
     }
 
     fn is_over(&self) -> bool {
-        self.waits && self.lost >= PATIENCE
+        self.waits_from.is_some() && self.lost >= PATIENCE
     }
 }
 
@@ -88,9 +94,12 @@ impl Scheduler {
         let lanes: Vec<LaneId> = open.lanes.iter().filter(|(_, lane)| lane.members.len() > 1).map(|at| *at.0).collect();
         for id in lanes {
             let Some(Stream::Open(open)) = self.streams.get_mut(&stream) else { return };
-            let waits = open.is_held(id, &self.members);
+            let leader = open.lanes[&id].leader(&self.members).map(|(leader, _)| &self.members[&leader]);
+            let waits_from = leader
+                .filter(|_| open.is_held(id, &self.members))
+                .map(|leader| leader.pace.busy_until(leader.leases.len()));
             let lane = open.lanes.get_mut(&id).expect("listed above");
-            lane.patience.note(now, waits);
+            lane.patience.note(now, waits_from);
             if lane.patience.is_over() {
                 self.part_lane(stream, id);
             }
@@ -100,10 +109,12 @@ impl Scheduler {
     fn part_lane(&mut self, stream: StreamId, id: LaneId) {
         let Some(Stream::Open(open)) = self.streams.get_mut(&stream) else { return };
         let Some((_, front)) = open.lanes[&id].leader(&self.members) else { return };
+        let is_dropped = |id: &MemberId| self.members[id].share == Share::Broadcast { lag: Lag::Drop };
+        let behind = |id: MemberId| (id, open.extent.distance(self.members[&id].cursor, front));
         let laggards = open.laggards(id, &self.members);
-        let is_dropped = |id: &&MemberId| self.members[id].share == Share::Broadcast { lag: Lag::Drop };
-        let behind = |id: &MemberId| (*id, open.extent.distance(self.members[id].cursor, front));
-        let dropped: Vec<_> = laggards.iter().filter(is_dropped).map(behind).collect();
+        // Only those that the others wait for: who is behind with them may be as fast as anybody.
+        let holders = if laggards.is_empty() { BTreeSet::new() } else { open.holders(&open.lanes[&id], &self.members) };
+        let dropped: Vec<_> = holders.into_iter().filter(is_dropped).map(behind).collect();
         if dropped.is_empty() && !laggards.is_empty() && open.may_split(id, &laggards, &self.members) {
             let new = LaneId(self.next_lane);
             self.next_lane += 1;
@@ -141,38 +152,44 @@ impl OpenStream {
         lane.members.iter().map(|id| members[id].cursor).chain(self.missing(&lane.party)).min()
     }
 
-    /// The first position of a lane that a member keeps: that of the first slot that it reads, or of the next that it
-    /// will.
-    fn keeps_from(&self, lane: &Lane, member: &Member) -> Position {
-        let read: BTreeSet<_> = member.leases.values().collect();
-        let first = lane.window.iter().find(|(_, slot)| read.contains(slot)).map(|(position, _)| *position);
-        first.map_or(member.cursor, |first| first.min(member.cursor))
+    /// The first position of a lane that a member keeps: that of the first of the slots before its cursor that it reads
+    /// without a gap, or of the next that it will. A single older one that it does not give back keeps nobody waiting.
+    pub(super) fn keeps_from(&self, lane: &Lane, member: &Member) -> Position {
+        let reads = |slot| member.leases.values().any(|own| *own == slot);
+        let read = lane.window.iter().rev().skip_while(|(position, _)| *position >= member.cursor);
+        read.take_while(|(_, slot)| reads(*slot)).last().map_or(member.cursor, |(position, _)| *position)
     }
 
-    /// Whether the leader of a lane has nothing to read because the others have not yet read what fills its window.
+    /// What the slowest of a lane keeps first, members and missing ranks.
+    fn kept_from(&self, lane: &Lane, members: &BTreeMap<MemberId, Member>) -> Option<Position> {
+        let kept = lane.members.iter().map(|id| self.keeps_from(lane, &members[id]));
+        kept.chain(self.missing(&lane.party)).min()
+    }
+
+    /// Whether the leader of a lane gets nothing more to read because others have not yet read what fills its window.
     pub(super) fn is_held(&self, id: LaneId, members: &BTreeMap<MemberId, Member>) -> bool {
         let lane = &self.lanes[&id];
         let Some((leader, cursor)) = lane.leader(members) else { return false };
         let leader = &members[&leader];
-        let Some(&(first, _)) = lane.window.front() else { return false };
         cursor == lane.next
             && lane.goes_on()
             && leader.leases.len() < self.leases_max(leader)
             && !self.may_begin(lane)
-            && first < self.keeps_from(lane, leader)
+            && self.kept_from(lane, members).is_some_and(|kept| kept < self.keeps_from(lane, leader))
     }
 
-    /// The members that keep the oldest slot of a lane.
+    /// The members that keep a lane's oldest slots; none when a rank that is missing does.
     pub(super) fn holders(&self, lane: &Lane, members: &BTreeMap<MemberId, Member>) -> BTreeSet<MemberId> {
-        let Some(&(first, _)) = lane.window.front() else { return BTreeSet::new() };
-        lane.members.iter().filter(|id| self.keeps_from(lane, &members[id]) <= first).copied().collect()
+        let kept = self.kept_from(lane, members);
+        lane.members.iter().filter(|id| Some(self.keeps_from(lane, &members[id])) == kept).copied().collect()
     }
 
-    /// Who of a held lane lets the others wait and need not be waited for: those in the older half of its window. Nobody
-    /// as long as somebody who must be waited for keeps its oldest slot.
+    /// Who of a held lane lets the others wait and need not be waited for: those to be split off of the older half of its
+    /// window, or else those to be dropped that keep its oldest slot. Nobody as long as somebody who must be waited for
+    /// keeps that.
     fn laggards(&self, id: LaneId, members: &BTreeMap<MemberId, Member>) -> BTreeSet<MemberId> {
         let lane = &self.lanes[&id];
-        let (Some((leader, ahead)), Some(&(first, _))) = (lane.leader(members), lane.window.front()) else {
+        let (Some((leader, ahead)), Some(first)) = (lane.leader(members), self.kept_from(lane, members)) else {
             return BTreeSet::new();
         };
         let lags = |id: &MemberId| {
@@ -186,11 +203,15 @@ impl OpenStream {
         if holders.is_empty() || !holders.iter().all(may_go) {
             return BTreeSet::new();
         }
-        let laggards: BTreeSet<MemberId> = lane.members.iter().filter(|id| may_go(id) && lags(id)).copied().collect();
+        let may_part = |id: &MemberId| members[id].share == Share::Broadcast { lag: Lag::Split } && *id != leader;
+        if !holders.iter().any(may_part) {
+            return holders;
+        }
+        let laggards: BTreeSet<MemberId> = lane.members.iter().filter(|id| may_part(id) && lags(id)).copied().collect();
         // Together only if what they have yet to read is not among what stays with the others.
         let rest = lane.members.difference(&laggards).map(|id| members[id].cursor).min();
         let together = laggards.iter().all(|id| rest.is_none_or(|rest| members[id].cursor <= rest));
-        if together { laggards } else { holders.into_iter().take(1).collect() }
+        if together { laggards } else { holders.into_iter().filter(may_part).take(1).collect() }
     }
 
     /// Whether there is room for one more lane once `parting` have left theirs.
@@ -248,12 +269,20 @@ impl OpenStream {
         let mut meeting = pairs.filter(|((a, behind, slow), (b, ahead, fast))| {
             behind.party.joins(&ahead.party)
                 && (slow.cursor, a) < (fast.cursor, b)
+                && self.may_meet(slow, fast, near)
                 && ahead.reach(&self.extent) <= behind.next
-                && self.extent.distance(slow.from.min(fast.from), slow.front.max(fast.front)) <= near
                 && !self.has_failed(behind)
                 && !self.has_failed(ahead)
         });
         meeting.next().map(|((behind, ..), (ahead, ..))| (*behind, *ahead))
+    }
+
+    /// Whether members so far from one another may read on together: nobody will soon hold up others, or not more than
+    /// some do already.
+    fn may_meet(&self, slow: &Span, fast: &Span, near: u128) -> bool {
+        let width = |span: &Span| self.extent.distance(span.from, span.front);
+        let both = self.extent.distance(slow.from.min(fast.from), slow.front.max(fast.front));
+        both <= near.max(width(slow)).max(width(fast))
     }
 
     /// How far a lane's members are from one another.

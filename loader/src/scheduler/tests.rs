@@ -8,6 +8,7 @@ use super::workers::Phase;
 use super::*;
 
 mod fairness;
+mod patience;
 mod sharing;
 
 const STREAM: StreamId = StreamId(0);
@@ -177,9 +178,12 @@ impl World {
 
     /// Lets time go by.
     fn wait(&mut self, time: Duration) {
-        self.now += time;
-        self.tell(Event::Tick);
-        self.make();
+        let until = self.now + time;
+        while self.now < until {
+            self.now = until.min(self.now + Duration::from_millis(100));
+            self.tell(Event::Tick);
+            self.make();
+        }
     }
 
     /// Ends a member.

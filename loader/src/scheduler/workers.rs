@@ -55,6 +55,16 @@ impl Phase {
     }
 }
 
+/// A task that a worker has.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) task: TaskId,
+    /// What it should take.
+    estimate: Duration,
+    /// What it may take.
+    limit: Duration,
+}
+
 /// One worker process.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -77,13 +87,12 @@ pub(super) struct Worker {
     open_limit: Duration,
     /// Whether it reads an index. That may take as long as it takes: the data may have to be fetched first.
     indexing: bool,
-    /// Its tasks, in the order it works on them, with the time that each should take.
-    pub(super) tasks: VecDeque<(TaskId, Duration)>,
+    /// Its tasks, in the order it works on them.
+    pub(super) tasks: VecDeque<Given>,
     /// Why it was killed, if it was.
     pub(super) killed_for: Option<String>,
-    /// When the first of them must be done.
-    deadline: Option<Duration>,
-    limit: Duration,
+    /// Since when it has had the first of them in hand.
+    begun: Duration,
     pub(super) tasks_done: u64,
 }
 
@@ -226,20 +235,22 @@ impl Workers {
     /// from that of the `slowest` of late.
     pub(super) fn begin(&mut self, now: Duration, id: WorkerId, task: TaskId, estimate: Duration, slowest: Duration) {
         let worker = self.all.get_mut(&id).expect("tasks go to workers that are there");
-        worker.limit = self.hang_limit.max(slowest.saturating_mul(TASK_LIMIT_FACTOR));
-        worker.tasks.push_back((task, estimate));
-        if worker.tasks.len() == 1 {
-            worker.deadline = Some(now + worker.limit);
+        if worker.tasks.is_empty() {
+            worker.begun = now;
         }
+        let limit = self.hang_limit.max(slowest.saturating_mul(TASK_LIMIT_FACTOR));
+        worker.tasks.push_back(Given { task, estimate, limit });
     }
 
     /// Notes a task's end; `false` when the worker did not have it.
     pub(super) fn finish(&mut self, now: Duration, id: WorkerId, task: TaskId) -> bool {
         let Some(worker) = self.all.get_mut(&id) else { return false };
-        let Some(place) = worker.tasks.iter().position(|&(own, _)| own == task) else { return false };
+        let Some(place) = worker.tasks.iter().position(|given| given.task == task) else { return false };
         worker.tasks.remove(place);
         worker.tasks_done += 1;
-        worker.deadline = (!worker.tasks.is_empty()).then_some(now + worker.limit);
+        if place == 0 {
+            worker.begun = now;
+        }
         self.false_starts = 0;
         true
     }
@@ -247,7 +258,7 @@ impl Workers {
     /// Sends away the workers that have had the first of their tasks in hand for longer than `limit`.
     #[cfg(any(test, feature = "negative-control"))]
     pub(super) fn dismiss_slower_than(&mut self, now: Duration, limit: Duration) -> Vec<WorkerId> {
-        let is_slow = |worker: &Worker| worker.deadline.is_some_and(|deadline| now + worker.limit > deadline + limit);
+        let is_slow = |worker: &Worker| !worker.tasks.is_empty() && now > worker.begun + limit;
         let slow = self.all.iter_mut().filter(|(_, worker)| is_slow(worker));
         slow.map(|(&id, worker)| {
             worker.enter(now, Phase::Leaving);
@@ -331,8 +342,7 @@ impl Worker {
             indexing: false,
             tasks: VecDeque::new(),
             killed_for: None,
-            deadline: None,
-            limit: Duration::ZERO,
+            begun: Duration::ZERO,
             tasks_done: 0,
         }
     }
@@ -349,7 +359,7 @@ impl Worker {
 
     /// How long it should be busy with its tasks, unless it has enough of them.
     pub(super) fn busy_for(&self) -> Option<Duration> {
-        let busy = self.tasks.iter().map(|(_, estimate)| *estimate).sum();
+        let busy = self.tasks.iter().map(|given| given.estimate).sum();
         (self.tasks.len() < TASKS_MAX && busy < AHEAD).then_some(busy)
     }
 
@@ -361,7 +371,7 @@ impl Worker {
     /// Why the worker must be killed, if it must.
     fn overdue(&self, now: Duration) -> Option<String> {
         let (waited, unmoved) = (now.saturating_sub(self.since), now.saturating_sub(self.occupied_since));
-        let late = self.deadline.is_some_and(|deadline| now >= deadline);
+        let late = self.tasks.front().filter(|first| now >= self.begun + first.limit);
         match self.phase {
             Phase::Starting if waited >= JOIN_LIMIT => {
                 Some(format!("it did not start within {} s", JOIN_LIMIT.as_secs()))
@@ -372,8 +382,8 @@ impl Worker {
             Phase::Joined if self.is_at_it() && !self.indexing && unmoved >= self.open_limit => {
                 Some(format!("opening a stream took longer than {} s", self.open_limit.as_secs_f64()))
             }
-            Phase::Joined | Phase::Leaving if late => {
-                Some(format!("one range of samples took longer than {} s", self.limit.as_secs_f64()))
+            Phase::Joined | Phase::Leaving => {
+                Some(format!("one range of samples took longer than {} s", late?.limit.as_secs_f64()))
             }
             _ => None,
         }

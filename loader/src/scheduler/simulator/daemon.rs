@@ -317,7 +317,7 @@ impl World {
             return ranks.iter().any(|(_, other)| other.world != own.world);
         }
         // A rank is missing.
-        let waited = reason.contains("did not come") || reason.contains("has been gone");
+        let waited = reason.contains("did not come") || reason.contains(" been gone for ");
         let is_there = |rank| ranks.iter().any(|(is_over, at)| !is_over && (at.rank, at.world) == (rank, own.world));
         waited && (0..own.world).any(|rank| rank != own.rank && !is_there(rank))
     }
