@@ -189,6 +189,8 @@ pub struct Learner {
     train: TrainSpec,
     batches: Batches,
     accumulated: Option<Accumulated>,
+    /// Whether other ranks make the same steps.
+    is_among_ranks: bool,
 }
 
 /// Gradients that wait for their step.
@@ -214,7 +216,13 @@ impl Learner {
             train: *train,
             batches,
             accumulated: None,
+            is_among_ranks: false,
         })
+    }
+
+    /// Has it make steps of the same bits as those of other ranks that have the same gradients.
+    pub(crate) fn among_ranks(self) -> Self {
+        Self { is_among_ranks: true, ..self }
     }
 
     /// How wrong a model is.
@@ -276,6 +284,8 @@ impl Learner {
             None => gradients,
         };
         let (gradients, norm) = match self.train.clip_norm {
+            // A device may add up in another order each time: by another norm, the weights of ranks would part.
+            Some(max_norm) if self.is_among_ranks => gradients.clip_norm_here(max_norm),
             Some(max_norm) => gradients.clip_norm(max_norm),
             None => (gradients, None),
         };

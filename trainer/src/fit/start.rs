@@ -67,9 +67,11 @@ pub(super) fn start<'a>(
     let fits = |source| FitError::Model { model: args.model.display().to_string(), source: Box::new(source) };
     let batches = Batches { per_epoch: train.stream().extent.steps(), epochs: args.epochs };
     let learn = LearnSpec { optimizer: settings.optimizer, ..spec.learn.clone() };
+    let is_among_ranks = team.is_some();
     let learner = |model: &Sequential| {
         let model_file = || args.model.display().to_string();
         Learner::new(&learn, model.outputs(), batches, device)
+            .map(|learner| if is_among_ranks { learner.among_ranks() } else { learner })
             .map_err(|source| FitError::Loss { model: model_file(), source })
     };
     let (mut losses, mut early_stopping) = (Losses::default(), Standing::default());

@@ -58,7 +58,9 @@ impl Gradients {
         }
     }
 
-    fn clip_norm_here(self, max_norm: f64) -> (Self, Option<Tensor<1>>) {
+    /// As [`clip_norm`](Self::clip_norm), always summed in this process's memory, wherever the gradients are: the same bits
+    /// in all processes that have the same gradients.
+    pub(crate) fn clip_norm_here(self, max_norm: f64) -> (Self, Option<Tensor<1>>) {
         let Some(device) = self.each.iter().flatten().map(Tensor::device).next() else { return (self, None) };
         let mut squares = 0.0;
         let measured = self.map(|gradient| {
