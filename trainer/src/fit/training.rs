@@ -249,13 +249,14 @@ impl Training<'_> {
         };
         let position = Position { epoch: self.epoch + 1, step: 0 };
         test.map_or(Ok(()), |score| keeper.test(position, score))?;
+        // First: weights that are not the same on all ranks are not to be gone on from.
+        self.compare_weights()?;
         let folder = keeper.keep(self.learned(), position, metrics)?;
         self.report.end_epoch(&done);
         if let Some(folder) = folder {
             self.report.checkpoint(folder, position);
         }
         keeper.end_epoch()?;
-        self.compare_weights()?;
         self.epoch += 1;
         self.losses = Losses::default();
         if early == Some(true) && self.epoch < self.args.epochs {
