@@ -93,7 +93,7 @@ pub fn run(args: &FitArgs, world: u32) -> Result<Option<Reason>, LaunchError> {
         };
         restarts += 1;
         note(&format!("{failed}: starting all ranks again, {restarts} of {} times", args.sharing.restarts));
-        arguments = again(arguments, args.resume, shelf::has_latest(&args.out));
+        arguments = again(arguments, args.resume, shelf::newest(&args.out).is_some());
     }
 }
 

@@ -133,9 +133,7 @@ impl Shelf {
     /// Every checkpoint, by position.
     fn all(&self) -> Result<BTreeMap<Position, PathBuf>, CheckpointError> {
         let dir = self.checkpoints();
-        let entries = fs::read_dir(&dir).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-        let entries = entries.map_err(io_error("read", &dir))?;
-        Ok(entries.iter().filter_map(|entry| Some((position(entry.file_name().to_str()?)?, entry.path()))).collect())
+        all(&dir).map_err(io_error("read", &dir))
     }
 
     /// Lets the links show where they should; a best checkpoint that somebody removed is linked to no more.
@@ -192,9 +190,17 @@ pub(crate) fn folder(run: &Path, position: Position) -> PathBuf {
     run.join(CHECKPOINTS).join(name(position))
 }
 
-/// Whether a run has a checkpoint to go on from.
-pub(crate) fn has_latest(run: &Path) -> bool {
-    run.join(LATEST).is_dir()
+/// The newest checkpoint of a run that another trainer may be writing to; none where there is nothing to go on from.
+///
+/// Not what the link shows: a trainer that is killed may have made a checkpoint that nothing is linked to yet.
+pub(crate) fn newest(run: &Path) -> Option<(Position, PathBuf)> {
+    all(&run.join(CHECKPOINTS)).ok()?.pop_last()
+}
+
+/// Every checkpoint in a folder, by position.
+fn all(dir: &Path) -> io::Result<BTreeMap<Position, PathBuf>> {
+    let entries = fs::read_dir(dir)?.collect::<io::Result<Vec<_>>>()?;
+    Ok(entries.iter().filter_map(|entry| Some((position(entry.file_name().to_str()?)?, entry.path()))).collect())
 }
 
 /// Whether this is the folder of a run, or may become one.
@@ -322,6 +328,8 @@ mod tests {
         symlink("checkpoints/0000-000005", run.join(LATEST)).expect("it can be made");
         symlink("checkpoints/none", run.join(".latest")).expect("it can be made");
         fs::write(run.join(LOCK), "").expect("it can be written");
+        assert_eq!(newest(&run).map(|(position, _)| position), Some(at(1, 0)), "as the next start sees it");
+        assert_eq!(newest(&run.join("none")), None);
         let _shelf = open(&run, 2).expect("it is a run");
         expect![[r"
             .lock

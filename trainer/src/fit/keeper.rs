@@ -11,7 +11,7 @@ use burn::module::Module;
 use super::error::FitError;
 use super::training::compute;
 use crate::checkpoint::best::{Best, Criterion};
-use crate::checkpoint::shelf::Shelf;
+use crate::checkpoint::shelf::{self, Shelf};
 use crate::checkpoint::{self, About, FORMAT, Metrics, Versions};
 use crate::cli::FitArgs;
 use crate::fields::Fields;
@@ -46,7 +46,7 @@ pub(super) struct Keeper<'a> {
     pub(super) recorder: Option<Recorder>,
     pub(super) criterion: Criterion,
     pub(super) best: Option<Best>,
-    /// The latest checkpoint, if there is one.
+    /// The latest checkpoint, if there is one; where another rank writes, as it was at the beginning.
     pub(super) kept: Option<(Position, PathBuf)>,
     /// When it was written, or the training began.
     pub(super) since: Instant,
@@ -152,10 +152,15 @@ impl Keeper<'_> {
         }
     }
 
+    /// The latest checkpoint, whoever wrote it.
+    fn latest(&self) -> Option<(Position, PathBuf)> {
+        if self.shelf.is_some() { self.kept.clone() } else { shelf::newest(&self.args.out) }
+    }
+
     /// What to say when the weights ran away.
     pub(super) fn diverged(&self, what: String) -> FitError {
         let lr = self.settings.optimizer.lr;
-        let remedy = match &self.kept {
+        let remedy = match self.latest() {
             Some((_, folder)) => {
                 let folder = folder.display();
                 format!("go on with --resume from the last good checkpoint, {folder}, and a lower --lr than {lr:?}")
@@ -175,7 +180,7 @@ impl Keeper<'_> {
 
     /// What to do when no loader delivers any more.
     pub(super) fn remedy(&self) -> String {
-        match &self.kept {
+        match self.latest() {
             Some((position, folder)) => {
                 let folder = folder.display();
                 format!(
@@ -244,9 +249,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (run, device) = (folder.path().join("run"), Device::flex());
         let arguments = ["trainer", "fit", "--model", "m.toml", "--lr", "2"];
-        let Command::Fit(args) = Cli::try_parse_from(arguments).expect("a command line").command else {
+        let Command::Fit(mut args) = Cli::try_parse_from(arguments).expect("a command line").command else {
             panic!("it says fit");
         };
+        args.out.clone_from(&run);
         let text = "[[layer]]\nkind = 'flatten'\n[[layer]]\nkind = 'linear'\nout_features = 2\n";
         let shape = ImageShape { height: 2, width: 2, channels: 1 };
         let spec = ModelSpec::parse(text).expect("a model");
@@ -294,5 +300,14 @@ mod tests {
             .assert_eq(&keep(&model, 2, metrics(None)).expect_err("it diverged"));
         let about = checkpoint::load(&good, &Registry::builtin(), &device).expect("the good one is still there").about;
         assert_eq!(about.best, Some(Best { value: 0.75, position: Position { epoch: 1, step: 0 } }));
+        // As another rank has it, which keeps nothing itself.
+        (keeper.shelf, keeper.kept) = (None, None);
+        assert_eq!(
+            keeper.remedy(),
+            format!(
+                "start it again and go on with --resume from the checkpoint {}, which stands at epoch 1 step 0",
+                good.display()
+            )
+        );
     }
 }

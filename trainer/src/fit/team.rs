@@ -221,7 +221,7 @@ impl<'a> Team<'a> {
 
 /// What to do when a rank has gone.
 pub(crate) fn remedy(run: &Path) -> &'static str {
-    if shelf::has_latest(run) {
+    if shelf::newest(run).is_some() {
         "start all ranks again with --resume"
     } else {
         "start all ranks again: there is no checkpoint yet to go on from"
