@@ -228,6 +228,8 @@ fn flat(numbers: TensorData) -> TensorData {
 pub struct Feed {
     stream: StreamDescription,
     ready: Receiver<Result<Minibatch, FeedError>>,
+    /// The next batch, when it was waited for and not taken yet.
+    next: Option<Minibatch>,
     cursor: Position,
     waited: Duration,
 }
@@ -248,7 +250,7 @@ impl Feed {
         let maker = Maker { stream: stream.name.clone(), fields, outputs, embeddings, device: device.clone() };
         let (made, ready) = bounded(AHEAD);
         thread::spawn(move || feed(member, &maker, successor.as_ref(), &made));
-        Self { stream, ready, cursor, waited: Duration::ZERO }
+        Self { stream, ready, next: None, cursor, waited: Duration::ZERO }
     }
 
     /// What the stream delivers.
@@ -281,22 +283,38 @@ impl Feed {
     /// # Errors
     /// As [`next`](Self::next).
     pub fn next_unless(&mut self, stop: &Stop) -> Result<Option<Minibatch>, FeedError> {
+        if !self.wait_unless(stop)? {
+            return Ok(None);
+        }
+        let batch = self.next.take().expect("it was waited for");
+        self.cursor = self.stream.extent.next(batch.entry.position);
+        Ok(Some(batch))
+    }
+
+    /// Waits for the batch that [`next`](Self::next) then gives at once. `false` as soon as `stop` is requested, though it
+    /// may be there.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn wait_unless(&mut self, stop: &Stop) -> Result<bool, FeedError> {
         let start = Instant::now();
-        let batch = loop {
+        loop {
             if stop.requested().is_some() {
-                return Ok(None);
+                return Ok(false);
+            }
+            if self.next.is_some() {
+                break;
             }
             match self.ready.recv_timeout(LOOK_UP) {
-                Ok(batch) => break batch?,
+                Ok(batch) => self.next = Some(batch?),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(FeedError::Ended { stream: self.stream.name.clone(), position: self.cursor });
                 }
             }
-        };
+        }
         self.waited += start.elapsed();
-        self.cursor = self.stream.extent.next(batch.entry.position);
-        Ok(Some(batch))
+        Ok(true)
     }
 }
 

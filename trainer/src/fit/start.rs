@@ -125,6 +125,7 @@ pub(super) fn start<'a>(
         early: spec.learn.train.early_stopping,
         early_stopping,
         report,
+        asked: Stop::default(),
         stop: Stop::default(),
         team,
     })

@@ -5,7 +5,7 @@
 //! see the rows of their own rank, as in PyTorch's `DistributedDataParallel`; their running statistics are averaged with
 //! each step. With class weights in the loss, a rank counts by its rows all the same.
 //!
-//! A wish to stop is told with every step, so that all ranks stop behind the same one.
+//! A wish to stop is told before every step, so that all ranks stop behind the same one.
 
 use std::path::{Path, PathBuf};
 
@@ -92,6 +92,14 @@ impl<'a> Team<'a> {
         }
     }
 
+    /// Tells all ranks whether somebody wants to stop; `false` when anybody does. What they have waited for is at
+    /// `position`: when it goes on, every rank has it.
+    pub(super) fn go_on(&mut self, position: Position) -> Result<bool, FitError> {
+        self.position = position;
+        self.round([])?;
+        Ok(self.agreed.requested().is_none())
+    }
+
     /// What all ranks' rows of the batch at `position` came to; `own` is the mean of this one's, where one counts. None
     /// when none counts anywhere. The running statistics of the model become the same on all.
     pub(super) fn average(
@@ -165,11 +173,11 @@ impl<'a> Team<'a> {
         }
     }
 
-    /// Tells the ranks that wait for the test that it goes on. Whether all are to stop.
+    /// Tells the ranks that wait for the test that it goes on; `false` when all are to stop.
     pub(super) fn go_on_testing(&mut self, position: Position) -> Result<bool, FitError> {
         self.position = position;
         self.round([TESTING, 0, 0, 0, 0, 0])?;
-        Ok(self.agreed.requested().is_some())
+        Ok(self.agreed.requested().is_none())
     }
 
     /// Tells the ranks that wait for the test what it has found; none when all are to stop.

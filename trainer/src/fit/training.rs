@@ -48,7 +48,9 @@ pub(super) struct Training<'a> {
     /// How early stopping stands.
     pub(super) early_stopping: Standing,
     pub(super) report: &'a Report,
-    /// Who wants it to end; among ranks, what all have agreed on.
+    /// Who wants this process to end: looked at while it waits for batches.
+    pub(super) asked: Stop,
+    /// The same; among ranks, what all have agreed on: looked at between two steps.
     pub(super) stop: Stop,
     /// The other ranks, where there are some.
     pub(super) team: Option<Team<'a>>,
@@ -112,8 +114,8 @@ impl Training<'_> {
     fn train_epoch(&mut self, keeper: &mut Keeper<'_>) -> Result<Lap, FitError> {
         self.report.begin_epoch(self.epoch, self.losses.rows(), self.train.stream().extent.samples_delivered());
         let (start, waited_before, samples_before) = (Instant::now(), self.train.waited(), self.losses.rows());
-        while self.train.cursor().epoch == self.epoch {
-            let Some(batch) = self.train.next_unless(&self.stop)? else { break };
+        while self.train.cursor().epoch == self.epoch && self.next_is_here()? {
+            let batch = self.train.next()?;
             keeper.record(&batch.entry)?;
             self.learn(batch, keeper)?;
             let cursor = self.train.cursor();
@@ -129,6 +131,18 @@ impl Training<'_> {
             waited: self.train.waited() - waited_before,
             samples: self.losses.rows() - samples_before,
         })
+    }
+
+    /// Waits for the next batch; `false` when it is not to be trained on, because somebody wants the end.
+    ///
+    /// Among ranks all have it, or none uses it: one that waits for a loader which delivers nothing must be able to leave.
+    fn next_is_here(&mut self) -> Result<bool, FitError> {
+        if self.stop.requested().is_some() {
+            return Ok(false);
+        }
+        let (is_here, position) = (self.train.wait_unless(&self.asked)?, self.position());
+        // Whoever has no batch was asked to end, and says so.
+        self.team.as_mut().map_or(Ok(is_here), |team| team.go_on(position))
     }
 
     /// Trains on one batch.
@@ -196,7 +210,11 @@ impl Training<'_> {
         };
         let (mut test, model) = (Test::default(), self.model.valid());
         while feed.cursor().epoch <= self.epoch {
-            let Some(batch) = feed.next_unless(&self.stop)? else { return Ok(None) };
+            let Some(batch) = feed.next_unless(&self.asked)? else {
+                // The others wait for the test.
+                self.team.as_mut().map_or(Ok(true), |team| team.go_on_testing(position))?;
+                return Ok(None);
+            };
             if let Some(Samples { input, target, .. }) = batch.samples {
                 let output = model.answer(self.normalizer.apply(input), self.fields.answer);
                 let loss = self.learner.loss().forward(output.clone(), target.clone());
@@ -206,7 +224,7 @@ impl Training<'_> {
                 test.collect().map_err(|source| compute(self.args, source))?;
             }
             if let Some(team) = &mut self.team
-                && team.go_on_testing(position)?
+                && !team.go_on_testing(position)?
             {
                 return Ok(None);
             }
