@@ -300,11 +300,11 @@ fn what_ranks_cannot_do_together_is_said() {
     let refused = |more: &[&str]| told(&hall.run("out", more));
     let alone = |more: &[&str]| told_by_rank(&hall.run("out", more), 3);
     expect![[
-        "rank 0 of 2 has not come for 1 s: start all ranks with the same --out and --world, or wait longer with --rank-limit"
+        "rank 0 of 2 has not come for 1 s: start all ranks with the same --out, --group and --world, or wait longer with --rank-limit"
     ]]
     .assert_eq(&alone(&["--world", "2", "--rank", "1", "--rank-limit", "1"]));
     expect![[
-        "rank 1 of 2 has not come for 1 s: start all ranks with the same --out and --world, or wait longer with --rank-limit"
+        "rank 1 of 2 has not come for 1 s: start all ranks with the same --out, --group and --world, or wait longer with --rank-limit"
     ]]
     .assert_eq(&alone(&["--world", "2", "--rank", "0", "--rank-limit", "1"]));
     let unequal = hall.run("out", &["--world", "3"]);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use self::sharing::real;
 pub use self::sharing::{Part, Sharing};
 use crate::checkpoint::best::BestBy;
 use crate::device::DeviceChoice;

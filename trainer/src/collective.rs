@@ -21,6 +21,9 @@ mod shared;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
+use std::time::Duration;
+
 use batchmill_protocol::identity::Identity;
 use batchmill_protocol::share::Shard;
 
@@ -39,17 +42,28 @@ pub enum Collective {
     Mpi(Mpi),
 }
 
+/// Which of a group's trainings its ranks meet for.
+#[derive(Clone, Copy, Debug)]
+pub struct Joint<'a> {
+    /// The folder of its run, without links.
+    pub run: &'a Path,
+    /// The process that started its ranks, if one did.
+    pub launcher: Option<i32>,
+    /// For how long a rank may wait for batches, and say nothing meanwhile, besides what a loader may take.
+    pub wait_limit: Duration,
+}
+
 impl Collective {
     /// Meets the other ranks of the group. What each was started with, `plan`, must be the same.
     ///
     /// # Errors
     /// [`CollectiveError`] when a rank does not come in time, comes twice, or was started with something else.
-    pub fn join(shard: &Shard, plan: &Identity) -> Result<Self, CollectiveError> {
+    pub fn join(shard: &Shard, training: &Joint<'_>, plan: &Identity) -> Result<Self, CollectiveError> {
         #[cfg(feature = "mpi")]
-        if mpi::is_launcher() {
+        if training.launcher.is_none() && mpi::is_launcher() {
             return Mpi::join(shard, plan).map(Self::Mpi);
         }
-        Shared::join(shard, plan).map(Self::Shared)
+        Shared::join(shard, training, plan).map(Self::Shared)
     }
 
     /// Which rank this is, from 0.

@@ -98,7 +98,7 @@ impl Sharing {
 }
 
 /// The path without links, as far as it exists: the same before and after the folder is made.
-fn real(path: &Path) -> PathBuf {
+pub(crate) fn real(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let (real, rest) = path
         .ancestors()

@@ -42,7 +42,7 @@ pub enum CollectiveError {
     },
     /// Somebody did not come.
     #[error(
-        "{} not come for {limit_s} s: start all ranks with the same --out and --world, or wait longer with --rank-limit",
+        "{} not come for {limit_s} s: start all ranks with the same --out, --group and --world, or wait longer with --rank-limit",
         told_ranks(ranks, *world)
     )]
     Missing {

@@ -1,7 +1,7 @@
-//! Where ranks of one machine find one another: at a socket of rank 0, whose name follows from their group's.
+//! Where ranks of one machine find one another: at a socket of rank 0, whose name follows from their group and run.
 //!
-//! Rank 0 has the lock of the run's folder, so whatever lies at the socket's place is of a rank 0 that was killed. When all
-//! have come, or the time is over, the socket is gone again.
+//! Rank 0 has the lock of the run's folder, and no other run has this place: whatever lies there is of a rank 0 that was
+//! killed. When all have come, or the time is over, the socket is gone again.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use batchmill_protocol::identity::Identity;
 use batchmill_protocol::share::Shard;
 use batchmill_protocol::{address, fd};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::shared::{FromRank, ToRank, readable, refuse};
-use super::{CollectiveError, check_plan};
+use super::{CollectiveError, Joint, check_plan};
 
 /// The longest path that a Unix socket takes.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -40,9 +40,16 @@ pub(super) enum Links {
     Zero(UnixStream),
 }
 
-/// Where the ranks of a group meet.
-pub(super) fn place(group: &str) -> PathBuf {
-    address::default_socket().with_file_name(format!("ranks-{:016x}.sock", xxh3_64(group.as_bytes())))
+/// Where the ranks of a group meet for a training: those of two launchers nowhere, though both say the same.
+pub(super) fn place(group: &str, training: &Joint<'_>) -> PathBuf {
+    let mut hash = Xxh3::new();
+    for part in [group.as_bytes(), training.run.as_os_str().as_encoded_bytes()] {
+        hash.update(part);
+        // In no path: where one ends and the other begins counts.
+        hash.update(&[0]);
+    }
+    hash.update(&training.launcher.unwrap_or_default().to_le_bytes());
+    address::default_socket().with_file_name(format!("ranks-{:016x}.sock", hash.digest()))
 }
 
 /// Meets the others at `socket`.
@@ -117,7 +124,10 @@ fn take_seats(
     come: &mut [Option<UnixStream>],
 ) -> Result<(), CollectiveError> {
     let deadline = Instant::now() + Duration::from_secs(shard.limit_s.into());
-    while come.iter().any(Option::is_none) {
+    while {
+        clear(come);
+        come.iter().any(Option::is_none)
+    } {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() || readable([&door.listener].into_iter(), left).is_empty() {
             let missing = (1..).zip(&*come).filter(|(_, link)| link.is_none()).map(|(rank, _)| rank);
@@ -132,6 +142,7 @@ fn take_seats(
         else {
             continue;
         };
+        clear(come);
         let seat = usize::try_from(rank).ok().and_then(|rank| come.get_mut(rank.checked_sub(1)?));
         let checked = match &seat {
             Some(Some(_)) => Err(CollectiveError::Twice { rank, world: shard.world }),
@@ -147,6 +158,14 @@ fn take_seats(
         }
     }
     Ok(())
+}
+
+/// Frees the seats of those that have ended. One that has come says nothing more until all have: when it is to be read
+/// from, it has ended.
+fn clear(come: &mut [Option<UnixStream>]) {
+    for seat in come {
+        seat.take_if(|link| !readable([&*link].into_iter(), Duration::ZERO).is_empty());
+    }
 }
 
 /// Another rank: reaches rank 0, says who it is, and waits until all have come.

@@ -13,13 +13,19 @@ use batchmill_protocol::share::Shard;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
-use super::CollectiveError;
+use super::{CollectiveError, Joint};
 use super::board::Board;
 use super::meeting::{self, Links};
 
-/// How long a rank that lives may say nothing. Long: rank 0 may be writing a checkpoint to a slow disk; whoever ends is
-/// noticed at once.
+/// How long a rank that lives may say nothing, at the least. As long as it waits for a batch: first of all it says itself
+/// what is missing. And rank 0 may be writing a checkpoint to a slow disk. Whoever ends is noticed in the next round.
 const SILENCE_LIMIT: Duration = Duration::from_secs(600);
+
+/// So much longer is it given than it waits for anything.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// The time that silence is counted in: a pause of all ranks, as by Ctrl-Z, is one such slice at the most.
+const SLICE: Duration = Duration::from_secs(1);
 
 /// So much longer the others wait for rank 0, which then has the time to say whom it waited for.
 const NAMING: Duration = Duration::from_secs(30);
@@ -63,12 +69,13 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Meets the others at a socket that follows from the group's name.
+    /// Meets the others at a socket that follows from their group and training.
     ///
     /// # Errors
     /// [`CollectiveError`].
-    pub fn join(shard: &Shard, plan: &Identity) -> Result<Self, CollectiveError> {
-        Self::join_at(&meeting::place(&shard.group), shard, plan, SILENCE_LIMIT)
+    pub fn join(shard: &Shard, training: &Joint<'_>, plan: &Identity) -> Result<Self, CollectiveError> {
+        let silence_limit = SILENCE_LIMIT.max(training.wait_limit).saturating_add(MARGIN);
+        Self::join_at(&meeting::place(&shard.group, training), shard, plan, silence_limit)
     }
 
     /// As [`join`](Self::join), at a place that is known; whoever says nothing for `silence_limit` is given up.
@@ -163,12 +170,15 @@ impl Shared {
     /// The words of every rank. Whoever has ended is found while others still compute.
     fn hear_all(&self, links: &[UnixStream], words: &[u64]) -> Result<Vec<Vec<u64>>, CollectiveError> {
         let mut heard: Vec<Option<Vec<u64>>> = vec![None; links.len()];
-        let start = Instant::now();
+        let mut slices = 0;
         while heard.contains(&None) {
             let silent: Vec<usize> = (0..links.len()).filter(|place| heard[*place].is_none()).collect();
-            let limit = self.silence_limit.saturating_sub(start.elapsed());
-            let ready = readable(silent.iter().map(|place| &links[*place]), limit);
+            let ready = readable(silent.iter().map(|place| &links[*place]), SLICE);
             if ready.is_empty() {
+                slices += 1;
+                if SLICE * slices < self.silence_limit {
+                    continue;
+                }
                 let rank = rank_at(silent[0]);
                 let limit_s = self.silence_limit.as_secs();
                 tell_but(links, rank, &ToRank::Silent { rank, limit_s });
@@ -202,9 +212,14 @@ impl Shared {
 
     /// The next message of rank 0 that is no bad news.
     fn hear_zero(&self, link: &UnixStream) -> Result<(ToRank, Option<std::os::fd::OwnedFd>), CollectiveError> {
-        let limit = self.silence_limit + NAMING;
-        self.at_zero(link.set_read_timeout(Some(limit)).map_err(WireError::from))?;
-        let world = self.world;
+        let (world, limit) = (self.world, self.silence_limit.saturating_add(NAMING));
+        let mut slices = 0;
+        while readable([link].into_iter(), SLICE).is_empty() {
+            slices += 1;
+            if SLICE * slices >= limit {
+                return Err(CollectiveError::Silent { rank: 0, world, limit_s: limit.as_secs() });
+            }
+        }
         match self.at_zero(fd::receive(link))? {
             (ToRank::Refused { reason }, _) => Err(CollectiveError::Refused { reason }),
             (ToRank::Gone { rank }, _) => Err(CollectiveError::Gone { rank, world }),

@@ -1,5 +1,6 @@
 //! Threads as ranks, over real sockets and shared memory.
 
+use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -12,7 +13,7 @@ use expect_test::{Expect, expect};
 use tempfile::TempDir;
 
 use super::shared::{FromRank, Shared};
-use super::{CollectiveError, meeting, piece_numbers};
+use super::{CollectiveError, Joint, meeting, piece_numbers};
 
 /// Longer than anything here takes: nobody is to be given up.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -204,8 +205,8 @@ fn ranks_that_were_started_otherwise_are_refused_with_the_first_difference() {
 #[test]
 fn a_rank_that_does_not_come_is_named() {
     let [zero, other] = refusal((shard(0, 4, 1), plan(1)), (shard(2, 4, 120), plan(1)));
-    let said = "ranks 1, 3 of 4 have not come for 1 s: start all ranks with the same --out and --world, or wait longer \
-                with --rank-limit";
+    let said = "ranks 1, 3 of 4 have not come for 1 s: start all ranks with the same --out, --group and --world, or wait \
+                longer with --rank-limit";
     assert_eq!([zero, other], [Err(said.to_owned()), Err(said.to_owned())]);
     let (_folder, socket) = meeting_place();
     let error = Shared::join_at(&socket, &shard(1, 2, 1), &plan(1), PATIENCE).expect_err("nobody is there");
@@ -225,6 +226,29 @@ fn two_that_say_they_are_one_rank_are_refused() {
         for twin in twins {
             let error = twin.join().expect("no panic").expect_err("one is too many");
             assert_eq!(error.to_string(), zero.to_string());
+        }
+    });
+}
+
+#[test]
+fn one_that_ended_while_it_waited_is_replaced() {
+    let (_folder, socket) = meeting_place();
+    thread::scope(|scope| {
+        let place = &socket;
+        let zero = scope.spawn(move || join(place, 0, 3).gather(&[7]));
+        let dead = loop {
+            if let Ok(dead) = UnixStream::connect(place) {
+                break dead;
+            }
+            thread::yield_now();
+        };
+        fd::send(&dead, &FromRank::Hello { rank: 1, plan: plan(1) }, None).expect("sent");
+        drop(dead);
+        // Also when it was the last one that was waited for.
+        let two = scope.spawn(move || join(place, 2, 3).gather(&[9]));
+        let one = join(place, 1, 3).gather(&[8]);
+        for heard in [one, two.join().expect("no panic"), zero.join().expect("no panic")] {
+            assert_eq!(heard.expect("all are there"), [[7], [8], [9]]);
         }
     });
 }
@@ -267,8 +291,13 @@ fn a_sum_of_different_counts_is_refused() {
 
 #[test]
 fn groups_meet_at_places_of_their_own_that_fit_a_socket() {
-    let [one, other] = ["/runs/a", "/runs/b"].map(meeting::place);
-    assert_ne!(one, other);
+    let places = [("g", "/a", None), ("h", "/a", None), ("g", "/b", None), ("g", "/a", Some(7)), ("g/", "a", None)];
+    let places = places.map(|(group, run, launcher)| {
+        let training = Joint { run: Path::new(run), launcher, wait_limit: Duration::ZERO };
+        meeting::place(group, &training)
+    });
+    assert_eq!(BTreeSet::from(places.clone()).len(), places.len(), "{places:?}");
+    let [one, ..] = places;
     let name = one.file_name().expect("a name").to_string_lossy().into_owned();
     assert!(name.starts_with("ranks-") && name.len() == "ranks-0123456789abcdef.sock".len(), "{name}");
     let long = PathBuf::from(format!("/tmp/{}", "a".repeat(120)));

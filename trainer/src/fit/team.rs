@@ -8,6 +8,7 @@
 //! A wish to stop is told before every step, so that all ranks stop behind the same one.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use batchmill_protocol::identity::Identity;
 use batchmill_protocol::position::Position;
@@ -19,8 +20,8 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use super::error::FitError;
 use super::training::compute;
 use crate::checkpoint::shelf;
-use crate::cli::FitArgs;
-use crate::collective::{Collective, CollectiveError};
+use crate::cli::{FitArgs, Seconds, real};
+use crate::collective::{Collective, CollectiveError, Joint};
 use crate::metrics::{Score, exact};
 use crate::model::Sequential;
 use crate::optimizer::Gradients;
@@ -53,7 +54,10 @@ pub(super) struct Team<'a> {
 impl<'a> Team<'a> {
     /// Meets the other ranks, which must have been started alike.
     pub(super) fn join(shard: &Shard, args: &'a FitArgs, model_text: &str) -> Result<Self, FitError> {
-        let collective = Collective::join(shard, &plan(shard, args, model_text)).map_err(FitError::Ranks)?;
+        let wait_limit = args.reconnect.map_or(Duration::ZERO, |Seconds(limit)| limit);
+        let training = Joint { run: &real(&args.out), launcher: args.sharing.launcher, wait_limit };
+        let plan = plan(shard, args, model_text);
+        let collective = Collective::join(shard, &training, &plan).map_err(FitError::Ranks)?;
         let (asked, agreed, position) = (Stop::default(), Stop::default(), Position::default());
         Ok(Self { collective, args, asked, agreed, position })
     }
@@ -258,6 +262,7 @@ fn plan(shard: &Shard, args: &FitArgs, model_text: &str) -> Identity {
         ("--optimizer", typed(args.optimizer.as_ref())),
         ("--lr", typed(args.lr.as_ref())),
         ("--init", path(&args.init)),
+        ("--out", real(&args.out).display().to_string()),
         ("--best", typed(args.best.as_ref())),
         ("--resume", flag(args.resume)),
         ("--seed", typed(args.seed.as_ref())),
