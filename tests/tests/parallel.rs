@@ -317,6 +317,12 @@ fn what_ranks_cannot_do_together_is_said() {
         "--world",
         "2",
     ]));
+    let nothing_to_restart = expect![[
+        "--restarts is for ranks that are started here, and this is one trainer: give --world of 2 or more without a rank, or leave --restarts out"
+    ]];
+    for alone in [&["--world", "1"][..], &["--world", "2", "--rank", "1"]] {
+        nothing_to_restart.assert_eq(&refused(&[alone, &["--restarts", "3"]].concat()));
+    }
     assert!(!hall.desk.path("out").exists(), "nothing came of it");
 
     let fit = |rank: &str, epochs: &str| {

@@ -31,7 +31,7 @@ use crate::config::ModelSpec;
 use crate::device;
 use crate::feed::{Feed, FeedError};
 use crate::fields::Answer;
-use crate::launch;
+use crate::launch::{self, LaunchError};
 use crate::learn::EarlyStopping;
 use crate::paragraph;
 use crate::prepare::View;
@@ -48,6 +48,9 @@ use crate::stop::{Reason, Stop};
 pub fn run(args: &FitArgs, layers: &Registry) -> Result<Option<Reason>, FitError> {
     match args.sharing.part(&args.out)? {
         Part::Launch { world } => launch::run(args, world).map_err(FitError::from),
+        Part::Train(_) if args.sharing.restarts > 0 && args.sharing.launcher.is_none() => {
+            Err(LaunchError::NothingToRestart.into())
+        }
         Part::Train(share) => train(args, layers, &share),
     }
 }

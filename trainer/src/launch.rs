@@ -45,6 +45,12 @@ const ERROR: &str = "error: ";
 /// Why a training of several ranks ended early.
 #[derive(Debug, Error)]
 pub enum LaunchError {
+    /// Somebody else starts the ranks, or there is one trainer alone.
+    #[error(
+        "--restarts is for ranks that are started here, and this is one trainer: give --world of 2 or more without a rank, \
+         or leave --restarts out"
+    )]
+    NothingToRestart,
     /// This rank would outlive its launcher.
     #[error("the trainer that started this rank has ended")]
     Orphan,

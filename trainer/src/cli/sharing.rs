@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use batchmill_protocol::share::{Kind, Lag, Share, ShareError, Told, Wish, told_rank};
+use batchmill_protocol::share::{Kind, Lag, Share, ShareError, Wish, told_rank};
 use clap::Args;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
@@ -31,7 +31,7 @@ pub struct Sharing {
     #[arg(long, value_name = "NAME")]
     pub group: Option<String>,
     /// How many seconds a rank that is missing is waited for [default: 60]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub rank_limit: Option<u32>,
     /// When one of the ranks that are started here ends, start all again from the latest checkpoint, so many times
     #[arg(long, value_name = "N", requires = "world", default_value_t = 0)]
@@ -59,11 +59,11 @@ impl Sharing {
     /// # Errors
     /// [`ShareError`] when it makes no sense.
     pub fn part(&self, run: &Path) -> Result<Part, ShareError> {
-        let told = told_rank(|variable| std::env::var(variable).ok())?;
-        self.part_when(told, run)
+        self.part_when(|variable| std::env::var(variable).ok(), run)
     }
 
-    fn part_when(&self, told: Option<Told>, run: &Path) -> Result<Part, ShareError> {
+    /// As [`part`](Self::part), with the variables that a launcher may have set.
+    fn part_when(&self, variable: impl Fn(&str) -> Option<String>, run: &Path) -> Result<Part, ShareError> {
         let ranked = self.world.or(self.rank).map(|_| Kind::Sharded);
         let mut wish = Wish {
             share: self.share.or(ranked),
@@ -73,16 +73,21 @@ impl Sharing {
             group: self.group.clone(),
             limit_s: self.rank_limit,
         };
-        if wish.share != Some(Kind::Sharded) {
+        if wish.share != Some(Kind::Sharded) || wish.lag.is_some() {
             return wish.share().map(Part::Train);
         }
+        // Variables that nobody needs may say what they like.
+        let is_typed = self.rank.is_some() && self.world.is_some();
+        let told = if is_typed { None } else { told_rank(variable)? };
+        // `srun` and others say 1 where they start one process alone: that one may start more.
+        let told = told.filter(|told| told.world > 1 || self.world.is_none());
         match (self.rank, self.world, told) {
             (None, Some(1), None) => wish.rank = Some(0),
             (None, Some(world), None) => return Ok(Part::Launch { world }),
             _ => {}
         }
         wish.group.get_or_insert_with(|| real(run).display().to_string());
-        wish.share().map(Part::Train)
+        wish.shard(told)?.ok_or(ShareError::Unranked).map(|shard| Part::Train(Share::Sharded(shard)))
     }
 
     /// Has this process end with the one that started it, if one did.
@@ -123,8 +128,7 @@ mod tests {
             panic!("it says fit");
         };
         let value = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        let told = told_rank(value).map_err(|error| error.to_string())?;
-        args.sharing.part_when(told, Path::new("/no/such/run")).map_err(|error| error.to_string())
+        args.sharing.part_when(value, Path::new("/no/such/run")).map_err(|error| error.to_string())
     }
 
     fn rank(rank: u32, world: u32) -> Result<Part, String> {
@@ -144,12 +148,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_launcher_says_counts_where_it_is_asked_for() {
+        let told = [("SLURM_PROCID", "2"), ("SLURM_NTASKS", "4")];
+        assert_eq!(part(&["--share", "sharded"], &told), rank(2, 4));
+        assert_eq!(part(&["--world", "4"], &told), rank(2, 4));
+        assert_eq!(part(&[], &told), Ok(Part::Train(Share::Private)));
+        let alone = [("RANK", "0"), ("WORLD_SIZE", "1")];
+        assert_eq!(part(&["--share", "sharded"], &alone), rank(0, 1));
+        assert_eq!(part(&["--world", "2"], &alone), Ok(Part::Launch { world: 2 }));
+        let other = [("RANK", "gold"), ("WORLD_SIZE", "earth")];
+        assert_eq!(part(&[], &other), Ok(Part::Train(Share::Private)));
+        assert_eq!(part(&["--world", "4", "--rank", "3"], &other), rank(3, 4));
+        let mistake = "RANK is \"gold\", not a number from 0 on: unset it, or give --rank and --world";
+        assert_eq!(part(&["--world", "4"], &other), Err(mistake.to_owned()));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_said() {
         let refused = |line: &[&str]| part(line, &[]).expect_err("it makes no sense");
         assert_eq!(refused(&["--share", "broadcast", "--world", "2"]), "--world means nothing without --share sharded");
         assert_eq!(refused(&["--group", "g"]), "--group means nothing without --share sharded");
         assert!(refused(&["--restarts", "1"]).contains("--world"));
         assert!(refused(&["--world", "0"]).contains("0 is not in 1..=1024"));
+        assert!(refused(&["--world", "2", "--rank-limit", "0"]).contains("0 is not in 1.."));
+        let lag = ["--share", "sharded", "--lag", "wait"];
+        assert_eq!(refused(&lag), "--lag means nothing without --share broadcast");
         let variables = [("RANK", "one"), ("WORLD_SIZE", "2")];
         assert_eq!(
             part(&["--share", "sharded"], &variables),
