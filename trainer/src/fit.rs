@@ -116,6 +116,7 @@ fn train(args: &FitArgs, layers: &Registry, share: &Share) -> Result<Option<Reas
     let recorder = is_first.then(recorder).transpose()?;
     // Only now: what was done so far may be ended at once.
     let stop = Stop::install().map_err(FitError::Listen)?;
+    let stop = if args.sharing.launcher.is_some() { stop.led() } else { stop };
     training.asked = stop.clone();
     training.stop = training.team.as_mut().map_or(stop.clone(), |team| team.obey(&stop));
     let begun = Start {

@@ -1,11 +1,14 @@
 //! `trainer fit --world W`: starts the ranks of a training on this machine, and sees that they end together.
 //!
-//! Rank 0 has the terminal. The others are in groups of their own, so that Ctrl-C is for the launcher and rank 0: it tells
-//! the others, and whoever hears of it first tells all with the next step. A rank gets no signal twice. All of them end
-//! with the launcher, whatever ends that.
+//! Rank 0 has the terminal. The launcher tells all ranks what it is asked for, whoever else has told them: to them a second
+//! signal says nothing new. Only the launcher ends at once by it, and all ranks end with the launcher, whatever ends that.
+
+mod terminal;
 
 use std::env;
 use std::ffi::OsString;
+use std::fmt;
+use std::fs;
 use std::io::{self, BufRead as _, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -19,8 +22,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use thiserror::Error;
 
+use self::terminal::Terminal;
 use crate::checkpoint::shelf;
 use crate::cli::FitArgs;
+use crate::device::DeviceChoice;
 use crate::fit::team::remedy;
 use crate::report::note;
 use crate::stop::{Reason, Stop};
@@ -38,6 +43,12 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// The variable that says how many threads burn computes with on the CPU. Where it is not set, the ranks share the cores:
 /// each would start as many as there are.
 const THREADS: &str = "RAYON_NUM_THREADS";
+
+/// The variable that says which cards a process sees. Where it is not set, each rank gets a card, as far as there are enough.
+const CARDS: &str = "CUDA_VISIBLE_DEVICES";
+
+/// Where NVIDIA's driver lists them.
+const CARD_FOLDER: &str = "/proc/driver/nvidia/gpus";
 
 /// What begins the one paragraph of a program that fails.
 const ERROR: &str = "error: ";
@@ -68,6 +79,9 @@ pub enum LaunchError {
     /// The system takes no request to end from anybody.
     #[error("listen for Ctrl-C")]
     Listen(#[source] io::Error),
+    /// Rank 0 could not go on without another, and has said so.
+    #[error("the ranks have parted, as rank 0 says above")]
+    Parted,
     /// A rank has ended too early.
     #[error("rank {rank} of {world} {how}")]
     Failed {
@@ -88,18 +102,92 @@ pub fn run(args: &FitArgs, world: u32) -> Result<Option<Reason>, LaunchError> {
     let stop = Stop::install().map_err(LaunchError::Listen)?;
     stop.arm().map_err(LaunchError::Listen)?;
     let mut arguments: Vec<OsString> = env::args_os().skip(1).collect();
-    let mut restarts = 0;
+    let newest = || shelf::newest(&args.out).map(|(position, _)| position);
+    // What somebody else has trained is gone on from by whoever asks for that.
+    let is_ours = args.resume || newest().is_none();
+    let our_ledger = args.ledger.as_deref().filter(|ledger| !args.resume && !ledger.exists());
+    let (terminal, allowed, mut restarts) = (Terminal::now(), args.sharing.restarts, 0);
     loop {
-        let mut ranks = Ranks::start(&arguments, world)?;
+        let before = newest();
+        let mut ranks = Ranks::start(&arguments, world, args.device)?;
         ranks.wait(&stop)?;
-        let ended = ranks.outcome(&args.out, stop.requested());
-        let failed = match ended {
-            Err(failed) if stop.requested().is_none() && restarts < args.sharing.restarts => failed,
-            ended => return ended,
+        let failure = match ranks.outcome(stop.requested()) {
+            Ok(ended) => return Ok(ended),
+            Err(failure) => failure,
         };
+        // Rank 0 may not have come to that.
+        terminal.restore();
+        let kept = newest();
+        if stop.requested().is_some() || restarts == allowed || !is_ours || !failure.how.may_pass(kept > before) {
+            return Err(failure.into_error(&args.out));
+        }
         restarts += 1;
-        note(&format!("{failed}: starting all ranks again, {restarts} of {} times", args.sharing.restarts));
-        arguments = again(arguments, args.resume, shelf::newest(&args.out).is_some());
+        note(&format!("{failure}: starting all ranks again, {restarts} of {allowed} times"));
+        if let Some(ledger) = our_ledger.filter(|_| kept.is_none()) {
+            // Of batches that nobody goes on from. What cannot be removed, rank 0 complains of.
+            let _ = fs::remove_file(ledger);
+        }
+        arguments = again(arguments, args.resume, kept.is_some());
+    }
+}
+
+/// A rank that ended a training of several too early.
+#[derive(Debug)]
+struct Failure {
+    rank: u32,
+    world: u32,
+    how: How,
+}
+
+/// How a rank failed.
+#[derive(Debug, PartialEq)]
+enum How {
+    /// By a signal, not the launcher's.
+    Signal(i32),
+    /// By itself, with this paragraph, or one that rank 0 has printed.
+    Code(i32, Option<String>),
+    /// Because another one had gone, with its paragraph as above.
+    Left(Option<String>),
+}
+
+impl How {
+    /// Whether it may go better the next time. A mistake would be made again; what fails after a checkpoint, such as a
+    /// loader, may be back.
+    fn may_pass(&self, has_come_further: bool) -> bool {
+        match self {
+            Self::Signal(_) | Self::Left(_) => true,
+            Self::Code(..) => has_come_further,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rank, world, how } = self;
+        write!(f, "rank {rank} of {world} {how}")
+    }
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal(signal) => write!(f, "was ended by {}", name(*signal)),
+            Self::Code(_, Some(words)) | Self::Left(Some(words)) => write!(f, "failed: {words}"),
+            Self::Code(code, None) => write!(f, "ended with exit code {code}, as it says above"),
+            Self::Left(None) => f.write_str("could not go on, as it says above"),
+        }
+    }
+}
+
+impl Failure {
+    /// What is said of it when nothing follows.
+    fn into_error(self, run: &Path) -> LaunchError {
+        let Self { rank, world, how } = self;
+        match how {
+            How::Left(None) => LaunchError::Parted,
+            How::Signal(_) => LaunchError::Failed { rank, world, how: format!("{how}: {}", remedy(run)) },
+            how => LaunchError::Failed { rank, world, how: how.to_string() },
+        }
     }
 }
 
@@ -151,10 +239,11 @@ impl Drop for Ranks {
 }
 
 impl Ranks {
-    fn start(arguments: &[OsString], world: u32) -> Result<Self, LaunchError> {
+    fn start(arguments: &[OsString], world: u32, device: DeviceChoice) -> Result<Self, LaunchError> {
         let mut ranks = Self(Vec::new());
+        let cards = cards(device);
         for rank in 0..world {
-            let started = Rank::start(arguments, rank, world);
+            let started = Rank::start(arguments, rank, world, cards);
             ranks.0.push(started.map_err(|source| LaunchError::Start { rank, source })?);
         }
         Ok(ranks)
@@ -181,8 +270,7 @@ impl Ranks {
             }
             if let Some(reason) = stop.requested().filter(|_| !told) {
                 told = true;
-                // Rank 0 shares the terminal, and is told by the others where the signal did not come from there.
-                self.0.iter().skip(1).for_each(|rank| rank.signal(reason));
+                self.0.iter().for_each(|rank| rank.signal(reason));
             }
             if self.0.iter().any(Rank::has_failed) {
                 failed.get_or_insert_with(Instant::now);
@@ -204,11 +292,15 @@ impl Ranks {
     }
 
     /// What came of it, when all have ended.
-    fn outcome(&self, run: &Path, asked: Option<Reason>) -> Result<Option<Reason>, LaunchError> {
+    fn outcome(&self, asked: Option<Reason>) -> Result<Option<Reason>, Failure> {
         let world = u32::try_from(self.0.len()).expect("it was counted in 32 bits");
-        let by_signal = |rank: &&Rank| rank.signalled().is_some_and(|signal| !(asked.is_some() && is_request(signal)));
+        // It ends a rank that does not listen yet.
+        let by_request = |rank: &Rank| asked.is_some() && rank.signalled().is_some_and(is_request);
+        let by_signal = |rank: &&Rank| rank.signalled().is_some() && !by_request(rank);
         let by_code = |rank: &&Rank| rank.code().is_some_and(|code| !is_orderly(code) && code != i32::from(LEFT));
-        let left = |rank: &&Rank| rank.code() == Some(LEFT.into());
+        // Without one that was asked to end, the others end too.
+        let is_asked = self.0.iter().any(by_request);
+        let left = |rank: &&Rank| rank.code() == Some(LEFT.into()) && !is_asked;
         let find = |failed: &dyn Fn(&&Rank) -> bool| self.0.iter().find(failed);
         let Some(failed) = find(&by_signal).or_else(|| find(&by_code)).or_else(|| find(&left)) else {
             let codes = |reason: &Reason| self.0.iter().any(|rank| rank.code() == Some(reason.exit_code().into()));
@@ -216,19 +308,18 @@ impl Ranks {
             let is_done = self.0.iter().all(|rank| rank.code() == Some(0));
             return Ok(heard.or(asked.filter(|_| !is_done)));
         };
-        let how = match (failed.signalled(), failed.code()) {
-            (Some(signal), _) => format!("was ended by {}: {}", name(signal), remedy(run)),
-            (None, code) => match failed.last_words.recv_timeout(LAST_WORDS) {
-                Ok(Some(words)) => format!("failed: {words}"),
-                _ => format!("ended with exit code {}, as it says above", code.unwrap_or_default()),
-            },
+        let last_words = || failed.last_words.recv_timeout(LAST_WORDS).ok().flatten();
+        let how = match (failed.signalled(), failed.code().unwrap_or_default()) {
+            (Some(signal), _) => How::Signal(signal),
+            (None, code) if code == i32::from(LEFT) => How::Left(last_words()),
+            (None, code) => How::Code(code, last_words()),
         };
-        Err(LaunchError::Failed { rank: failed.rank, world, how })
+        Err(Failure { rank: failed.rank, world, how })
     }
 }
 
 impl Rank {
-    fn start(arguments: &[OsString], rank: u32, world: u32) -> io::Result<Self> {
+    fn start(arguments: &[OsString], rank: u32, world: u32, cards: Option<u32>) -> io::Result<Self> {
         // This very program, also when its file has been replaced meanwhile.
         let mut command = Command::new("/proc/self/exe");
         command.arg0("trainer").args(arguments);
@@ -238,8 +329,11 @@ impl Rank {
             let ranks = usize::try_from(world).unwrap_or(usize::MAX);
             command.env(THREADS, (cores / ranks).max(1).to_string());
         }
+        if let Some(cards) = cards {
+            command.env(CARDS, (rank % cards).to_string());
+        }
         if rank > 0 {
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         }
         let mut child = command.spawn()?;
         let (sender, last_words) = mpsc::channel();
@@ -289,7 +383,14 @@ fn is_orderly(code: i32) -> bool {
     [0, INTERRUPTED.into(), TERMINATED.into()].contains(&code)
 }
 
-/// Whether a signal is a wish to end: it ends a rank that does not listen yet.
+/// How many cards there are to share out among ranks that would all take the first one.
+fn cards(device: DeviceChoice) -> Option<u32> {
+    let takes_first = matches!(device, DeviceChoice::Auto | DeviceChoice::Cuda(0)) && env::var_os(CARDS).is_none();
+    let cards = fs::read_dir(CARD_FOLDER).ok().filter(|_| takes_first)?.count();
+    u32::try_from(cards).ok().filter(|cards| *cards > 1)
+}
+
+/// Whether a signal is a wish to end.
 fn is_request(signal: i32) -> bool {
     [Signal::INT, Signal::TERM].map(Signal::as_raw).contains(&signal)
 }
@@ -324,6 +425,8 @@ fn name(signal: i32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use expect_test::{Expect, expect};
+
     use super::*;
 
     #[test]
@@ -337,6 +440,39 @@ mod tests {
         assert_eq!(next(fit, false, false), fit);
         assert_eq!(next(fit, false, true), "fit --model m --world 2 --out run --resume");
         assert_eq!(next("fit --init=w --resume", true, true), "fit --resume");
+    }
+
+    #[test]
+    fn a_mistake_is_made_once_and_a_death_may_pass() {
+        let code = || How::Code(1, None);
+        assert!(How::Signal(9).may_pass(false) && How::Left(None).may_pass(false) && code().may_pass(true));
+        assert!(!code().may_pass(false));
+    }
+
+    #[test]
+    fn what_a_rank_failed_by_is_said() {
+        let check = |how: How, note: Expect, error: Expect| {
+            let failure = Failure { rank: 1, world: 2, how };
+            note.assert_eq(&failure.to_string());
+            error.assert_eq(&failure.into_error(Path::new("/no/such/run")).to_string());
+        };
+        check(
+            How::Signal(9),
+            expect!["rank 1 of 2 was ended by SIGKILL"],
+            expect![
+                "rank 1 of 2 was ended by SIGKILL: start all ranks again: there is no checkpoint yet to go on from"
+            ],
+        );
+        check(
+            How::Code(1, Some("read m: no such file".to_owned())),
+            expect!["rank 1 of 2 failed: read m: no such file"],
+            expect!["rank 1 of 2 failed: read m: no such file"],
+        );
+        check(
+            How::Left(None),
+            expect!["rank 1 of 2 could not go on, as it says above"],
+            expect!["the ranks have parted, as rank 0 says above"],
+        );
     }
 
     #[test]

@@ -73,6 +73,7 @@ pub fn run(layers: &Registry, transforms: &batchmill_datasets::registry::Registr
     let done: Result<(), Box<dyn Error>> = match Cli::parse().command {
         Command::Fit(args) => match fit::run(&args, layers) {
             Ok(Some(reason)) => return ExitCode::from(reason.exit_code()),
+            Err(error) if error.is_said() => return ExitCode::from(FAILED),
             Err(error) if error.is_of_another_rank() => return failed(&error, LEFT),
             done => done.map(drop).map_err(Into::into),
         },

@@ -67,6 +67,8 @@ pub struct Stop {
     reason: Arc<AtomicUsize>,
     /// Whether the next signal ends the process at once.
     at_once: Arc<AtomicBool>,
+    /// Whether no signal is to.
+    is_led: bool,
 }
 
 impl Stop {
@@ -84,12 +86,20 @@ impl Stop {
         Ok(stop)
     }
 
+    /// Has no signal end the process at once, however many come: whoever started it does that.
+    pub(crate) fn led(self) -> Self {
+        Self { is_led: true, ..self }
+    }
+
     /// From now on the signal after the first request ends the process at once. Whoever has changed the terminal calls
     /// this when it is as it was before.
     ///
     /// # Errors
     /// What the system said.
     pub fn arm(&self) -> io::Result<()> {
+        if self.is_led {
+            return Ok(());
+        }
         for reason in Reason::ALL {
             // Behind the shutdown that `install` registered: the first signal finds the flag down, the second one up.
             flag::register(reason.signal(), Arc::clone(&self.at_once))?;

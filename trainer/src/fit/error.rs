@@ -198,4 +198,9 @@ impl FitError {
             _ => false,
         }
     }
+
+    /// Whether one of the ranks that were started here has said it already.
+    pub fn is_said(&self) -> bool {
+        matches!(self, Self::Launch(LaunchError::Parted))
+    }
 }
