@@ -117,6 +117,17 @@ pub enum CollectiveError {
         /// What this one brings.
         ours: u64,
     },
+    /// MPI can be started once in a process.
+    #[error("start MPI: this process has used it before")]
+    MpiInUse,
+    /// MPI has started another number of ranks.
+    #[error("MPI has started {theirs} ranks, but --world is {ours}: leave --world out, or start as many with mpirun -n {ours}")]
+    OtherMpiWorld {
+        /// How many MPI knows.
+        theirs: u64,
+        /// How many this trainer was told of.
+        ours: u64,
+    },
     /// There is no room for the numbers.
     #[error(
         "reserve {} for the gradients of {world} ranks: {} is available: train with fewer ranks",

@@ -1,8 +1,11 @@
 //! Ranks that `mpirun` or `srun` started: numbers and words over MPI.
 //!
 //! MPI has no deadlines, and promises equal bits on all ranks for no reduction: each rank adds one piece of the numbers, in
-//! the order of ranks, as in shared memory. A rank that ends without [`finish`](Mpi::finish) has failed: its launcher then
-//! ends the others, which wait for it.
+//! the order of ranks, as in shared memory. A rank that ends without [`finish`](Mpi::finish) has failed: `mpirun` then ends
+//! the others, which wait for it and could not find out.
+//!
+//! Open MPI lets a rank that waits spin on a core of its own. Where ranks are more than cores, or the cores are wanted for
+//! workers, `mpirun --mca mpi_yield_when_idle 1` lets others have them.
 
 use std::env;
 use std::fmt;
@@ -52,13 +55,12 @@ impl Mpi {
     pub fn join(shard: &Shard, plan: &Identity) -> Result<Self, CollectiveError> {
         let Shard { rank, world, .. } = *shard;
         // Batches come on a thread of their own, which has nothing to do with this.
-        let (universe, _) =
-            mpi::initialize_with_threading(Threading::Funneled).ok_or(CollectiveError::Twice { rank, world })?;
+        let (universe, _) = mpi::initialize_with_threading(Threading::Funneled).ok_or(CollectiveError::MpiInUse)?;
         let communicator = universe.world();
         let mut joined = Self { rank, world, communicator, universe: Some(universe) };
         let [theirs, ours] = [i64::from(joined.communicator.size()).cast_unsigned(), world.into()];
         if theirs != ours {
-            return Err(CollectiveError::Uneven { rank, what: "ranks", theirs, ours });
+            return Err(CollectiveError::OtherMpiWorld { theirs, ours });
         }
         for (place, told) in (0_u64..).zip(joined.gather(&[rank.into()])?) {
             if told != [place] {
