@@ -210,8 +210,65 @@ fn ranks_are_started_again_as_often_as_asked() {
     let output = trainer.end();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}");
-    assert!(stderr.contains(": starting all ranks again, 1 of 1 times\n"), "{stderr}");
+    assert!(stderr.contains("rank 1 of 2 was ended by SIGKILL: starting all ranks again, 1 of 1 times\n"), "{stderr}");
     hall.desk.assert_same("whole", "again");
+
+    // Before the first checkpoint: what the first start made is no hindrance.
+    let mut trainer = hall.start("early", &["--epochs", "4", "--world", "2", "--restarts", "1"]);
+    let (rank, ledger) = (rank_of(trainer.pid(), 1), hall.desk.path("early.ledger"));
+    assert!(trainer.wait_until(|| ledger.exists()), "it trains");
+    signal(rank, Signal::KILL);
+    let output = trainer.end();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains(": starting all ranks again, 1 of 1 times\n"), "{stderr}");
+    hall.desk.assert_same("whole", "early");
+    hall.close();
+}
+
+#[test]
+fn what_nobody_asked_for_is_not_gone_on_with_and_a_mistake_is_made_once() {
+    let hall = Hall::open(200, 8, PLAIN);
+    let restarts = ["--world", "2", "--restarts", "2", "--epochs", "2"];
+    hall.trained("taken", &["--epochs", "1"]);
+    let before = hall.desk.position("taken");
+    let refused = |out: &str, expected: &str| {
+        let output = hall.run(out, &restarts);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(expected) && !stderr.contains("starting all ranks again"), "{stderr}");
+    };
+    refused("taken", "it holds a training already: go on with --resume");
+    fs::write(hall.desk.path("model.toml"), "[[layer]]\nkind = 'liner'\n").expect("written");
+    refused("none", "`liner`");
+    assert_eq!(hall.desk.position("taken"), before);
+    hall.close();
+}
+
+#[test]
+fn ranks_that_wait_for_data_hear_of_the_end() {
+    let hall = Hall::open(200, 8, WHOLE);
+    let fixed = ["--epochs", "12", "--world", "2"];
+    hall.trained("whole", &fixed);
+    let trainer = hall.start("waiting", &[&fixed[..], &["--checkpoint-every", "7"]].concat());
+    trainer.wait_until_it_says("Saved the model");
+    let workers: Vec<u32> = hall.loader.status().workers.iter().map(|worker| worker.pid).collect();
+    workers.iter().for_each(|pid| signal(*pid, Signal::STOP));
+    hall.loader.wait_until("all batches are taken", |status| {
+        let mut members = status.streams.iter().flat_map(|stream| &stream.members);
+        members.all(|member| member.ready == 0 && member.leases == 0)
+    });
+    // Nor does it start other workers.
+    hall.loader.signal(Signal::STOP);
+    signal(trainer.pid(), Signal::TERM);
+    let output = trainer.end();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(143), "{stderr}");
+    assert!(stderr.contains("ended by SIGTERM at epoch "), "{stderr}");
+    workers.iter().for_each(|pid| signal(*pid, Signal::CONT));
+    hall.loader.signal(Signal::CONT);
+    hall.trained("waiting", &[&fixed[..], &["--resume"]].concat());
+    hall.desk.assert_same("whole", "waiting");
     hall.close();
 }
 
@@ -267,6 +324,15 @@ fn ranks_end_with_their_launcher_in_order_or_at_once() {
     let trainer = hall.start("asked", &fixed);
     trainer.wait_until_it_says("Saved the model");
     signal(trainer.pid(), Signal::TERM);
+    let output = trainer.end();
+    assert_eq!(output.status.code(), Some(143), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("ended by SIGTERM at epoch "));
+
+    // As systemd does: to all that there are.
+    let trainer = hall.start("all", &fixed);
+    trainer.wait_until_it_says("Saved the model");
+    let all = [trainer.pid(), rank_of(trainer.pid(), 0), rank_of(trainer.pid(), 1)];
+    all.into_iter().for_each(|pid| signal(pid, Signal::TERM));
     let output = trainer.end();
     assert_eq!(output.status.code(), Some(143), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8_lossy(&output.stderr).contains("ended by SIGTERM at epoch "));
