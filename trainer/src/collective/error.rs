@@ -121,7 +121,9 @@ pub enum CollectiveError {
     #[error("start MPI: this process has used it before")]
     MpiInUse,
     /// MPI has started another number of ranks.
-    #[error("MPI has started {theirs} ranks, but --world is {ours}: leave --world out, or start as many with mpirun -n {ours}")]
+    #[error(
+        "MPI has started {theirs} ranks, but --world is {ours}: leave --world out, or start as many with mpirun -n {ours}"
+    )]
     OtherMpiWorld {
         /// How many MPI knows.
         theirs: u64,

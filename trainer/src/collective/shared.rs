@@ -13,9 +13,9 @@ use batchmill_protocol::share::Shard;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
-use super::{CollectiveError, Joint};
 use super::board::Board;
 use super::meeting::{self, Links};
+use super::{CollectiveError, Joint};
 
 /// How long a rank that lives may say nothing, at the least. As long as it waits for a batch: first of all it says itself
 /// what is missing. And rank 0 may be writing a checkpoint to a slow disk. Whoever ends is noticed in the next round.
