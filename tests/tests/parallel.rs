@@ -248,7 +248,7 @@ fn what_nobody_asked_for_is_not_gone_on_with_and_a_mistake_is_made_once() {
 #[test]
 fn ranks_that_wait_for_data_hear_of_the_end() {
     let hall = Hall::open(200, 8, WHOLE);
-    let fixed = ["--epochs", "12", "--world", "2"];
+    let fixed = ["--epochs", "6", "--world", "2"];
     hall.trained("whole", &fixed);
     let trainer = hall.start("waiting", &[&fixed[..], &["--checkpoint-every", "7"]].concat());
     trainer.wait_until_it_says("Saved the model");
