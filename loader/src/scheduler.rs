@@ -205,7 +205,7 @@ impl OpenStream {
     /// The most slots that one lane may hold. Where members wait for one another, a little is left, so that whoever begins
     /// elsewhere finds room meanwhile.
     fn lane_slots_max(&self) -> usize {
-        let is_shared = self.lanes.values().any(|lane| lane.party.joins(&lane.party));
+        let is_shared = self.lanes.values().any(|lane| lane.party.is_shared());
         let left = if is_shared { LANE_SLOTS_MIN } else { 0 };
         (self.slots.len().saturating_sub(left) / self.lanes.len().max(1)).max(LANE_SLOTS_MIN)
     }

@@ -79,8 +79,8 @@ impl Scheduler {
     /// Ends the ranks that have waited too long for one that is missing.
     pub(super) fn miss_ranks(&mut self, now: Duration, stream: StreamId) {
         let Some(Stream::Open(open)) = self.streams.get_mut(&stream) else { return };
-        let overdue = |name: &String, group: &mut Group| group.overdue(now).map(|reason| (name.clone(), reason));
-        let over: Vec<_> = open.groups.iter_mut().filter_map(|(name, group)| overdue(name, group)).collect();
+        let overdue = |(name, group): (&String, &Group)| Some((name.clone(), group.overdue(now)?));
+        let over: Vec<_> = open.groups.iter().filter_map(overdue).collect();
         let mut waiting = Vec::new();
         for (name, reason) in over {
             // Whoever comes now is of a new group: these have no more to do with it, also while they end.
@@ -132,30 +132,24 @@ impl OpenStream {
         }
     }
 
-    /// Notes that a rank has left at `cursor`, `told` that nothing more comes or not.
-    pub(super) fn leave_seat(&mut self, now: Duration, shard: &Shard, member: MemberId, cursor: Position, told: bool) {
+    /// Notes that a rank has left that had read all before `at`; `done` if that was all it asked for.
+    pub(super) fn leave_seat(&mut self, now: Duration, shard: &Shard, member: MemberId, at: Position, done: bool) {
         let Some(group) = self.groups.get_mut(&shard.group) else { return };
         let own = |seat: &&mut Seat| matches!(seat, Seat::Taken(other) if *other == member);
         if let Some(seat) = group.seats.iter_mut().find(own) {
-            *seat = if told { Seat::Done } else { Seat::Missing { at: cursor, since: now, came: true } };
+            *seat = if done { Seat::Done } else { Seat::Missing { at, since: now, came: true } };
         }
         if group.is_empty() {
             self.groups.remove(&shard.group);
         }
     }
 
-    /// The ranks that a party misses.
-    pub(super) fn missing_ranks(&self, party: &Party) -> Vec<u32> {
+    /// The ranks that a party misses, and where they stand.
+    pub(super) fn missing(&self, party: &Party) -> impl Iterator<Item = (u32, Position)> {
         let group = if let Party::Group(name) = party { self.groups.get(name) } else { None };
         let seats = (0..).zip(group.into_iter().flat_map(|group| &group.seats));
-        seats.filter(|(_, seat)| matches!(seat, Seat::Missing { .. })).map(|(rank, _)| rank).collect()
-    }
-
-    /// Where the ranks stand that a party misses.
-    pub(super) fn missing(&self, party: &Party) -> impl Iterator<Item = Position> + '_ {
-        let group = if let Party::Group(name) = party { self.groups.get(name) } else { None };
-        group.into_iter().flat_map(|group| &group.seats).filter_map(|seat| match seat {
-            Seat::Missing { at, .. } => Some(*at),
+        seats.filter_map(|(rank, seat)| match seat {
+            Seat::Missing { at, .. } => Some((rank, *at)),
             Seat::Taken(_) | Seat::Done => None,
         })
     }

@@ -36,9 +36,14 @@ impl Party {
         }
     }
 
+    /// Whether its members read a lane with others, where there are some.
+    pub(super) fn is_shared(&self) -> bool {
+        *self != Self::Alone
+    }
+
     /// Whether members of both may read one lane.
     pub(super) fn joins(&self, other: &Self) -> bool {
-        *self != Self::Alone && self == other
+        self.is_shared() && self == other
     }
 }
 
@@ -101,7 +106,7 @@ impl Lane {
     }
 
     /// Where the member stands that is furthest behind.
-    fn hindmost(&self, members: &BTreeMap<MemberId, Member>) -> Option<Position> {
+    pub(super) fn hindmost(&self, members: &BTreeMap<MemberId, Member>) -> Option<Position> {
         self.members.iter().map(|id| members[id].cursor).min()
     }
 
@@ -167,8 +172,7 @@ impl Scheduler {
         open.give_up_slots(&self.members);
         // What other lanes keep for a rank that was missing, it may read from its own.
         let party = Party::of(&self.members[&id].share);
-        let lanes: Vec<_> =
-            open.lanes.iter().filter(|(at, other)| **at == lane || other.party.joins(&party)).map(|at| *at.0).collect();
+        let lanes: BTreeSet<LaneId> = open.lanes_of(&party).chain([lane]).collect();
         lanes.into_iter().for_each(|lane| self.deliver_lane(stream, lane));
     }
 
@@ -187,9 +191,7 @@ impl Scheduler {
         if let Share::Sharded(shard) = &member.share {
             open.leave_seat(now, shard, id, kept_from, member.is_done());
             // What it leaves behind may be held for whoever takes its place, or no longer.
-            touched.extend(
-                open.lanes.iter().filter(|(_, lane)| lane.party.joins(&Party::of(&member.share))).map(|at| at.0),
-            );
+            touched.extend(open.lanes_of(&Party::of(&member.share)));
         }
         for lane in touched {
             self.deliver_lane(member.stream, lane);
@@ -212,6 +214,11 @@ impl Scheduler {
 }
 
 impl OpenStream {
+    /// The lanes that members of `party` may read with others.
+    fn lanes_of(&self, party: &Party) -> impl Iterator<Item = LaneId> {
+        self.lanes.iter().filter(|(_, lane)| lane.party.joins(party)).map(|(id, _)| *id)
+    }
+
     /// The lane that has all from a position on, and that members of `party` may read.
     fn lane_for(&self, party: &Party, from: Position) -> Option<LaneId> {
         let has = |lane: &Lane| lane.reach(&self.extent) <= from && from <= lane.next && !self.has_failed(lane);

@@ -68,7 +68,7 @@ impl Scheduler {
             window: [state.window.front().map_or(state.next, |(first, _)| *first), state.next],
             slots: u32::try_from(state.window.len()).unwrap_or(u32::MAX),
             slots_max: u32::try_from(open.lane_slots_max()).unwrap_or(u32::MAX),
-            misses: open.missing_ranks(&state.party),
+            misses: open.missing(&state.party).map(|(rank, _)| rank).collect(),
             members: state.members.iter().map(|member| member.0).collect(),
             held_by: if open.is_held(lane, &self.members) {
                 open.holders(state, &self.members).iter().map(|member| member.0).collect()

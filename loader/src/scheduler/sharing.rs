@@ -66,7 +66,7 @@ impl Scheduler {
     /// Has members part that keep others waiting, and those meet that have caught up.
     pub(super) fn keep_company(&mut self, now: Duration) {
         let shared = |stream: &Stream| match stream {
-            Stream::Open(open) => open.lanes.values().any(|lane| lane.party.joins(&lane.party)),
+            Stream::Open(open) => open.lanes.values().any(|lane| lane.party.is_shared()),
             _ => false,
         };
         let streams: Vec<StreamId> = self.streams.iter().filter(|(_, at)| shared(at)).map(|(id, _)| *id).collect();
@@ -109,21 +109,17 @@ impl Scheduler {
     fn part_lane(&mut self, stream: StreamId, id: LaneId) {
         let Some(Stream::Open(open)) = self.streams.get_mut(&stream) else { return };
         let Some((_, front)) = open.lanes[&id].leader(&self.members) else { return };
-        let is_dropped = |id: &MemberId| self.members[id].share == Share::Broadcast { lag: Lag::Drop };
+        let (dropped, parting) = open.laggards(id, &self.members);
         let behind = |id: MemberId| (id, open.extent.distance(self.members[&id].cursor, front));
-        let laggards = open.laggards(id, &self.members);
-        // Only those that the others wait for: who is behind with them may be as fast as anybody.
-        let holders = if laggards.is_empty() { BTreeSet::new() } else { open.holders(&open.lanes[&id], &self.members) };
-        let dropped: Vec<_> = holders.into_iter().filter(is_dropped).map(behind).collect();
-        if dropped.is_empty() && !laggards.is_empty() && open.may_split(id, &laggards, &self.members) {
+        let dropped: Vec<_> = dropped.into_iter().map(behind).collect();
+        if !parting.is_empty() && open.may_split(id, &parting, &self.members) {
             let new = LaneId(self.next_lane);
             self.next_lane += 1;
-            open.split(id, new, laggards, self.fair_time, &mut self.members);
+            open.split(id, new, parting, self.fair_time, &mut self.members);
             open.partings.splits += 1;
             self.deliver_lane(stream, new);
             self.deliver_lane(stream, id);
         }
-        // That may be enough: whether the others are to be split off is seen when these are gone.
         for (member, behind) in dropped {
             let reason = format!(
                 "it lags {behind} batches behind trainers that wait for it: with --lag split it reads on by itself, with \
@@ -149,7 +145,7 @@ impl Scheduler {
 impl OpenStream {
     /// The slowest of a lane: no slot from there on is free. Ranks that are missing count as where they left.
     pub(super) fn slowest(&self, lane: &Lane, members: &BTreeMap<MemberId, Member>) -> Option<Position> {
-        lane.members.iter().map(|id| members[id].cursor).chain(self.missing(&lane.party)).min()
+        lane.hindmost(members).into_iter().chain(self.missing(&lane.party).map(|(_, at)| at)).min()
     }
 
     /// The first position of a lane that a member keeps: that of the first of the slots before its cursor that it reads
@@ -163,7 +159,7 @@ impl OpenStream {
     /// What the slowest of a lane keeps first, members and missing ranks.
     fn kept_from(&self, lane: &Lane, members: &BTreeMap<MemberId, Member>) -> Option<Position> {
         let kept = lane.members.iter().map(|id| self.keeps_from(lane, &members[id]));
-        kept.chain(self.missing(&lane.party)).min()
+        kept.chain(self.missing(&lane.party).map(|(_, at)| at)).min()
     }
 
     /// Whether the leader of a lane gets nothing more to read because others have not yet read what fills its window.
@@ -184,34 +180,33 @@ impl OpenStream {
         lane.members.iter().filter(|id| Some(self.keeps_from(lane, &members[id])) == kept).copied().collect()
     }
 
-    /// Who of a held lane lets the others wait and need not be waited for: those to be split off of the older half of its
-    /// window, or else those to be dropped that keep its oldest slot. Nobody as long as somebody who must be waited for
-    /// keeps that.
-    fn laggards(&self, id: LaneId, members: &BTreeMap<MemberId, Member>) -> BTreeSet<MemberId> {
-        let lane = &self.lanes[&id];
+    /// Who of a held lane lets the others wait and need not be waited for: those to be dropped that keep its oldest slot,
+    /// for who is behind with them may be as fast as anybody; or else those to be split off of the older half of its window,
+    /// when that is what it takes. Nobody as long as somebody who must be waited for keeps the oldest slot.
+    fn laggards(&self, id: LaneId, members: &BTreeMap<MemberId, Member>) -> (BTreeSet<MemberId>, BTreeSet<MemberId>) {
+        let (lane, none) = (&self.lanes[&id], BTreeSet::new);
         let (Some((leader, ahead)), Some(first)) = (lane.leader(members), self.kept_from(lane, members)) else {
-            return BTreeSet::new();
+            return (none(), none());
         };
+        let may = |id: &MemberId, lag| members[id].share == Share::Broadcast { lag } && *id != leader;
+        let holders = self.holders(lane, members);
+        if !holders.iter().all(|id| may(id, Lag::Split) || may(id, Lag::Drop)) {
+            return (none(), none());
+        }
+        let dropped: BTreeSet<MemberId> = holders.iter().filter(|id| may(id, Lag::Drop)).copied().collect();
+        if holders.is_empty() || !dropped.is_empty() {
+            return (dropped, none());
+        }
         let lags = |id: &MemberId| {
             let from = self.keeps_from(lane, &members[id]);
             self.extent.distance(first, from) * 2 < self.extent.distance(first, ahead)
         };
-        let may_go = |id: &MemberId| {
-            matches!(members[id].share, Share::Broadcast { lag: Lag::Split | Lag::Drop }) && *id != leader
-        };
-        let holders = self.holders(lane, members);
-        if holders.is_empty() || !holders.iter().all(may_go) {
-            return BTreeSet::new();
-        }
-        let may_part = |id: &MemberId| members[id].share == Share::Broadcast { lag: Lag::Split } && *id != leader;
-        if !holders.iter().any(may_part) {
-            return holders;
-        }
-        let laggards: BTreeSet<MemberId> = lane.members.iter().filter(|id| may_part(id) && lags(id)).copied().collect();
+        let parting = |id: &&MemberId| may(id, Lag::Split) && lags(id);
+        let parting: BTreeSet<MemberId> = lane.members.iter().filter(parting).copied().collect();
         // Together only if what they have yet to read is not among what stays with the others.
-        let rest = lane.members.difference(&laggards).map(|id| members[id].cursor).min();
-        let together = laggards.iter().all(|id| rest.is_none_or(|rest| members[id].cursor <= rest));
-        if together { laggards } else { holders.into_iter().filter(may_part).take(1).collect() }
+        let rest = lane.members.difference(&parting).map(|id| members[id].cursor).min();
+        let together = parting.iter().all(|id| rest.is_none_or(|rest| members[id].cursor <= rest));
+        (none(), if together { parting } else { holders.into_iter().take(1).collect() })
     }
 
     /// Whether there is room for one more lane once `parting` have left theirs.
@@ -287,7 +282,7 @@ impl OpenStream {
 
     /// How far a lane's members are from one another.
     fn span(lane: &Lane, members: &BTreeMap<MemberId, Member>) -> Option<Span> {
-        let cursor = lane.members.iter().map(|id| members[id].cursor).min()?;
+        let cursor = lane.hindmost(members)?;
         let (_, front) = lane.leader(members)?;
         let from = lane.window.front().map_or(cursor, |(first, _)| cursor.min(*first));
         Some(Span { from, cursor, front })
