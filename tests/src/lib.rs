@@ -24,6 +24,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub mod bench;
 pub mod desk;
 pub mod reader;
 pub mod torture;
