@@ -202,6 +202,9 @@ fn table(status: &Status) -> Result<String, std::fmt::Error> {
                 list(&lane.members)
             )?;
         }
+        if stream.lobby > 0 {
+            writeln!(text, "  the first {} batches are ready for whoever begins there", stream.lobby)?;
+        }
         if stream.splits + stream.merges > 0 {
             writeln!(text, "  lanes split {} times and merged {} times", stream.splits, stream.merges)?;
         }

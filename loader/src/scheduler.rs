@@ -18,6 +18,7 @@ use batchmill_protocol::slab::Making;
 
 use groups::Group;
 use lanes::{Lane, LaneId, Member};
+use lobby::Lobby;
 use pace::Pace;
 use quarantine::Quarantine;
 use sharing::Partings;
@@ -34,6 +35,7 @@ mod groups;
 #[cfg(any(test, debug_assertions))]
 mod invariants;
 mod lanes;
+mod lobby;
 #[cfg(any(test, feature = "negative-control"))]
 mod negative_control;
 mod openings;
@@ -188,6 +190,7 @@ struct OpenStream {
     extent: Extent,
     slots: Vec<Slot>,
     lanes: BTreeMap<LaneId, Lane>,
+    lobby: Lobby,
     groups: BTreeMap<String, Group>,
     partings: Partings,
     cost: cost::Cost,
@@ -298,6 +301,7 @@ impl Scheduler {
         self.ask_for_surveys(now);
         self.keep_company(now);
         self.assign(now);
+        self.keep_lobbies(now);
         #[cfg(any(test, debug_assertions))]
         self.check_invariants();
         std::mem::take(&mut self.actions)
@@ -328,6 +332,7 @@ impl Scheduler {
             extent,
             slots: (0..slots).map(|_| Slot::Free).collect(),
             lanes: BTreeMap::new(),
+            lobby: Lobby::default(),
             groups: BTreeMap::new(),
             partings: Partings::default(),
             cost: cost::Cost::default(),
@@ -378,6 +383,7 @@ impl Scheduler {
         if !filling.given_up {
             filling.put_back(task.rows);
         }
+        let death = death.filter(|_| !open.is_lost_in_lobby(task.slot));
         if let Some(death @ Death { how, making, .. }) = death
             && task.id >= open.since_retry
         {
@@ -427,7 +433,7 @@ impl Scheduler {
         let task = self.tasks.remove(&task).expect("a worker's tasks are in the table");
         let Some(Stream::Open(open)) = self.streams.get_mut(&task.stream) else { return };
         open.cost.learn(task.rows.len(), busy);
-        open.samples_made += u64::from(task.rows.len());
+        let outcome = open.note_made(&task, outcome);
         let Slot::Filling(filling) = open.slot(task.slot) else { unreachable!("a slot with tasks is being filled") };
         filling.tasks_out -= 1;
         let bad = match outcome {

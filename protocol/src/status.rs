@@ -38,7 +38,7 @@ pub struct StreamStatus {
     pub slots: SlotCounts,
     /// Samples decoded per second over the last seconds.
     pub samples_per_s: f64,
-    /// Samples decoded since the start.
+    /// Samples decoded for its members since the start; what waits in the lobby counts when somebody takes it.
     pub samples_made: u64,
     /// Samples found that cannot be read.
     pub bad_samples: u64,
@@ -46,6 +46,8 @@ pub struct StreamStatus {
     pub members: Vec<MemberStatus>,
     /// The windows that they read.
     pub lanes: Vec<LaneStatus>,
+    /// Batches from the first on that are ready for whoever begins there.
+    pub lobby: u32,
     /// How often a lane was split, because a member in it kept others waiting.
     pub splits: u64,
     /// How often two lanes became one, because their members had met.

@@ -23,18 +23,31 @@ impl Scheduler {
             let workers = u32::try_from(self.workers.joined().count()).unwrap_or(u32::MAX);
             let Some(Stream::Open(open)) = self.streams.get_mut(&stream) else { return };
             let (slot, position, rows) = open.take_rows(lane, workers, &self.members);
-            let estimate = open.cost.estimate(rows.len());
-            let charged = estimate / if open.is_behind(&open.lanes[&lane]) { 2 } else { 1 };
+            let charged = open.cost.estimate(rows.len()) / if open.is_behind(&open.lanes[&lane]) { 2 } else { 1 };
             let served = open.lanes.get_mut(&lane).expect("chosen from the table");
             self.fair_time = self.fair_time.max(served.given);
             served.given = self.fair_time + charged;
-            let task = Task { id: TaskId(self.next_task), stream, slot, position, rows };
-            self.next_task += 1;
-            let slowest = open.cost.slowest(rows.len());
-            self.workers.begin(now, worker, task.id, estimate, slowest);
-            self.tasks.insert(task.id, task);
-            self.actions.push(Action::Assign { worker, task });
+            self.give_out(now, worker, stream, slot, position, rows);
         }
+    }
+
+    /// Gives rows, which their slot no longer has to do, to a worker.
+    pub(super) fn give_out(
+        &mut self,
+        now: Duration,
+        worker: WorkerId,
+        stream: StreamId,
+        slot: SlotIndex,
+        position: Position,
+        rows: Rows,
+    ) {
+        let Some(Stream::Open(open)) = self.streams.get(&stream) else { return };
+        let task = Task { id: TaskId(self.next_task), stream, slot, position, rows };
+        self.next_task += 1;
+        let (estimate, slowest) = (open.cost.estimate(rows.len()), open.cost.slowest(rows.len()));
+        self.workers.begin(now, worker, task.id, estimate, slowest);
+        self.tasks.insert(task.id, task);
+        self.actions.push(Action::Assign { worker, task });
     }
 
     /// The lane whose turn it is of those that a worker has room for, with the least busy such worker.
@@ -69,11 +82,29 @@ impl OpenStream {
         if !lane.goes_on() || lane.window.len() >= self.lane_slots_max() || self.has_failed(lane) {
             return false;
         }
-        let free = self.slots.iter().filter(|slot| matches!(slot, Slot::Free)).count();
-        // Of a lane's part, a few slots are kept for it whatever others could use.
+        let free = self.free_slots() + self.slots_in_lobby();
+        if lane.window.len() < LANE_SLOTS_MIN { free > 0 } else { free > self.reserved_slots() }
+    }
+
+    pub(super) fn free_slots(&self) -> usize {
+        self.slots.iter().filter(|slot| matches!(slot, Slot::Free)).count()
+    }
+
+    /// How many slots are kept for lanes whatever others could use: of each lane's part a few.
+    pub(super) fn reserved_slots(&self) -> usize {
         let lacks = |lane: &Lane| if lane.goes_on() { LANE_SLOTS_MIN.saturating_sub(lane.window.len()) } else { 0 };
-        let reserved: usize = self.lanes.values().map(lacks).sum();
-        if lane.window.len() < LANE_SLOTS_MIN { free > 0 } else { free > reserved }
+        self.lanes.values().map(lacks).sum()
+    }
+
+    /// Begins a batch in a free slot with up to `rows` of its rows.
+    pub(super) fn begin_batch(&mut self, lane: LaneId, position: Position, rows: u32) -> (SlotIndex, Rows) {
+        let free = self.slots.iter().position(|slot| matches!(slot, Slot::Free));
+        let slot = slots::index(free.expect("who has work finds rows or a free slot"));
+        let mut filling = Filling::new(lane, self.extent.rows(position.step));
+        let rows = filling.take(rows).expect("every batch has rows");
+        filling.tasks_out = 1;
+        *self.slot(slot) = Slot::Filling(filling);
+        (slot, rows)
     }
 
     /// Takes rows of the earliest batch of `lane` that has any, or of a new one.
@@ -94,17 +125,12 @@ impl OpenStream {
                 return (slot, position, rows);
             }
         }
-        let free = self.slots.iter().position(|slot| matches!(slot, Slot::Free));
-        let slot = slots::index(free.expect("a lane that has work finds rows or a free slot"));
-        let extent = self.extent;
+        self.clear_lobby_for_one();
+        let position = self.lanes[&lane].next;
+        let (slot, rows) = self.begin_batch(lane, position, rows);
         let window = self.lanes.get_mut(&lane).expect("chosen from the table");
-        let position = window.next;
         window.window.push_back((position, slot));
-        window.next = extent.next(position);
-        let mut filling = Filling::new(lane, extent.rows(position.step));
-        let rows = filling.take(rows).expect("every batch has rows");
-        filling.tasks_out = 1;
-        *self.slot(slot) = Slot::Filling(filling);
+        window.next = self.extent.next(position);
         (slot, position, rows)
     }
 }

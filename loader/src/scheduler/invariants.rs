@@ -4,9 +4,17 @@ use std::collections::BTreeSet;
 
 use batchmill_protocol::message::StreamId;
 
-use super::lanes::Party;
+use super::lanes::{LaneId, Party};
 use super::slots::{self, Slot};
 use super::{LANE_SLOTS_MIN, OpenStream, Scheduler, Stream};
+
+impl OpenStream {
+    fn check_lobby(&self) {
+        let waiting = self.lobby.waiting.len();
+        assert!(waiting <= LANE_SLOTS_MIN && waiting as u64 <= self.extent.steps(), "a lobby is small");
+        assert!(waiting == 0 || !self.lobby.is_closed, "a lobby that is closed is empty");
+    }
+}
 
 impl Scheduler {
     pub(super) fn check_invariants(&self) {
@@ -19,6 +27,7 @@ impl Scheduler {
             let Stream::Open(open) = stream else { continue };
             self.check_lanes(open);
             self.check_slots(*id, open);
+            open.check_lobby();
         }
     }
 
@@ -46,7 +55,9 @@ impl Scheduler {
 
     fn check_slots(&self, id: StreamId, open: &OpenStream) {
         let mut owners = vec![None; open.slots.len()];
-        for (lane, (_, slot)) in open.lanes.iter().flat_map(|(id, lane)| lane.window.iter().map(move |at| (*id, at))) {
+        let of_lanes = open.lanes.iter().flat_map(|(id, lane)| lane.window.iter().map(move |(_, slot)| (*id, slot)));
+        let of_lobby = open.lobby.waiting.iter().map(|waiting| (LaneId::LOBBY, &waiting.slot));
+        for (lane, slot) in of_lanes.chain(of_lobby) {
             assert!(owners[slots::place(*slot)].replace(lane).is_none(), "slot {slot} is in one window only");
         }
         let mut out = vec![Vec::new(); open.slots.len()];
@@ -79,6 +90,7 @@ impl Scheduler {
                 Slot::Failed { .. } => {
                     assert!(out.is_empty() && read == 0, "a failed batch is nobody's work");
                     assert!(owner.is_some(), "a failed slot's lane");
+                    assert!(owner != Some(LaneId::LOBBY), "what waits for nobody in particular fails nobody");
                 }
             }
         }

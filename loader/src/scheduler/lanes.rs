@@ -163,6 +163,7 @@ impl Scheduler {
             let lane = LaneId(self.next_lane);
             self.next_lane += 1;
             open.lanes.insert(lane, Lane::new(party, from, self.fair_time));
+            open.let_in(lane);
             lane
         });
         self.members.insert(id, Member { lane: Some(lane), ..member });

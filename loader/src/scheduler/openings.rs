@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(world.opened(W, A), [Action::Open { worker: W, stream: C }]);
         let closes = [W, other].map(|worker| Action::Close { worker, stream: C });
         assert_eq!(world.close(C), closes, "it may be on it by now");
-        assert_eq!(world.opened(W, C), []);
+        assert_eq!(opens(&world.opened(W, C), W), []);
         assert!(!world.scheduler.workers.all()[&W].open.contains(&C));
     }
 

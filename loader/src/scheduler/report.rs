@@ -84,6 +84,7 @@ impl Scheduler {
             bad_samples: open.quarantine.count(),
             members: members.collect(),
             lanes: lanes.collect(),
+            lobby: u32::try_from(open.ready_in_lobby()).unwrap_or(u32::MAX),
             splits: open.partings.splits,
             merges: open.partings.merges,
             ..StreamStatus::default()

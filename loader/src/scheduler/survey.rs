@@ -107,6 +107,7 @@ impl Scheduler {
         self.workers.surveyed(worker);
         if anew {
             open.quarantine = survey.quarantine.within(open.quarantine.limit());
+            open.clear_lobby(false);
             // What was given out before was of the data as they were.
             open.since_retry = TaskId(self.next_task);
             self.open_everywhere(stream);

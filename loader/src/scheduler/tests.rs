@@ -8,6 +8,7 @@ use super::workers::Phase;
 use super::*;
 
 mod fairness;
+mod lobby;
 mod patience;
 mod sharing;
 
@@ -358,6 +359,7 @@ fn a_hung_worker_is_killed_and_its_rows_wait_for_its_end() {
 fn an_index_takes_as_long_as_it_takes() {
     const OTHER: StreamId = StreamId(1);
     let mut world = World::new(4, 2, extent(8, 4));
+    world.make();
     let actions = world.tell(Event::StreamAdded(OTHER));
     let surveyor = actions.iter().find_map(|action| match action {
         Action::Survey { worker, stream: OTHER, .. } => Some(*worker),
