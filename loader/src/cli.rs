@@ -7,7 +7,7 @@ use batchmill_protocol::position::{Position, PositionError, Tail};
 use batchmill_protocol::share::{Kind, Lag, Share, ShareError, Wish};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use values::{Bytes, Seconds, WORKERS_MAX, Workers};
+pub(crate) use values::{Bytes, Percent, Seconds, WORKERS_MAX, Workers};
 
 mod values;
 
@@ -81,6 +81,7 @@ pub(crate) struct Described {
     group = ArgGroup::new("what").args(["config", "images"]).required(true),
     after_help = "Examples:
   loader serve --config loader.toml --workers 4
+  loader serve --config loader.toml --cpu-budget 40%
   loader serve --images photos --labels photos/labels.csv --shuffle --resize 256 --crop 224"
 )]
 pub(crate) struct Serve {
@@ -92,6 +93,10 @@ pub(crate) struct Serve {
     /// Shared memory for batches, all streams together, such as 256MiB or 2GiB
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<Bytes>,
+    /// How much of the processors that the loader may run on all workers together use, at the most and on average, so that
+    /// training beside them keeps its pace
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) cpu_budget: Option<Percent>,
     /// How long a range of samples may take, at least, before its worker is killed as hung [default: 30]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) hang_limit: Option<Seconds>,

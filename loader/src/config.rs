@@ -14,7 +14,7 @@ use thiserror::Error;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
-use crate::cli::{Bytes, Color, Described, Seconds, Serve, TailName, WORKERS_MAX, Workers};
+use crate::cli::{Bytes, Color, Described, Percent, Seconds, Serve, TailName, WORKERS_MAX, Workers};
 
 /// The name of the stream of `--images` and `--labels`.
 const STREAM_NAME: &str = "train";
@@ -26,10 +26,10 @@ const MEMORY_DEFAULT_BYTES: u64 = 256 << 20;
 const HANG_LIMIT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// The keys outside `[stream.NAME]`.
-const KEYS: [&str; 5] = ["workers", "memory", "hang_limit", "socket", "stream"];
+const KEYS: [&str; 6] = ["workers", "memory", "cpu_budget", "hang_limit", "socket", "stream"];
 
 /// Those that are of no use to a loader that runs.
-const KEYS_OF_THE_LOADER: [&str; 3] = ["workers", "hang_limit", "socket"];
+const KEYS_OF_THE_LOADER: [&str; 4] = ["workers", "cpu_budget", "hang_limit", "socket"];
 
 /// The longest spec that a running loader takes, as JSON: a worker's line must hold it while the worker is busy.
 const SPEC_BYTES_MAX: usize = 64 << 10;
@@ -60,6 +60,8 @@ pub(crate) struct Config {
     pub(crate) streams: Vec<StreamSpec>,
     pub(crate) workers: u32,
     pub(crate) memory_bytes: u64,
+    /// How much of the processors the workers may use, if that is limited.
+    pub(crate) cpu_budget: Option<Percent>,
     /// The least time that a range of samples may take before its worker counts as hung.
     pub(crate) hang_limit: Duration,
     pub(crate) socket: PathBuf,
@@ -83,6 +85,7 @@ impl Config {
             streams: file.streams,
             workers,
             memory_bytes: arguments.memory.or(file.memory).map_or(MEMORY_DEFAULT_BYTES, |Bytes(bytes)| bytes),
+            cpu_budget: arguments.cpu_budget.or(file.cpu_budget),
             hang_limit: arguments.hang_limit.or(file.hang_limit).map_or(HANG_LIMIT_DEFAULT, |Seconds(limit)| limit),
             socket: arguments.address.socket.clone().or(file.socket).unwrap_or_else(address::default_socket),
         })
@@ -157,6 +160,7 @@ struct File {
     streams: Vec<StreamSpec>,
     workers: Option<Workers>,
     memory: Option<Bytes>,
+    cpu_budget: Option<Percent>,
     hang_limit: Option<Seconds>,
     socket: Option<PathBuf>,
 }
@@ -203,6 +207,7 @@ impl File {
         let mut file = Self {
             workers: parsed(&table, "workers")?,
             memory: parsed(&table, "memory")?,
+            cpu_budget: parsed(&table, "cpu_budget")?,
             hang_limit: parsed(&table, "hang_limit")?,
             socket: parsed::<PathBuf>(&table, "socket")?.map(|socket| folder.join(socket)),
             streams: Vec::new(),
@@ -333,6 +338,10 @@ mod tests {
         check(
             &with("memory = '256 apples'", ""),
             &expect![[r#"line 1: `memory`: "256 apples" is not a size such as 256MiB or 2GiB"#]],
+        );
+        check(
+            &with("cpu_budget = 0.4", ""),
+            &expect![[r#"line 1: `cpu_budget`: "0.4" is no share from 1% to 100%, such as 40%"#]],
         );
         check("workers = 2", &expect!["line 1: there is no stream: add a table [stream.train]"]);
         check(

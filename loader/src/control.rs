@@ -143,10 +143,11 @@ fn unexpected() -> Failure {
 
 fn table(status: &Status) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
+    let allowed = status.cpus_allowed.map(|cpus| format!(", of which they may use {cpus:.2}")).unwrap_or_default();
     writeln!(
         text,
-        "loader (pid {}), up {:.0} s, {} workers wanted",
-        status.pid, status.uptime_s, status.workers_wanted
+        "loader (pid {}), up {:.0} s, {} workers wanted; they use {:.2} of {} processors{allowed}",
+        status.pid, status.uptime_s, status.workers_wanted, status.cpus_used, status.cpus
     )?;
     for stream in &status.streams {
         if !stream.open {

@@ -5,6 +5,7 @@
 //! a line holds.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use batchmill_datasets::spec::StreamSpec;
@@ -18,6 +19,7 @@ use ipc_channel::ipc::IpcSender;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use crate::cli::Percent;
 use crate::config::Config;
 use crate::front_door::{Answer, Asked};
 use crate::output;
@@ -27,6 +29,7 @@ use answers::decline;
 use clock::Clock;
 use members::{Gone, Member};
 use openings::Opening;
+use rate::Rate;
 use streams::Served;
 
 mod answers;
@@ -98,6 +101,10 @@ pub(crate) struct Daemon {
     scheduler: Scheduler,
     born: Instant,
     clock: Clock,
+    /// How many processors there are for the loader.
+    cpus: u32,
+    /// Of processor time that workers used.
+    cpu_us: Rate,
     streams: BTreeMap<StreamId, Served>,
     next_stream: u32,
     /// Streams that somebody waits for since all began.
@@ -150,10 +157,15 @@ impl Daemon {
         let served = |(id, spec): (u32, &StreamSpec)| Ok((StreamId(id), Served::new(spec, share_bytes)?));
         let streams: BTreeMap<_, _> =
             (0..).zip(&config.streams).map(served).collect::<Result<_, serde_json::Error>>()?;
+        let mut scheduler = Scheduler::new(config.workers, config.hang_limit);
+        let cpus = thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX));
+        scheduler.allow_cpus(config.cpu_budget.map(|Percent(share)| share * f64::from(cpus)));
         Ok(Self {
-            scheduler: Scheduler::new(config.workers, config.hang_limit),
+            scheduler,
             born: Instant::now(),
             clock: Clock::new(),
+            cpus,
+            cpu_us: Rate::default(),
             next_stream: streams.last_key_value().map_or(0, |(id, _)| id.0 + 1),
             streams,
             openings: Vec::new(),
@@ -186,9 +198,10 @@ impl Daemon {
         }
         let mut next_tick = Instant::now() + TICK;
         while !self.stopping && self.failure.is_none() {
-            match self.happenings.recv_deadline(next_tick) {
+            let deadline = self.wakes_at().map_or(next_tick, |at| at.min(next_tick));
+            match self.happenings.recv_deadline(deadline) {
                 Ok(happening) => self.note(happening),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.tell(Event::Tick),
                 Err(RecvTimeoutError::Disconnected) => self.fail(DaemonError::Alone),
             }
             self.answer_openings();
@@ -202,6 +215,12 @@ impl Daemon {
         }
         self.end_workers();
         self.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// When the scheduler wants to be told the time, if it does.
+    fn wakes_at(&mut self) -> Option<Instant> {
+        let wanted = self.scheduler.wants_time_at()?;
+        Some(Instant::now() + wanted.saturating_sub(self.clock.now()))
     }
 
     fn note(&mut self, happening: Happening) {
@@ -409,8 +428,9 @@ impl Daemon {
                     self.fail_stream(stream, reason);
                 }
             }
-            FromWorker::Done { task, busy_us, outcome } => {
-                self.tell(Event::TaskDone { worker, task, busy: Duration::from_micros(busy_us), outcome });
+            FromWorker::Done { task, busy_us, cpu_us, outcome } => {
+                let (busy, cpu) = (Duration::from_micros(busy_us), Duration::from_micros(cpu_us));
+                self.tell(Event::TaskDone { worker, task, busy, cpu, outcome });
             }
         }
     }
@@ -453,6 +473,7 @@ impl Daemon {
 
     fn measure(&mut self) {
         let now = self.born.elapsed();
+        self.cpu_us.note(now, u64::try_from(self.scheduler.cpu_used().as_micros()).unwrap_or(u64::MAX));
         for (&id, served) in &mut self.streams {
             served.rate.note(now, self.scheduler.samples_made(id));
         }

@@ -16,6 +16,7 @@ use batchmill_protocol::position::{Extent, Position};
 use batchmill_protocol::share::Share;
 use batchmill_protocol::slab::Making;
 
+use budget::Budget;
 use groups::Group;
 use lanes::{Lane, LaneId, Member};
 use lobby::Lobby;
@@ -29,6 +30,7 @@ use workers::Workers;
 pub(crate) use quarantine::SAMPLES_MAX as BAD_SAMPLES_MAX;
 
 mod assign;
+mod budget;
 mod cost;
 mod deliver;
 mod groups;
@@ -86,7 +88,7 @@ pub(crate) enum Event {
     /// A worker is ready for tasks of a stream.
     WorkerOpened { worker: WorkerId, stream: StreamId },
     /// A worker is done with a task, or says why a sample cannot be made.
-    TaskDone { worker: WorkerId, task: TaskId, busy: Duration, outcome: Result<Filled, String> },
+    TaskDone { worker: WorkerId, task: TaskId, busy: Duration, cpu: Duration, outcome: Result<Filled, String> },
     /// A worker process was reaped, and all it ever said was heard.
     WorkerGone { worker: WorkerId, death: Death },
     /// So many workers are wanted.
@@ -167,6 +169,10 @@ pub(crate) struct Scheduler {
     next_lane: u32,
     /// The clock of fair shares: the workers' time that the lane served last had been given by then (`assign`).
     fair_time: Duration,
+    /// How much of the processors the workers may use, if that is limited.
+    budget: Option<Budget>,
+    /// What they have used.
+    cpu_used: Duration,
     actions: Vec<Action>,
     /// Whether it does what it must not, so that a test can be seen to notice (`negative_control`).
     #[cfg(any(test, feature = "negative-control"))]
@@ -257,6 +263,8 @@ impl Scheduler {
             lease_key: RandomState::new(),
             next_lane: 0,
             fair_time: Duration::ZERO,
+            budget: None,
+            cpu_used: Duration::ZERO,
             actions: Vec::new(),
             #[cfg(any(test, feature = "negative-control"))]
             without_reaping: false,
@@ -281,7 +289,10 @@ impl Scheduler {
             Event::Retried { worker, stream, anew } => self.retried(worker, stream, anew),
             Event::WorkerJoined(worker) => self.worker_joined(now, worker),
             Event::WorkerOpened { worker, stream } => self.worker_opened(worker, stream),
-            Event::TaskDone { worker, task, busy, outcome } => self.task_done(now, worker, task, busy, outcome),
+            Event::TaskDone { worker, task, busy, cpu, outcome } => {
+                self.note_cpu(cpu);
+                self.task_done(now, worker, task, busy, outcome);
+            }
             Event::WorkerGone { worker, death } => self.worker_gone(now, worker, death),
             Event::Scaled(wanted) => self.workers.want(wanted),
             Event::MemberJoined { member, stream, from: cursor, until_epoch, leases, share } => {

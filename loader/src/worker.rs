@@ -57,6 +57,7 @@ pub(crate) fn work(registry: &Registry) -> Result<(), Failure> {
     IpcSender::connect(hello.line)?.send(WorkerLine { to_worker, from_worker })?;
 
     let mut streams = BTreeMap::new();
+    let mut cpu = CpuTime::default();
     // No deadline: the life-line ends this process when the daemon ends.
     while let Ok(message) = tasks.recv() {
         let answer = match message {
@@ -65,6 +66,7 @@ pub(crate) fn work(registry: &Registry) -> Result<(), Failure> {
                 let survey = survey(registry, &spec, quarantined, indexed, &mut telemetry);
                 let survey = survey.map_err(|error| report(&*error));
                 telemetry.clear();
+                cpu.lap();
                 FromWorker::Surveyed { stream, survey }
             }
             ToWorker::Open { stream, spec, index, fields, slots, quarantined } => {
@@ -73,6 +75,7 @@ pub(crate) fn work(registry: &Registry) -> Result<(), Failure> {
                     shun(&mut opened.pipeline, quarantined);
                 }
                 let outcome = opened.map(|opened| drop(streams.insert(stream, opened)));
+                cpu.lap();
                 FromWorker::Opened { stream, outcome: outcome.map_err(|error| report(&*error)) }
             }
             ToWorker::Quarantine { stream, sample } => {
@@ -91,13 +94,27 @@ pub(crate) fn work(registry: &Registry) -> Result<(), Failure> {
                 let outcome = stream.fill(&task, &mut telemetry);
                 telemetry.clear();
                 let busy_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-                FromWorker::Done { task: task.id, busy_us, outcome }
+                let cpu_us = u64::try_from(cpu.lap().as_micros()).unwrap_or(u64::MAX);
+                FromWorker::Done { task: task.id, busy_us, cpu_us, outcome }
             }
             ToWorker::Leave => return Ok(()),
         };
         answers.send(answer)?;
     }
     Ok(())
+}
+
+/// This process's processor time.
+#[derive(Default)]
+struct CpuTime(Duration);
+
+impl CpuTime {
+    /// What was used since the last time.
+    fn lap(&mut self) -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        let now = Duration::try_from(time).unwrap_or(self.0);
+        now.saturating_sub(std::mem::replace(&mut self.0, now))
+    }
 }
 
 /// Takes slabs from the life-line until it ends, and this process with it.

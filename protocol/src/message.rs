@@ -16,7 +16,7 @@ use crate::status::{Quarantine, Status};
 use crate::tensor::FieldSpec;
 
 /// The version of everything two processes say to each other; the shared-memory layout included.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -362,6 +362,8 @@ pub enum FromWorker {
         task: TaskId,
         /// Time spent on it.
         busy_us: u64,
+        /// Processor time of the whole process since the end of what it did before.
+        cpu_us: u64,
         /// Or one sentence fragment why a sample cannot be read.
         outcome: Result<Filled, String>,
     },

@@ -15,6 +15,12 @@ pub struct Status {
     pub uptime_s: f64,
     /// Worker processes wanted.
     pub workers_wanted: u32,
+    /// Processors that the loader may use.
+    pub cpus: u32,
+    /// How many of them all workers together may keep busy, if that was limited.
+    pub cpus_allowed: Option<f64>,
+    /// How many of them they did over the last seconds, surveys and openings left out.
+    pub cpus_used: f64,
     /// Its streams, in configuration order.
     pub streams: Vec<StreamStatus>,
     /// Its worker processes.

@@ -40,6 +40,22 @@ impl std::str::FromStr for Seconds {
     }
 }
 
+/// A part of a whole, between 0 and 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Percent(pub(crate) f64);
+
+impl std::str::FromStr for Percent {
+    type Err = String;
+
+    /// Reads `40%`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let percent = text.strip_suffix('%').and_then(|digits| digits.trim_end().parse::<u8>().ok());
+        let percent = percent.filter(|percent| (1..=100).contains(percent));
+        let percent = percent.ok_or_else(|| format!("{text:?} is no share from 1% to 100%, such as 40%"))?;
+        Ok(Self(f64::from(percent) / 100.0))
+    }
+}
+
 /// An amount of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bytes(pub(crate) u64);
@@ -81,6 +97,15 @@ mod tests {
         assert_eq!("4096".parse(), Ok(Bytes(4096)));
         for wrong in ["", "MiB", "0", "-1GiB", "1.5GiB", "3 apples", "99999999999TiB"] {
             assert!(wrong.parse::<Bytes>().is_err(), "{wrong:?} was read as a size");
+        }
+    }
+
+    #[test]
+    fn shares_are_in_percent() {
+        assert_eq!("40%".parse(), Ok(Percent(0.4)));
+        assert_eq!("100 %".parse(), Ok(Percent(1.0)));
+        for wrong in ["40", "0.4", "0%", "101%", "-5%", "%", "2.5%", "half"] {
+            assert!(wrong.parse::<Percent>().is_err(), "{wrong:?} was read as a share");
         }
     }
 

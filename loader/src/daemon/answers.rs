@@ -115,6 +115,9 @@ impl Daemon {
             pid: std::process::id(),
             uptime_s: self.born.elapsed().as_secs_f64(),
             workers_wanted: self.scheduler.workers_wanted(),
+            cpus: self.cpus,
+            cpus_allowed: self.scheduler.cpus_allowed(),
+            cpus_used: self.cpu_us.per_s() / 1e6,
             streams: streams.collect(),
             workers: workers.collect(),
         }

@@ -19,7 +19,9 @@ use super::{Action, LANE_SLOTS_MIN, OpenStream, Scheduler, Stream};
 impl Scheduler {
     /// Gives out rows until no worker has room or no lane has work.
     pub(super) fn assign(&mut self, now: Duration) {
-        while let Some((stream, lane, worker)) = self.next_assignment() {
+        while self.is_within_budget(now)
+            && let Some((stream, lane, worker)) = self.next_assignment()
+        {
             let workers = u32::try_from(self.workers.joined().count()).unwrap_or(u32::MAX);
             let Some(Stream::Open(open)) = self.streams.get_mut(&stream) else { return };
             let (slot, position, rows) = open.take_rows(lane, workers, &self.members);

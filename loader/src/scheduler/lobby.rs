@@ -43,7 +43,9 @@ pub(super) struct Waiting {
 impl Scheduler {
     /// Has idle workers make the first batches of streams.
     pub(super) fn keep_lobbies(&mut self, now: Duration) {
-        while let Some((stream, worker)) = self.next_for_lobby() {
+        while self.is_within_budget(now)
+            && let Some((stream, worker)) = self.next_for_lobby()
+        {
             let workers = u32::try_from(self.workers.joined().count()).unwrap_or(u32::MAX);
             let Some(Stream::Open(open)) = self.streams.get_mut(&stream) else { return };
             let (slot, position, rows) = open.take_rows_for_lobby(workers);

@@ -148,7 +148,13 @@ mod tests {
         // What the worker has in hand it may finish; then it has time for others.
         for task in tasks {
             let outcome = Ok(Filled::default());
-            let done = Event::TaskDone { worker: W, task: task.id, busy: Duration::from_millis(1), outcome };
+            let done = Event::TaskDone {
+                worker: W,
+                task: task.id,
+                busy: Duration::from_millis(1),
+                cpu: Duration::ZERO,
+                outcome,
+            };
             assert_eq!(world.tell(done), []);
         }
         world.survey(B);

@@ -7,6 +7,7 @@ use batchmill_protocol::position::Tail;
 use super::workers::Phase;
 use super::*;
 
+mod budget;
 mod fairness;
 mod lobby;
 mod patience;
@@ -208,24 +209,30 @@ impl World {
         let busy: Vec<_> = self.workers.iter().filter(|(_, tasks)| !tasks.is_empty()).map(|(id, _)| *id).collect();
         let Some(worker) = Self::pick(busy.into_iter(), choice) else { return };
         let task = self.workers.get_mut(&worker).and_then(VecDeque::pop_front).expect("busy");
-        let (held, rows) = self.slab.get_mut(&task.slot).expect("noted when assigned");
-        if *held == task.position {
-            for row in task.rows.lo..task.rows.hi {
-                rows[usize::try_from(row).expect("small")] = true;
-            }
-        }
+        self.mark(task);
         let outcome =
             if self.poison == Some(task.position) { Err(format!("{}", task.rows)) } else { Ok(Filled::default()) };
         self.tell(Event::TaskDone {
             worker,
             task: task.id,
             busy: Duration::from_millis(1 + choice as u64 % 9),
+            cpu: Duration::ZERO,
             outcome,
         });
         let leaving = self.scheduler.workers.all().get(&worker).is_some_and(|w| w.phase == Phase::Leaving);
         if leaving && self.workers.get(&worker).is_some_and(VecDeque::is_empty) {
             let gone = self.gone(worker);
             self.pending.push(gone);
+        }
+    }
+
+    /// Notes that the rows of a task are written.
+    fn mark(&mut self, task: Task) {
+        let (held, rows) = self.slab.get_mut(&task.slot).expect("noted when assigned");
+        if *held == task.position {
+            for row in task.rows.lo..task.rows.hi {
+                rows[usize::try_from(row).expect("small")] = true;
+            }
         }
     }
 
@@ -283,6 +290,17 @@ fn a_member_gets_every_batch_and_then_the_end() {
     world.attach(3, 2);
     assert_eq!(world.run_out(), [Ended::Whole]);
     assert_eq!(world.members[&MemberId(0)].1, Position { epoch: 3, step: 0 });
+}
+
+#[test]
+fn the_first_batches_of_the_next_epoch_are_made_before_this_one_has_ended() {
+    let mut world = World::new(8, 2, extent(20, 4));
+    world.attach(2, 2);
+    world.make();
+    let status = world.scheduler.stream_status(STREAM, |_| 0);
+    assert_eq!(status.members[0].cursor, Position { epoch: 0, step: 2 }, "it still reads the first batches");
+    assert_eq!(status.lanes[0].window[1], Position { epoch: 1, step: 3 });
+    assert_eq!(status.slots.ready, 6, "all the others are ready, three of the next epoch among them");
 }
 
 #[test]

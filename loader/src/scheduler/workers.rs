@@ -157,6 +157,11 @@ impl Workers {
         self.joined().filter(|id| !self.all[id].is_occupied())
     }
 
+    /// What all tasks that are out will have taken when they are done.
+    pub(super) fn committed(&self, now: Duration) -> Duration {
+        self.all.values().map(|worker| worker.committed(now)).sum()
+    }
+
     /// Has a worker open a stream as soon as it can.
     pub(super) fn want_open(&mut self, id: WorkerId, stream: StreamId) {
         if let Some(worker) = self.all.get_mut(&id) {
@@ -361,6 +366,13 @@ impl Worker {
     pub(super) fn busy_for(&self) -> Option<Duration> {
         let busy = self.tasks.iter().map(|given| given.estimate).sum();
         (self.tasks.len() < TASKS_MAX && busy < AHEAD).then_some(busy)
+    }
+
+    /// What its tasks will have taken when it is done with them, as far as that can be said.
+    fn committed(&self, now: Duration) -> Duration {
+        let Some(first) = self.tasks.front() else { return Duration::ZERO };
+        let in_hand = first.estimate.max(now.saturating_sub(self.begun));
+        in_hand + self.tasks.iter().skip(1).map(|given| given.estimate).sum::<Duration>()
     }
 
     fn enter(&mut self, now: Duration, phase: Phase) {

@@ -74,7 +74,7 @@ pub(super) fn task_done(
         Some(BadSample { name, reason, .. }) => Err(format!("{name}: {reason}")),
         None => Ok(Filled { digest, bad }),
     };
-    Event::TaskDone { worker, task, busy, outcome }
+    Event::TaskDone { worker, task, busy, cpu: busy, outcome }
 }
 
 pub(super) fn worker_gone(worker: WorkerId, end: End, making: Option<Making>) -> Event {

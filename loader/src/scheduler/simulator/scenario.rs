@@ -35,6 +35,8 @@ pub(super) struct Setup {
     pub(super) row_time: Duration,
     /// The least time that a task may take before its worker counts as hung.
     pub(super) hang_limit: Duration,
+    /// How many processors the workers may keep busy, if that is limited.
+    pub(super) cpu_budget: Option<f64>,
     /// Samples that are not like others.
     pub(super) fates: BTreeMap<u64, Fate>,
     pub(super) on_bad: OnBad,
@@ -183,6 +185,7 @@ fn setups() -> impl Strategy<Value = Setup> {
             },
             row_time: Duration::from_micros([1_000, 20, 4_000, 40_000][row_time]),
             hang_limit: Duration::from_secs([2, 2, 2, 30][row_time]),
+            cpu_budget: [None, None, Some(0.4), Some(4.0)][usize::try_from(seed % 4).expect("small")],
             fates,
             on_bad,
             bad_limit,

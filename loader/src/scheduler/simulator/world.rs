@@ -138,6 +138,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(setup: &Setup, control: Control, traced: bool) -> Self {
         let mut scheduler = Scheduler::new(setup.workers, setup.hang_limit);
+        scheduler.allow_cpus(setup.cpu_budget);
         scheduler.without_reaping = control != Control::None;
         let mut world = Self {
             scheduler,

@@ -42,7 +42,7 @@ fn given(
                 // Of lanes of one stream, the one that began later is counted as the other.
                 let of = if streams[0] == streams[1] { usize::from(task.position >= from[1]) } else { stream };
                 spent[of] += busy;
-                Event::TaskDone { worker, task: task.id, busy, outcome: Ok(Filled::default()) }
+                Event::TaskDone { worker, task: task.id, busy, cpu: busy, outcome: Ok(Filled::default()) }
             }
         };
         opened += u32::from(matches!(event, Event::WorkerOpened { .. }));

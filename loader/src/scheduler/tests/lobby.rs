@@ -101,14 +101,17 @@ fn what_is_made_unasked_counts_when_somebody_takes_it() {
     assert_eq!((world.scheduler.samples_made(STREAM), world.in_lobby()), (8, 2), "made again since");
 }
 
+fn done(worker: WorkerId, task: Task, outcome: Result<Filled, String>) -> Event {
+    Event::TaskDone { worker, task: task.id, busy: Duration::ZERO, cpu: Duration::ZERO, outcome }
+}
+
 /// The trouble that a task of the lobby may come to.
 fn troubles() -> [fn(WorkerId, Task) -> Event; 3] {
     [
-        |worker, task| Event::TaskDone { worker, task: task.id, busy: Duration::ZERO, outcome: Err("no".to_owned()) },
+        |worker, task| done(worker, task, Err("no".to_owned())),
         |worker, task| {
             let bad = BadSample { row: 0, index: 0, name: "a.jpg".to_owned(), reason: "it is broken".to_owned() };
-            let outcome = Ok(Filled { bad: vec![bad], ..Filled::default() });
-            Event::TaskDone { worker, task: task.id, busy: Duration::ZERO, outcome }
+            done(worker, task, Ok(Filled { bad: vec![bad], ..Filled::default() }))
         },
         |worker, _| Event::WorkerGone { worker, death: death("was killed by signal 11", Some(0)) },
     ]
