@@ -70,6 +70,11 @@ impl Collate {
         Ok(Self { rules: rules.collect::<Result<_, _>>()?, fields: spec.fields.clone() })
     }
 
+    /// Whether it leaves samples as they are.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.rules.is_empty() && self.fields.is_none()
+    }
+
     /// Gives a sample the form of its row.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ pub use self::subset::Subset;
 pub use self::take::Take;
 pub use self::zip::Zip;
 
-use crate::dataset::{MapDataset, SampleError};
+use crate::dataset::{Encoded, MapDataset, SampleError};
 use crate::options::{OptionKey, Options};
 use crate::progress::Progress;
 use crate::sample::Sample;
@@ -133,6 +133,23 @@ impl<R: Route> MapDataset for Composed<R> {
 
     fn name(&self, index: u64) -> String {
         self.find(index).map_or_else(|| format!("sample {index}"), |(dataset, index)| dataset.name(index))
+    }
+
+    fn write_name(&self, index: u64, name: &mut String) {
+        match self.find(index) {
+            Some((dataset, index)) => dataset.write_name(index, name),
+            None => name.push_str(&self.name(index)),
+        }
+    }
+
+    fn encoded(&self, index: u64) -> Result<Option<Encoded>, SampleError> {
+        self.find(index).map_or(Ok(None), |(dataset, index)| dataset.encoded(index))
+    }
+
+    fn expect(&self, index: u64) {
+        if let Some((dataset, index)) = self.find(index) {
+            dataset.expect(index);
+        }
     }
 
     fn classes(&self) -> &[String] {

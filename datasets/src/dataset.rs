@@ -6,7 +6,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::decode::DecodeError;
+use crate::decode::{DecodeError, DecodeOptions};
 use crate::quarantine::is_passing;
 use crate::sample::Sample;
 
@@ -36,6 +36,27 @@ pub trait MapDataset: Send + Sync + fmt::Debug {
     ///
     /// It stands in errors and crash reports, so it must not read the sample.
     fn name(&self, index: u64) -> String;
+
+    /// Writes [`name`](Self::name) to the end of a text that is used again, where that can be done without another.
+    fn write_name(&self, index: u64, name: &mut String) {
+        name.push_str(&self.name(index));
+    }
+
+    /// Sample `index` with its image as the file has it: what [`get`](Self::get) would decode. No more of it is then
+    /// decoded than the transforms leave. `None` where samples are no such files.
+    ///
+    /// # Errors
+    /// As `get`, but for decoding.
+    fn encoded(&self, index: u64) -> Result<Option<Encoded>, SampleError> {
+        let _ = index;
+        Ok(None)
+    }
+
+    /// Sample `index` is the next to be asked for: its file may be fetched while others are decoded. What fails is found
+    /// when it is asked for.
+    fn expect(&self, index: u64) {
+        let _ = index;
+    }
 
     /// The names of the classes, by label; none where labels are no classes.
     fn classes(&self) -> &[String] {
@@ -72,6 +93,17 @@ pub trait MapDataset: Send + Sync + fmt::Debug {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// A sample whose image is not decoded yet.
+#[derive(Debug)]
+pub struct Encoded {
+    /// The bytes of the image's file.
+    pub file: Vec<u8>,
+    /// How it is decoded.
+    pub decoding: DecodeOptions,
+    /// All fields, of which `image` is an image without pixels.
+    pub sample: Sample,
 }
 
 /// A sample that could not be made.

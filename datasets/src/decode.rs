@@ -3,12 +3,14 @@
 mod color;
 mod format;
 #[cfg(feature = "turbojpeg")]
-mod jpeg;
+pub mod jpeg;
 mod markers;
 mod mask;
 mod orientation;
 mod portable;
 mod tiff;
+#[cfg(feature = "turbojpeg")]
+mod turbo;
 mod webp;
 
 use std::error::Error;
@@ -23,6 +25,7 @@ use self::orientation::orient;
 use crate::options::Options;
 use crate::sample::Image;
 use crate::spec::SpecError;
+use crate::view::Part;
 
 /// The most pixels an image may have: a small file can claim to be a giant image.
 ///
@@ -189,21 +192,54 @@ pub enum DecodeError {
 /// puts the first colour of the palette; the orientation of a TIFF Pillow applies unasked; and gray from a JPEG is the
 /// luma that it stores, as in torchvision, where Pillow computes it from colours.
 pub fn decode(bytes: &[u8], options: impl Into<DecodeOptions>) -> Result<Image, DecodeError> {
-    let DecodeOptions { color, exif_orientation } = options.into();
+    Ok(decode_part(bytes, options.into(), &mut |_, _| None)?.image)
+}
+
+/// What was decoded of an image.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    /// The pixels of the part.
+    pub(crate) image: Image,
+    /// Where they are in the image.
+    pub(crate) part: Part,
+}
+
+/// Decodes an image file, or no more than holds the part of it that is wanted, where its format lets us: the pixels are
+/// those that they are in the whole.
+///
+/// `wanted` is told height and width, and answers which part is needed; `None` means all. It is asked at least once
+/// before this returns anything but an error, and of one file it must answer the same.
+///
+/// # Errors
+/// [`decode`]'s; but of a JPEG what is broken behind the last row that is needed is found only where the file ends early.
+pub(crate) fn decode_part(
+    bytes: &[u8],
+    options: DecodeOptions,
+    wanted: &mut dyn FnMut(usize, usize) -> Option<Part>,
+) -> Result<Decoded, DecodeError> {
+    let DecodeOptions { color, exif_orientation } = options;
     let format = Format::of(bytes)?;
+    #[cfg(feature = "turbojpeg")]
+    if format == Format::Jpeg && !exif_orientation {
+        return turbo::decode(bytes, color, wanted);
+    }
     let image = match format {
         Format::Jpeg => decode_jpeg(bytes, color)?,
         format => portable::decode(bytes, format, color)?,
     };
-    if !exif_orientation {
-        return Ok(image);
-    }
-    let orientation = match format {
-        Format::Jpeg => markers::orientation(bytes),
-        Format::WebP => webp::orientation(bytes),
-        format => portable::orientation(bytes, format),
+    let image = if exif_orientation {
+        let orientation = match format {
+            Format::Jpeg => markers::orientation(bytes),
+            Format::WebP => webp::orientation(bytes),
+            format => portable::orientation(bytes, format),
+        };
+        orient(image, orientation).map_err(|error| DecodeError::Broken { format, source: error.into() })?
+    } else {
+        image
     };
-    orient(image, orientation).map_err(|error| DecodeError::Broken { format, source: error.into() })
+    let part = Part::whole(image.height(), image.width());
+    wanted(part.height, part.width);
+    Ok(Decoded { image, part })
 }
 
 /// Reads format and size of an image file out of its header.
@@ -214,7 +250,7 @@ pub fn dimensions(bytes: &[u8]) -> Result<Dimensions, DecodeError> {
     let format = Format::of(bytes)?;
     let (height, width) = match format {
         #[cfg(feature = "turbojpeg")]
-        Format::Jpeg => jpeg::size(bytes)?,
+        Format::Jpeg => turbo::size(bytes)?,
         format => portable::size(bytes, format)?,
     };
     Ok(Dimensions { format, height, width })
@@ -222,7 +258,7 @@ pub fn dimensions(bytes: &[u8]) -> Result<Dimensions, DecodeError> {
 
 #[cfg(feature = "turbojpeg")]
 fn decode_jpeg(bytes: &[u8], color: ColorMode) -> Result<Image, DecodeError> {
-    jpeg::decode(bytes, color)
+    Ok(turbo::decode(bytes, color, &mut |_, _| None)?.image)
 }
 
 /// Refuses a file that ends early: `image` itself would fill the rest up and say nothing.

@@ -84,6 +84,7 @@ pub mod sources;
 pub mod spec;
 pub mod transform;
 pub mod transforms;
+pub mod view;
 
 use crate::composition::{Concat, Mix, Repeat, Subset, Take, Zip};
 use crate::registry::Registry;

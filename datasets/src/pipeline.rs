@@ -1,5 +1,7 @@
 //! The pure function from a position to the bytes of a batch.
 
+use std::ops::Range;
+
 use batchmill_protocol::position::{Extent, Position, Rows};
 use batchmill_protocol::tensor::FieldSpec;
 
@@ -10,14 +12,15 @@ use crate::identity::Identity;
 pub use crate::quarantine::{ATTEMPTS_MAX, BadSample};
 use crate::quarantine::{Quarantine, report, substitute};
 use crate::random::Rng;
-use crate::sample::{Sample, Value};
+use crate::sample::Sample;
 use crate::sampler::Sampler;
 use crate::scratch;
 use crate::source::{Index, OpenError};
 use crate::spec::{OnBad, SpecError, StreamSpec};
-use crate::transform::Transform;
+use crate::transform::{Transform, TransformError};
 
 mod error;
+mod photo;
 
 /// Samples that are tried to learn the fields of a stream whose bad samples are not to fail it.
 pub const SURVEY_MAX: u64 = 100;
@@ -28,6 +31,8 @@ pub struct Pipeline {
     dataset: Box<dyn MapDataset>,
     sampler: Box<dyn Sampler>,
     transforms: Vec<Named>,
+    /// How many of the first of them need no pixels.
+    head: usize,
     collate: Collate,
     /// By label, behind the transforms.
     classes: Vec<String>,
@@ -99,9 +104,11 @@ impl Pipeline {
         }
         let classes = transforms.iter().fold(dataset.classes().to_vec(), |names, transform| transform.classes(names));
         let kinds = spec.transforms.iter().map(|component| component.kind.clone());
-        let transforms = kinds.zip(transforms).map(|(kind, transform)| Named { kind, transform }).collect();
+        let transforms: Vec<_> = kinds.zip(transforms).map(|(kind, transform)| Named { kind, transform }).collect();
+        let head = photo::head_of(&transforms);
         let quarantine = Quarantine::default();
-        Ok(Self { dataset, sampler, transforms, collate, classes, extent, spec: spec.clone(), index, quarantine })
+        let spec = spec.clone();
+        Ok(Self { dataset, sampler, transforms, head, collate, classes, extent, spec, index, quarantine })
     }
 
     /// How far one epoch reaches.
@@ -120,7 +127,7 @@ impl Pipeline {
     /// # Errors
     /// [`FillError::Transform`] and [`FillError::Collate`].
     pub fn prepare(&self, index: u64, sample: Sample) -> Result<Sample, FillError> {
-        self.finish(Place { epoch: 0, place: index, index }, &self.dataset.name(index), sample)
+        self.finish(Place { epoch: 0, place: index, index }, 0, sample)
     }
 
     /// The names of the classes, by the label that a batch has: behind the transforms.
@@ -153,7 +160,7 @@ impl Pipeline {
         let mut first = None;
         for index in 0..tried {
             match self.make(Place { epoch: 0, place: index, index }, attempt) {
-                Ok((_, sample)) => return Ok(sample.iter().map(|(name, value)| value.field(name)).collect()),
+                Ok(sample) => return Ok(sample.iter().map(|(name, value)| value.field(name)).collect()),
                 Err(error) if self.is_final(&error) => return Err(error),
                 Err(error) => drop(first.get_or_insert(error)),
             }
@@ -191,10 +198,19 @@ impl Pipeline {
         }
         let first_padding = batch_rows - self.extent.padding(position.step);
         let mut bad = Vec::new();
-        for row in rows.lo..rows.hi {
+        let places = (rows.lo..rows.hi).map(|row| {
             let place = (position.step * u64::from(batch_size) + u64::from(row)) % samples;
             let index = self.index_at(position.epoch, place)?;
-            let place = Place { epoch: position.epoch, place, index };
+            Ok::<_, FillError>((row, Place { epoch: position.epoch, place, index }))
+        });
+        let mut places = places.peekable();
+        while let Some(place) = places.next() {
+            let (row, place) = place?;
+            if let Some(Ok((_, next))) = places.peek()
+                && self.quarantine.reason(next.index).is_none()
+            {
+                self.dataset.expect(next.index);
+            }
             let label = self.fill_row(fields, place, row, out, &mut bad)?;
             out.finish(row, RowLabel { padding: row >= first_padding, ..label });
         }
@@ -268,46 +284,80 @@ impl Pipeline {
 
     /// Makes the sample of one place and writes its row; nothing is written where there is an error.
     fn write_row(&self, fields: &[FieldSpec], place: Place, row: u32, out: &mut dyn RowSink) -> Result<(), FillError> {
-        let (name, sample) = self.make(place, &mut |index, name| out.attempt(index, name))?;
+        self.begin(place, &mut |index, name| out.attempt(index, name))?;
+        let sample = match self.dataset.encoded(place.index)? {
+            Some(encoded) if self.head == self.transforms.len() && self.collate.is_nothing() => {
+                return self.write_photo(fields, place, encoded, row, out);
+            }
+            Some(encoded) => self.finish(place, self.head, self.develop(place, encoded, self.head)?)?,
+            None => self.finish(place, 0, self.dataset.get(place.index)?)?,
+        };
         // All are checked before any is written.
-        let values = fields.iter().map(|field| fitting(&sample, field, &name)).collect::<Result<Vec<_>, _>>()?;
-        for ((place, field), value) in fields.iter().enumerate().zip(values) {
+        for field in fields {
+            fitting(&sample, field, &|| self.dataset.name(place.index))?;
+        }
+        for (place, field) in fields.iter().enumerate() {
+            let Some(value) = sample.get(&field.name) else { continue };
             let room = out.room(row, place);
             assert!(room.len() == value.bytes().len(), "the room for {field} has {} bytes", room.len());
             room.copy_from_slice(value.bytes());
         }
-        for value in sample.into_values() {
-            if let Value::Image(image) | Value::Mask(image) = value {
-                scratch::give(image.into_pixels());
-            }
-        }
+        photo::give_back(sample);
         Ok(())
     }
 
-    /// The sample of one place, through the whole chain, with what a person calls it.
-    fn make(&self, place: Place, attempt: &mut dyn FnMut(u64, &str)) -> Result<(String, Sample), FillError> {
-        let name = self.dataset.name(place.index);
-        if let Some(reason) = self.quarantine.reason(place.index) {
-            return Err(SampleError::new(name, reason).into());
-        }
-        attempt(place.index, &name);
-        let sample = self.dataset.get(place.index)?;
-        let sample = self.finish(place, &name, sample)?;
-        Ok((name, sample))
+    /// The sample of one place, through the whole chain.
+    fn make(&self, place: Place, attempt: &mut dyn FnMut(u64, &str)) -> Result<Sample, FillError> {
+        self.begin(place, attempt)?;
+        let sample = self.make_until(place, self.head)?;
+        self.finish(place, self.head, sample)
     }
 
-    /// A sample of the dataset through transforms and collate.
-    fn finish(&self, place: Place, name: &str, mut sample: Sample) -> Result<Sample, FillError> {
-        for (op, Named { kind, transform }) in self.transforms.iter().enumerate() {
-            let mut rng = Rng::new(self.spec.seed, place.epoch, place.place, place.index, op as u64);
-            sample = transform.apply(sample, &mut rng).map_err(|source| FillError::Transform {
-                sample: name.to_owned(),
-                place: op + 1,
-                kind: kind.clone(),
-                source,
-            })?;
+    /// Says that a sample is about to be read, which must not be in quarantine.
+    fn begin(&self, place: Place, attempt: &mut dyn FnMut(u64, &str)) -> Result<(), FillError> {
+        if let Some(reason) = self.quarantine.reason(place.index) {
+            return Err(SampleError::new(self.dataset.name(place.index), reason).into());
         }
-        self.collate.apply(sample).map_err(|source| FillError::Collate { sample: name.to_owned(), source })
+        scratch::with_text(|name| {
+            self.dataset.write_name(place.index, name);
+            attempt(place.index, name);
+        });
+        Ok(())
+    }
+
+    /// The sample of one place behind the first `upto` transforms.
+    fn make_until(&self, place: Place, upto: usize) -> Result<Sample, FillError> {
+        let (done, sample) = match self.dataset.encoded(place.index)? {
+            Some(encoded) => (upto.min(self.head), self.develop(place, encoded, upto.min(self.head))?),
+            None => (0, self.dataset.get(place.index)?),
+        };
+        self.transform(place, done..upto, sample)
+    }
+
+    /// A sample that is behind the first `done` transforms through the others and collate.
+    fn finish(&self, place: Place, done: usize, sample: Sample) -> Result<Sample, FillError> {
+        let sample = self.transform(place, done..self.transforms.len(), sample)?;
+        let name = || self.dataset.name(place.index);
+        self.collate.apply(sample).map_err(|source| FillError::Collate { sample: name(), source })
+    }
+
+    /// A sample through some of the transforms.
+    fn transform(&self, place: Place, ops: Range<usize>, mut sample: Sample) -> Result<Sample, FillError> {
+        for op in ops {
+            let changed = self.transforms[op].transform.apply(sample, &mut self.rng(place, op));
+            sample = changed.map_err(|source| self.failed_at(place, op, source))?;
+        }
+        Ok(sample)
+    }
+
+    /// What transform `op` draws from at one place.
+    fn rng(&self, place: Place, op: usize) -> Rng {
+        Rng::new(self.spec.seed, place.epoch, place.place, place.index, op as u64)
+    }
+
+    fn failed_at(&self, place: Place, op: usize, source: TransformError) -> FillError {
+        let kind = self.transforms[op].kind.clone();
+        FillError::Transform { sample: self.dataset.name(place.index), place: op + 1, kind, source }
     }
 }
 
@@ -321,14 +371,14 @@ struct Place {
     index: u64,
 }
 
-/// The value of a sample for a field, which must have its dtype and shape.
-fn fitting<'a>(sample: &'a Sample, field: &FieldSpec, name: &str) -> Result<&'a Value, FillError> {
+/// Requires that a sample has a field, of its dtype and shape.
+fn fitting(sample: &Sample, field: &FieldSpec, name: &dyn Fn() -> String) -> Result<(), FillError> {
     let Some(value) = sample.get(&field.name) else {
-        return Err(FillError::Missing { sample: name.to_owned(), field: field.name.clone() });
+        return Err(FillError::Missing { sample: name(), field: field.name.clone() });
     };
     if !value.fits(field) {
         let (found, expected) = (Box::new(value.field(&field.name)), Box::new(field.clone()));
-        return Err(FillError::Mismatch { sample: name.to_owned(), found, expected });
+        return Err(FillError::Mismatch { sample: name(), found, expected });
     }
-    Ok(value)
+    Ok(())
 }

@@ -12,11 +12,20 @@ const BUFFER_BYTES_MAX: usize = 64 << 20;
 
 thread_local! {
     static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 /// A buffer of `len` bytes. What they are is unspecified: the caller must write every one.
+///
+/// Of the kept ones it is the shortest that is long enough, or the longest: what a buffer lacks has to be zeroed.
 pub(crate) fn take(len: usize) -> Vec<u8> {
-    let mut buffer = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
+    let kept = BUFFERS.with_borrow_mut(|buffers| {
+        let enough = (0..buffers.len()).filter(|&place| buffers[place].len() >= len);
+        let best = enough.min_by_key(|&place| buffers[place].len());
+        let best = best.or_else(|| (0..buffers.len()).max_by_key(|&place| buffers[place].len()))?;
+        Some(buffers.swap_remove(best))
+    });
+    let mut buffer = kept.unwrap_or_default();
     buffer.resize(len, 0);
     buffer
 }
@@ -30,6 +39,15 @@ pub(crate) fn give(buffer: Vec<u8>) {
             }
         });
     }
+}
+
+/// Lends an empty text.
+pub(crate) fn with_text<T>(use_it: impl FnOnce(&mut String) -> T) -> T {
+    let mut text = TEXT.take();
+    text.clear();
+    let used = use_it(&mut text);
+    TEXT.set(text);
+    used
 }
 
 #[cfg(test)]

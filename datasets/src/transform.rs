@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::random::Rng;
 use crate::sample::{Image, Sample, Value};
+use crate::view::Geometry;
 
 /// The field that image transforms act on where the user names no other.
 pub const IMAGE: &str = "image";
@@ -69,6 +70,13 @@ pub trait Transform: Send + Sync + fmt::Debug {
     /// implementation they are the same; a transform that gives the labels other numbers says which.
     fn classes(&self, names: Vec<String>) -> Vec<String> {
         names
+    }
+
+    /// The same as [`apply`](Self::apply) does to the field `image`, done to a [`View`](crate::view::View) of it instead:
+    /// for what moves pixels, looks at none and leaves the other fields alone. At the head of a chain an image is then
+    /// decoded only as far as it is wanted. Without an implementation the transform is given pixels.
+    fn geometry(&self) -> Option<&dyn Geometry> {
+        None
     }
 }
 

@@ -23,7 +23,7 @@ mod normalize;
 mod numbers;
 mod one_hot;
 mod pad;
-mod pixels;
+pub(crate) mod pixels;
 mod random_crop;
 mod random_erasing;
 mod random_resized_crop;

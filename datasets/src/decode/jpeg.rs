@@ -1,112 +1,250 @@
-//! JPEG by libjpeg-turbo.
+//! libjpeg-turbo's own interface, made safe: with `protocol/src/slab/map.rs` the only unsafe code of the workspace.
+//!
+//! The crate `turbojpeg` lacks the region of an image that alone is to be decoded, and asks for the header twice.
 
-use std::cell::RefCell;
+use std::ffi::CStr;
 
-use turbojpeg::{Colorspace, Decompressor, PixelFormat};
+use thiserror::Error;
+use turbojpeg::libc::{c_int, c_uint};
+use turbojpeg::raw;
 
-use super::color::{recolor, rgb_from_inverted_cmyk};
-use super::{ColorMode, DecodeError, Format, check_size, markers};
-use crate::sample::Image;
-use crate::scratch;
+use crate::view::Part;
 
 /// Scans a progressive JPEG may have. A hostile file asks for thousands of passes over the image; cameras and
 /// encoders write about ten.
-const SCANS_MAX: u32 = 500;
+const SCANS_MAX: c_int = 500;
 
-thread_local! {
-    /// Made by the first JPEG of a thread, or the first after a broken one.
-    static DECOMPRESSOR: RefCell<Option<Decompressor>> = const { RefCell::new(None) };
-}
+/// What libjpeg-turbo found wrong; a mere warning of its is one as well.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("TurboJPEG error: {0}")]
+pub struct JpegError(pub(super) String);
 
-/// Decodes straight to the wanted colours; for gray the chrominance is never computed.
-pub(super) fn decode(bytes: &[u8], mode: ColorMode) -> Result<Image, DecodeError> {
-    if let Some(mut decompressor) = DECOMPRESSOR.take()
-        && let Ok(image) = decode_by(&mut decompressor, bytes, mode)
-    {
-        DECOMPRESSOR.set(Some(decompressor));
-        return Ok(image);
-    }
-    // A used one goes on in the middle of the next file where an error in a header left it, and takes the size of the
-    // last image for that of a file that ends before it says one (`tj3DecompressHeader` resets neither). So none is used
-    // again after an error, and what is wrong with a file a fresh one says.
-    let mut decompressor = start()?;
-    let image = decode_by(&mut decompressor, bytes, mode)?;
-    DECOMPRESSOR.set(Some(decompressor));
-    Ok(image)
-}
-
-/// Height and width that the header says, by a fresh decompressor for the reason above.
-pub(super) fn size(bytes: &[u8]) -> Result<(u64, u64), DecodeError> {
-    let header = start()?.read_header(bytes).map_err(broken)?;
-    Ok((header.height as u64, header.width as u64))
-}
-
-fn start() -> Result<Decompressor, DecodeError> {
-    let started = Decompressor::new().and_then(|mut decompressor| {
-        decompressor.set_scan_limit(SCANS_MAX)?;
-        Ok(decompressor)
-    });
-    started.map_err(|error| DecodeError::Decoder { source: error.into() })
-}
-
-fn decode_by(decompressor: &mut Decompressor, bytes: &[u8], mode: ColorMode) -> Result<Image, DecodeError> {
-    let header = decompressor.read_header(bytes).map_err(broken)?;
-    check_size(header.height as u64, header.width as u64)?;
-    let format = match (header.colorspace, mode) {
-        // These it gives only as CMYK. ImageNet has a few.
-        (Colorspace::CMYK | Colorspace::YCCK, _) => PixelFormat::CMYK,
-        (_, ColorMode::Rgb) => PixelFormat::RGB,
-        (_, ColorMode::Gray) => PixelFormat::GRAY,
-        (_, ColorMode::Rgba) => PixelFormat::RGBA,
-    };
-    let pitch = header.width * format.size();
-    let mut pixels = scratch::take(pitch * header.height);
-    let target =
-        turbojpeg::Image { pixels: &mut pixels[..], width: header.width, pitch, height: header.height, format };
-    match decompressor.decompress(bytes, target) {
-        Ok(()) => {}
-        Err(error) if is_harmless(&error) && markers::is_complete(bytes) => {}
-        // Warnings arrive here as well: libjpeg-turbo fills the missing part of a truncated image with gray and warns.
-        Err(error) => return Err(broken(error)),
-    }
-    if format == PixelFormat::CMYK {
-        pixels = recolor(rgb_from_inverted_cmyk(pixels), 3, mode);
-    }
-    Image::new(header.height, header.width, mode.channels(), pixels)
-        .map_err(|error| DecodeError::Broken { format: Format::Jpeg, source: error.into() })
-}
-
-fn broken(error: turbojpeg::Error) -> DecodeError {
-    match error {
-        error if is_out_of_memory(&error) => DecodeError::Memory,
-        error => DecodeError::Broken { format: Format::Jpeg, source: error.into() },
-    }
-}
-
-/// Whether memory ran out, which says nothing of the file. The texts are those of turbojpeg.c and of libjpeg's
-/// `JERR_OUT_OF_MEMORY` (jerror.h).
-fn is_out_of_memory(error: &turbojpeg::Error) -> bool {
-    let text = error.to_string();
-    text.contains("Memory allocation failure") || text.contains("Insufficient memory")
-}
-
-/// Whether every pixel was decoded all the same: some cameras leave bytes between the image and its end marker.
+/// A decompressor and its memory, to be used for file after file until there is an error.
 ///
-/// The crate hands on neither libjpeg's warning codes nor more than the first warning, hence the text (jerror.h,
-/// `JWRN_EXTRANEOUS_DATA`) and the second look of the caller.
-fn is_harmless(error: &turbojpeg::Error) -> bool {
-    error.to_string().contains("extraneous bytes before marker")
+/// It goes on in the middle of the next file where an error in a header left it, and takes the size of the last image for
+/// that of a file that ends before it says one (`tj3DecompressHeader` resets neither): start another after an error.
+#[derive(Debug)]
+pub struct Decompressor {
+    /// Never null, and this value's alone.
+    handle: raw::tjhandle,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What the header of a JPEG says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Rows of pixels.
+    pub height: usize,
+    /// Pixels of a row.
+    pub width: usize,
+    /// Whether its pixels are ink, not light: they are given as [`Pixels::Cmyk`] only.
+    pub is_inked: bool,
+    /// Pixels of a row that are stored together, before which a part of the image may begin; `None` where it is decoded as
+    /// a whole or not at all.
+    block: Option<usize>,
+}
 
-    #[test]
-    fn a_lack_of_memory_is_told_from_a_broken_file() {
-        let is_memory = |text: &str| is_out_of_memory(&turbojpeg::Error::TurboJpegError(text.to_owned()));
-        assert!(is_memory("Insufficient memory (case 4)"));
-        assert!(is_memory("tj3Decompress8(): Memory allocation failure"));
-        assert!(!is_memory("Premature end of JPEG file"));
+/// The bytes of a pixel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pixels {
+    /// One byte of luma.
+    Gray,
+    /// Red, green, blue.
+    Rgb,
+    /// Red, green, blue, and 255.
+    Rgba,
+    /// Cyan, magenta, yellow and key, as they are stored.
+    Cmyk,
+}
+
+impl Pixels {
+    /// Bytes of a pixel.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::Gray => 1,
+            Self::Rgb => 3,
+            Self::Rgba | Self::Cmyk => 4,
+        }
     }
+
+    fn code(self) -> c_int {
+        match self {
+            Self::Gray => raw::TJPF_TJPF_GRAY,
+            Self::Rgb => raw::TJPF_TJPF_RGB,
+            Self::Rgba => raw::TJPF_TJPF_RGBA,
+            Self::Cmyk => raw::TJPF_TJPF_CMYK,
+        }
+    }
+}
+
+impl Header {
+    /// Height and width of the image at 1 / `scale`.
+    pub fn scaled(&self, scale: usize) -> (usize, usize) {
+        (self.height.div_ceil(scale), self.width.div_ceil(scale))
+    }
+
+    /// What must be decoded of the image at 1 / `scale` so that the pixels of `part` are those that they are in the whole:
+    /// all rows and columns of it, and those that colours are smoothed with.
+    pub fn around(&self, part: Part, scale: usize) -> Part {
+        /// Neighbours that the smoothing of halved colours reaches, doubled.
+        const REACH: usize = 4;
+        /// Of narrower images colours are not smoothed.
+        const WIDTH_MIN: usize = 64;
+        let (height, width) = self.scaled(scale);
+        let Some(block) = self.block.map(|block| block / scale) else { return Part::whole(height, width) };
+        let left = part.left.saturating_sub(REACH) / block * block;
+        let right = (part.left + part.width + REACH).max(left + WIDTH_MIN).min(width);
+        let left = left.min(right.saturating_sub(WIDTH_MIN) / block * block);
+        Part { top: part.top, left, height: part.height, width: right - left }
+    }
+}
+
+/// A file whose header has been read.
+#[derive(Debug)]
+pub struct Opened<'a> {
+    decompressor: &'a mut Decompressor,
+    file: &'a [u8],
+    header: Header,
+}
+
+impl Decompressor {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// [`JpegError`], most likely for want of memory.
+    #[expect(unsafe_code, reason = "a C library")]
+    pub fn new() -> Result<Self, JpegError> {
+        let kind = c_int::try_from(raw::TJINIT_TJINIT_DECOMPRESS).map_err(|_| JpegError("no such kind".to_owned()))?;
+        // SAFETY: it takes a number, and refuses wrong ones.
+        let handle = unsafe { raw::tj3Init(kind) };
+        if handle.is_null() {
+            return Err(error_of(handle));
+        }
+        let mut new = Self { handle };
+        new.set(raw::TJPARAM_TJPARAM_SCANLIMIT, SCANS_MAX)?;
+        Ok(new)
+    }
+
+    /// Reads the header of a file.
+    ///
+    /// # Errors
+    /// [`JpegError`]: it has none, or a broken one.
+    #[expect(unsafe_code, reason = "a C library")]
+    pub fn open<'a>(&'a mut self, file: &'a [u8]) -> Result<Opened<'a>, JpegError> {
+        // SAFETY: the handle is whole; as many bytes are read as there are, and nothing is kept of them.
+        let status = unsafe { raw::tj3DecompressHeader(self.handle, file.as_ptr(), file.len() as raw::size_t) };
+        self.checked(status)?;
+        let extent = |found: c_int| usize::try_from(found).map_err(|_| JpegError("no size in the header".to_owned()));
+        let colors = self.get(raw::TJPARAM_TJPARAM_COLORSPACE);
+        let is = |space: raw::TJCS| c_int::try_from(space) == Ok(colors);
+        // The width of an iMCU: `tjMCUWidth` in turbojpeg.h.
+        let block = match self.get(raw::TJPARAM_TJPARAM_SUBSAMP) {
+            _ if self.get(raw::TJPARAM_TJPARAM_LOSSLESS) != 0 => None,
+            raw::TJSAMP_TJSAMP_444 | raw::TJSAMP_TJSAMP_GRAY | raw::TJSAMP_TJSAMP_440 | raw::TJSAMP_TJSAMP_441 => {
+                Some(8)
+            }
+            raw::TJSAMP_TJSAMP_422 | raw::TJSAMP_TJSAMP_420 => Some(16),
+            raw::TJSAMP_TJSAMP_411 => Some(32),
+            _ => None,
+        };
+        let header = Header {
+            height: extent(self.get(raw::TJPARAM_TJPARAM_JPEGHEIGHT))?,
+            width: extent(self.get(raw::TJPARAM_TJPARAM_JPEGWIDTH))?,
+            is_inked: is(raw::TJCS_TJCS_CMYK) || is(raw::TJCS_TJCS_YCCK),
+            block,
+        };
+        Ok(Opened { decompressor: self, file, header })
+    }
+
+    #[expect(unsafe_code, reason = "a C library")]
+    fn set(&mut self, parameter: raw::TJPARAM, value: c_int) -> Result<(), JpegError> {
+        // SAFETY: the handle is whole; wrong numbers are refused.
+        let status = unsafe { raw::tj3Set(self.handle, number(parameter), value) };
+        self.checked(status)
+    }
+
+    #[expect(unsafe_code, reason = "a C library")]
+    fn get(&self, parameter: raw::TJPARAM) -> c_int {
+        // SAFETY: the handle is whole; of a wrong number it says -1.
+        unsafe { raw::tj3Get(self.handle, number(parameter)) }
+    }
+
+    fn checked(&self, status: c_int) -> Result<(), JpegError> {
+        if status == 0 { Ok(()) } else { Err(error_of(self.handle)) }
+    }
+}
+
+impl Drop for Decompressor {
+    #[expect(unsafe_code, reason = "a C library")]
+    fn drop(&mut self) {
+        // SAFETY: the handle is whole, and nobody has another of it.
+        unsafe { raw::tj3Destroy(self.handle) }
+    }
+}
+
+impl Opened<'_> {
+    /// What the header says.
+    pub fn header(&self) -> Header {
+        self.header
+    }
+
+    /// Decodes `part` of the image at 1 / `scale`, which is 1, 2, 4 or 8, row by row.
+    ///
+    /// A part begins where [`around`](Header::around) says. What of the file is behind it is not looked at.
+    ///
+    /// # Errors
+    /// [`JpegError`]: the file is broken, or such a part cannot be decoded.
+    ///
+    /// # Panics
+    /// When there is no such part, or `pixels` is not as long as it.
+    #[expect(unsafe_code, reason = "a C library")]
+    pub fn decode(self, part: Part, scale: usize, kind: Pixels, pixels: &mut [u8]) -> Result<(), JpegError> {
+        let Self { decompressor, file, header } = self;
+        let (height, width) = header.scaled(scale);
+        assert!(part.height > 0 && part.width > 0, "{part:?} is empty");
+        assert!(part.top + part.height <= height && part.left + part.width <= width, "{part:?} of {height} x {width}");
+        assert_eq!(pixels.len(), part.height * part.width * kind.bytes(), "the room for {part:?}");
+        let int = |extent: usize| c_int::try_from(extent).map_err(|_| JpegError("Image is too large".to_owned()));
+        let factor = raw::tjscalingfactor { num: 1, denom: int(scale)? };
+        // SAFETY: the handle is whole; wrong factors are refused.
+        let status = unsafe { raw::tj3SetScalingFactor(decompressor.handle, factor) };
+        decompressor.checked(status)?;
+        let region = if part == Part::whole(height, width) {
+            raw::tjregion { x: 0, y: 0, w: 0, h: 0 }
+        } else {
+            raw::tjregion { x: int(part.left)?, y: int(part.top)?, w: int(part.width)?, h: int(part.height)? }
+        };
+        // SAFETY: the handle is whole; wrong regions are refused.
+        let status = unsafe { raw::tj3SetCroppingRegion(decompressor.handle, region) };
+        decompressor.checked(status)?;
+        let pitch = int(part.width * kind.bytes())?;
+        // SAFETY: the handle is whole. The header in `file`, which is borrowed since it was opened, says the same size as
+        // then, so that `height` rows of `pitch` bytes are written: what was asserted. Nothing is kept of either.
+        let status = unsafe {
+            raw::tj3Decompress8(
+                decompressor.handle,
+                file.as_ptr(),
+                file.len() as raw::size_t,
+                pixels.as_mut_ptr(),
+                pitch,
+                kind.code(),
+            )
+        };
+        decompressor.checked(status)
+    }
+}
+
+/// A parameter as the functions take it.
+fn number(parameter: c_uint) -> c_int {
+    // There are two dozen.
+    c_int::try_from(parameter).unwrap_or(-1)
+}
+
+/// What the last call said, of one handle or, where there is none, of this thread.
+#[expect(unsafe_code, reason = "a C library")]
+fn error_of(handle: raw::tjhandle) -> JpegError {
+    // SAFETY: it takes a whole handle, or none.
+    let text = unsafe { raw::tj3GetErrorStr(handle) };
+    // SAFETY: it is a text that ends with a zero, and stays until the next call, which is after this copy.
+    let text = unsafe { CStr::from_ptr(text) };
+    JpegError(text.to_string_lossy().into_owned())
 }

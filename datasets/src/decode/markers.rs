@@ -10,7 +10,8 @@ const APP1: u8 = 0xe1;
 
 /// Whether a JPEG has its end marker: walks the segments, and in the scans from marker to marker.
 pub(super) fn is_complete(bytes: &[u8]) -> bool {
-    Markers { bytes, place: 0 }.any(|(marker, _)| marker == END_OF_IMAGE)
+    // Nearly all end with it, and neither a segment that is cut short nor a scan has these two bytes at its end.
+    bytes.ends_with(&[0xff, END_OF_IMAGE]) || Markers { bytes, place: 0 }.any(|(marker, _)| marker == END_OF_IMAGE)
 }
 
 /// How the camera was held, as the first EXIF segment says, which stands before the image.

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use batchmill_protocol::tensor::Dtype;
 
+use self::file::Folder;
 use self::table::{FileEntry, Kind, NO_CLASS, Table};
-use crate::dataset::{MapDataset, SampleError};
-use crate::decode::{DecodeError, DecodeOptions, decode, decode_mask};
+use crate::dataset::{Encoded, MapDataset, SampleError};
+use crate::decode::{DecodeOptions, decode, decode_mask};
 use crate::sample::{Array, Image, Sample, Value};
 use crate::scratch;
 use crate::source::{Index, OpenError};
@@ -78,7 +79,7 @@ impl FieldKind {
 /// Index: a table with a column of image files, and one for each field in turn.
 #[derive(Debug)]
 pub(super) struct ImageFiles {
-    folder: PathBuf,
+    folder: Folder,
     decoding: DecodeOptions,
     fields: Vec<Field>,
     table: Table,
@@ -99,7 +100,24 @@ impl ImageFiles {
             .ok_or_else(|| OpenError::file(list, "the index is damaged or of another version; open it again"))?;
         let label = fields.iter().position(|field| field.name == LABEL);
         let classes = label.map_or_else(Vec::new, |field| table.names(column_of(field)));
-        Ok(Self { folder, decoding, fields, table, classes })
+        Ok(Self { folder: Folder::new(folder), decoding, fields, table, classes })
+    }
+
+    /// The bytes of the image of a row.
+    fn read(&self, row: u64) -> Result<Vec<u8>, SampleError> {
+        let file = self.table.file(0, row).ok_or_else(|| SampleError::new(self.name(row), "not in the index"))?;
+        self.folder.read(row, &file)
+    }
+
+    /// The sample of a row with its image, which is without pixels where there are no masks.
+    fn sample(&self, row: u64, image: Image) -> Result<Sample, SampleError> {
+        let values = (0..self.fields.len()).map(|place| self.value(place, row, &image));
+        let values = values.collect::<Result<Vec<_>, _>>()?;
+        let mut sample = Sample::new().with(IMAGE, image);
+        for (field, value) in self.fields.iter().zip(values) {
+            sample.insert(field.name.clone(), value);
+        }
+        Ok(sample)
     }
 
     fn value(&self, place: usize, row: u64, image: &Image) -> Result<Value, SampleError> {
@@ -133,21 +151,45 @@ impl MapDataset for ImageFiles {
     }
 
     fn get(&self, index: u64) -> Result<Sample, SampleError> {
-        let file = self.table.file(0, index).ok_or_else(|| SampleError::new(self.name(index), "not in the index"))?;
-        let image = decode_file(&self.folder, &file, |bytes| decode(bytes, self.decoding))?;
-        let values = (0..self.fields.len()).map(|place| self.value(place, index, &image));
-        let values = values.collect::<Result<Vec<_>, _>>()?;
-        let mut sample = Sample::new().with(IMAGE, image);
-        for (field, value) in self.fields.iter().zip(values) {
-            sample.insert(field.name.clone(), value);
+        let bytes = self.read(index)?;
+        let image = decode(&bytes, self.decoding);
+        let image = image.map_err(|source| SampleError::Decode { sample: self.name(index), source })?;
+        scratch::give(bytes);
+        self.sample(index, image)
+    }
+
+    fn encoded(&self, index: u64) -> Result<Option<Encoded>, SampleError> {
+        // A mask is decoded beside its image, and must have its size.
+        if self.fields.iter().any(|field| matches!(field.kind, FieldKind::Mask { .. })) {
+            return Ok(None);
         }
-        Ok(sample)
+        let (file, sample) = (self.read(index)?, self.sample(index, Image::default())?);
+        Ok(Some(Encoded { file, decoding: self.decoding, sample }))
+    }
+
+    fn expect(&self, index: u64) {
+        if let Some(file) = self.table.file(0, index) {
+            self.folder.expect(index, &file);
+        }
     }
 
     fn name(&self, index: u64) -> String {
-        match self.table.file(0, index) {
-            Some(file) => self.folder.join(file.path).display().to_string(),
-            None => format!("sample {index} of {}", self.folder.display()),
+        let mut name = String::new();
+        self.write_name(index, &mut name);
+        name
+    }
+
+    fn write_name(&self, index: u64, name: &mut String) {
+        match (self.table.file(0, index), self.folder.path().to_str()) {
+            (Some(file), Some(folder))
+                if !folder.ends_with('/') && !folder.is_empty() && !file.path.starts_with('/') =>
+            {
+                for part in [folder, "/", file.path] {
+                    name.push_str(part);
+                }
+            }
+            (Some(file), _) => name.push_str(&self.folder.path().join(file.path).display().to_string()),
+            (None, _) => name.push_str(&format!("sample {index} of {}", self.folder.path().display())),
         }
     }
 
@@ -174,27 +216,18 @@ impl MapDataset for ImageFiles {
     }
 }
 
-/// Reads and decodes a listed file.
-fn decode_file(
-    folder: &Path,
-    file: &FileEntry<'_>,
-    decode: impl FnOnce(&[u8]) -> Result<Image, DecodeError>,
-) -> Result<Image, SampleError> {
-    let path = folder.join(file.path);
-    let bytes = file::read(&path, file)?;
-    let image = decode(&bytes).map_err(|source| SampleError::Decode { sample: path.display().to_string(), source })?;
-    scratch::give(bytes);
-    Ok(image)
-}
-
 /// The mask of an image, which must be of its size.
 fn mask(folder: &Path, file: &FileEntry<'_>, image: &Image) -> Result<Image, SampleError> {
-    let mask = decode_file(folder, file, decode_mask)?;
+    let path = folder.join(file.path);
+    let bytes = file::read(&path, file)?;
+    let mask = decode_mask(&bytes);
+    let mask = mask.map_err(|source| SampleError::Decode { sample: path.display().to_string(), source })?;
+    scratch::give(bytes);
     let (found, expected) = ((mask.height(), mask.width()), (image.height(), image.width()));
     if found != expected {
         let sizes = format!("{} x {} pixels, and its image {} x {}", found.0, found.1, expected.0, expected.1);
         let reason = format!("the mask has {sizes} (height x width); they must be of one size");
-        return Err(SampleError::new(folder.join(file.path).display().to_string(), reason));
+        return Err(SampleError::new(path.display().to_string(), reason));
     }
     Ok(mask)
 }

@@ -34,6 +34,13 @@ impl Stamp {
         Self { bytes: metadata.len(), modified_ns: after.or(before).unwrap_or(0) }
     }
 
+    /// Whether an opened file is certainly the one that was indexed, by the cheapest question there is.
+    pub(super) fn is_of(&self, file: &File) -> bool {
+        let Ok(now) = rustix::fs::fstat(file) else { return false };
+        let modified_ns = i128::from(now.st_mtime) * 1_000_000_000 + i128::from(now.st_mtime_nsec);
+        u64::try_from(now.st_size) == Ok(self.bytes) && modified_ns == i128::from(self.modified_ns)
+    }
+
     /// Opens the file, which need not be the indexed one: [`check`](Self::check) after reading.
     ///
     /// # Errors

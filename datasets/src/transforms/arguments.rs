@@ -8,6 +8,7 @@ use crate::options::{Options, real};
 use crate::sample::Image;
 use crate::spec::SpecError;
 use crate::transform::{IMAGE, TransformError};
+pub(super) use crate::view::Interpolation;
 
 /// The longest side of an image that may be asked for, in pixels: that of a JPEG.
 pub(super) const SIDE_MAX: usize = 65_535;
@@ -123,18 +124,6 @@ fn is_within((low, high): (f64, f64), bounds: &RangeInclusive<f64>) -> bool {
 pub(super) enum Layer {
     Image,
     Mask,
-}
-
-/// How a value between pixels is found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Interpolation {
-    /// The pixel it lies in.
-    Nearest,
-    /// The two nearest of a row and of a column, by distance.
-    #[default]
-    Bilinear,
-    /// The four nearest of a row and of a column, by a cubic of their distance.
-    Bicubic,
 }
 
 impl Interpolation {

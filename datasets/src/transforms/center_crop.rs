@@ -7,7 +7,8 @@ use crate::options::Options;
 use crate::random::Rng;
 use crate::sample::Sample;
 use crate::spec::SpecError;
-use crate::transform::{Transform, TransformError};
+use crate::transform::{IMAGE, Transform, TransformError};
+use crate::view::{Geometry, Kind, View};
 
 /// Cuts the middle out of the image and of the masks of its sample.
 ///
@@ -31,15 +32,35 @@ impl CenterCrop {
         let (height, width) = Size::from_options(options)?.sides();
         Ok(Self { height, width, field: image_field(options)? })
     }
+
+    /// The middle of an image of `height` x `width` pixels.
+    fn window(&self, height: usize, width: usize) -> Result<Window, TransformError> {
+        let (rows, columns) = spare(height, width, self.height, self.width)?;
+        Ok(Window::inside(half_to_even(rows), half_to_even(columns), self.height, self.width))
+    }
 }
 
 impl Transform for CenterCrop {
     fn apply(&self, mut sample: Sample, _rng: &mut Rng) -> Result<Sample, TransformError> {
         let layers = Layers::of(&mut sample, &self.field)?;
-        let (spare_rows, spare_columns) = spare(layers.height(), layers.width(), self.height, self.width)?;
-        let window = Window::inside(half_to_even(spare_rows), half_to_even(spare_columns), self.height, self.width);
+        let window = self.window(layers.height(), layers.width())?;
         layers.change(|image, _| cut(image, &window, &[]))?;
         Ok(sample)
+    }
+
+    fn geometry(&self) -> Option<&dyn Geometry> {
+        (self.field == IMAGE).then_some(self)
+    }
+}
+
+impl Geometry for CenterCrop {
+    fn kind(&self) -> Kind {
+        Kind::Crop
+    }
+
+    fn look(&self, view: &mut View, _rng: &mut Rng) -> Result<(), TransformError> {
+        view.crop(self.window(view.height(), view.width())?.part());
+        Ok(())
     }
 }
 

@@ -4,9 +4,10 @@ use super::arguments::{image_field, probability};
 use super::layers::Layers;
 use crate::options::Options;
 use crate::random::Rng;
-use crate::sample::{Image, Sample};
+use crate::sample::Sample;
 use crate::spec::SpecError;
-use crate::transform::{Transform, TransformError};
+use crate::transform::{IMAGE, Transform, TransformError};
+use crate::view::{self, Geometry, Kind, View};
 
 /// Swaps left and right of the image and of the masks of its sample, with probability `p`.
 ///
@@ -36,11 +37,29 @@ impl Transform for HorizontalFlip {
         let layers = Layers::of(&mut sample, &self.field)?;
         if rng.chance(self.p) {
             layers.change(|image, _| {
-                mirror_rows(image);
+                let [_, width, channels] = image.shape();
+                view::mirror(image.pixels_mut(), width * channels, channels);
                 Ok(())
             })?;
         }
         Ok(sample)
+    }
+
+    fn geometry(&self) -> Option<&dyn Geometry> {
+        (self.field == IMAGE).then_some(self)
+    }
+}
+
+impl Geometry for HorizontalFlip {
+    fn kind(&self) -> Kind {
+        Kind::Flip
+    }
+
+    fn look(&self, view: &mut View, rng: &mut Rng) -> Result<(), TransformError> {
+        if rng.chance(self.p) {
+            view.mirror();
+        }
+        Ok(())
     }
 }
 
@@ -72,42 +91,28 @@ impl Transform for VerticalFlip {
         let layers = Layers::of(&mut sample, &self.field)?;
         if rng.chance(self.p) {
             layers.change(|image, _| {
-                swap_rows(image);
+                let row_bytes = image.width() * image.channels();
+                view::upend(image.pixels_mut(), row_bytes);
                 Ok(())
             })?;
         }
         Ok(sample)
     }
-}
 
-/// Turns every row around, pixel by pixel.
-fn mirror_rows(image: &mut Image) {
-    let [_, width, channels] = image.shape();
-    if width * channels == 0 {
-        return;
-    }
-    let rows = image.pixels_mut().chunks_exact_mut(width * channels);
-    match channels {
-        1 => rows.for_each(<[u8]>::reverse),
-        // Of known length, a pixel moves at once.
-        3 => rows.for_each(|row| row.as_chunks_mut::<3>().0.reverse()),
-        _ => rows.for_each(|row| {
-            // The whole row, then each pixel back into its order.
-            row.reverse();
-            row.chunks_exact_mut(channels).for_each(<[u8]>::reverse);
-        }),
+    fn geometry(&self) -> Option<&dyn Geometry> {
+        (self.field == IMAGE).then_some(self)
     }
 }
 
-/// Puts the last row first.
-fn swap_rows(image: &mut Image) {
-    let [height, width, channels] = image.shape();
-    let row_bytes = width * channels;
-    if row_bytes == 0 {
-        return;
+impl Geometry for VerticalFlip {
+    fn kind(&self) -> Kind {
+        Kind::Flip
     }
-    // Of an odd number of rows the middle one stays.
-    let (upper, lower) = image.pixels_mut().split_at_mut(height.div_ceil(2) * row_bytes);
-    let lower = lower.chunks_exact_mut(row_bytes).rev();
-    upper.chunks_exact_mut(row_bytes).zip(lower).for_each(|(above, below)| above.swap_with_slice(below));
+
+    fn look(&self, view: &mut View, rng: &mut Rng) -> Result<(), TransformError> {
+        if rng.chance(self.p) {
+            view.upend();
+        }
+        Ok(())
+    }
 }

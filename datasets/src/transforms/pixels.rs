@@ -9,12 +9,12 @@ use crate::transform::TransformError;
 pub(super) const RESULT_BYTES_MAX: usize = 1 << 30;
 
 /// A buffer for an image of `height` x `width` pixels; every byte is to be written.
-pub(super) fn buffer(height: usize, width: usize, channels: usize) -> Result<Vec<u8>, TransformError> {
+pub(crate) fn buffer(height: usize, width: usize, channels: usize) -> Result<Vec<u8>, TransformError> {
     Ok(scratch::take(check_size(height, width, channels)?))
 }
 
 /// The bytes of an image, if they are not too many.
-pub(super) fn check_size(height: usize, width: usize, channels: usize) -> Result<usize, TransformError> {
+pub(crate) fn check_size(height: usize, width: usize, channels: usize) -> Result<usize, TransformError> {
     let bytes = height.checked_mul(width).and_then(|pixels| pixels.checked_mul(channels));
     bytes
         .filter(|&bytes| bytes <= RESULT_BYTES_MAX)
@@ -22,7 +22,7 @@ pub(super) fn check_size(height: usize, width: usize, channels: usize) -> Result
 }
 
 /// Puts new pixels into an image and keeps the buffer of the old ones for the next [`buffer`].
-pub(super) fn replace(
+pub(crate) fn replace(
     image: &mut Image,
     height: usize,
     width: usize,

@@ -8,7 +8,8 @@ use crate::options::Options;
 use crate::random::Rng;
 use crate::sample::Sample;
 use crate::spec::SpecError;
-use crate::transform::{Transform, TransformError};
+use crate::transform::{IMAGE, Transform, TransformError};
+use crate::view::{Geometry, Kind, View};
 
 /// Cuts a piece out of the image at a random place, and the same one out of the masks of its sample.
 ///
@@ -74,6 +75,22 @@ impl Transform for RandomCrop {
         let window = self.draw(layers.height(), layers.width(), rng)?;
         layers.change(|image, layer| cut(image, &window, &self.fill.pixel(layer, image)?))?;
         Ok(sample)
+    }
+
+    fn geometry(&self) -> Option<&dyn Geometry> {
+        let is_padded = self.padding != Padding::default() || self.pad_if_needed;
+        (self.field == IMAGE && !is_padded).then_some(self)
+    }
+}
+
+impl Geometry for RandomCrop {
+    fn kind(&self) -> Kind {
+        Kind::Crop
+    }
+
+    fn look(&self, view: &mut View, rng: &mut Rng) -> Result<(), TransformError> {
+        view.crop(self.draw(view.height(), view.width(), rng)?.part());
+        Ok(())
     }
 }
 

@@ -4,13 +4,15 @@ use super::arguments::{Interpolation, Size, image_field, range};
 use super::layers::Layers;
 use super::pixels::round_pixels;
 use super::random_crop::place;
-use super::resize::{interpolation, resize};
+use super::resize::interpolation;
 use super::window::{Window, cut};
 use crate::options::Options;
 use crate::random::Rng;
 use crate::sample::Sample;
 use crate::spec::SpecError;
-use crate::transform::{Transform, TransformError};
+use crate::transform::{IMAGE, Transform, TransformError};
+use crate::view::scale::scale;
+use crate::view::{Geometry, Kind, View};
 
 /// Pieces that are drawn before the middle is taken.
 pub(super) const ATTEMPTS_MAX: u32 = 10;
@@ -71,11 +73,11 @@ impl RandomResizedCrop {
         }
         let (narrowest, widest) = self.ratio;
         let ratio = width as f64 / height.max(1) as f64;
-        // What is rounded is below the side that it is held against, but for the last bit.
+        // What is rounded is below the side that it is held against, but for the last bit; of one pixel it may be none.
         let (piece_height, piece_width) = if ratio < narrowest {
-            (round_pixels(width as f64 / narrowest).min(height), width)
+            (round_pixels(width as f64 / narrowest).clamp(1, height), width)
         } else if ratio > widest {
-            (height, round_pixels(height as f64 * widest).min(width))
+            (height, round_pixels(height as f64 * widest).clamp(1, width))
         } else {
             (height, width)
         };
@@ -89,9 +91,24 @@ impl Transform for RandomResizedCrop {
         let window = self.draw(layers.height(), layers.width(), rng);
         layers.change(|image, layer| {
             cut(image, &window, &[])?;
-            resize(image, self.height, self.width, self.interpolation.of(layer))
+            scale(image, self.height, self.width, self.interpolation.of(layer))
         })?;
         Ok(sample)
+    }
+
+    fn geometry(&self) -> Option<&dyn Geometry> {
+        (self.field == IMAGE).then_some(self)
+    }
+}
+
+impl Geometry for RandomResizedCrop {
+    fn kind(&self) -> Kind {
+        Kind::Scale
+    }
+
+    fn look(&self, view: &mut View, rng: &mut Rng) -> Result<(), TransformError> {
+        view.crop(self.draw(view.height(), view.width(), rng).part());
+        view.scale(self.height, self.width, self.interpolation)
     }
 }
 

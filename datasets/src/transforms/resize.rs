@@ -1,25 +1,15 @@
 //! Scales images, with antialiasing.
 
-use std::cell::RefCell;
-use std::error::Error;
-
-use fast_image_resize::images::{Image as Target, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-
 use super::arguments::{Fill, Interpolation, SIDE_MAX, Size, image_field};
 use super::layers::Layers;
-use super::pixels::{buffer, check_size, replace};
 use super::window::{Padding, Window, cut};
 use crate::options::Options;
 use crate::random::Rng;
-use crate::sample::{Image, Sample};
+use crate::sample::Sample;
 use crate::spec::SpecError;
-use crate::transform::{Transform, TransformError};
-
-thread_local! {
-    /// Its buffers are used again.
-    static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
-}
+use crate::transform::{IMAGE, Transform, TransformError};
+use crate::view::scale::scale;
+use crate::view::{Geometry, Kind, View};
 
 /// Scales the image, and the masks of its sample with it.
 ///
@@ -93,7 +83,7 @@ impl Transform for Resize {
             _ => None,
         };
         layers.change(|image, layer| {
-            resize(image, height, width, self.interpolation.of(layer))?;
+            scale(image, height, width, self.interpolation.of(layer))?;
             match &square {
                 Some((window, fill)) => cut(image, window, &fill.pixel(layer, image)?),
                 None => Ok(()),
@@ -101,89 +91,26 @@ impl Transform for Resize {
         })?;
         Ok(sample)
     }
+
+    fn geometry(&self) -> Option<&dyn Geometry> {
+        let is_padded = matches!(self.to, To::Longest { pad: Some(_), .. });
+        (self.field == IMAGE && !is_padded).then_some(self)
+    }
+}
+
+impl Geometry for Resize {
+    fn kind(&self) -> Kind {
+        Kind::Scale
+    }
+
+    fn look(&self, view: &mut View, _rng: &mut Rng) -> Result<(), TransformError> {
+        let (height, width) = self.sides(view.height(), view.width());
+        view.scale(height, width, self.interpolation)
+    }
 }
 
 /// The option `interpolation` of what scales.
 pub(super) fn interpolation(options: &mut Options) -> Result<Interpolation, SpecError> {
     let found = options.optional_one_of("interpolation", &Interpolation::OF_RESIZES)?;
     Ok(found.unwrap_or(Interpolation::Bilinear))
-}
-
-/// Scales an image.
-pub(super) fn resize(
-    image: &mut Image,
-    height: usize,
-    width: usize,
-    interpolation: Interpolation,
-) -> Result<(), TransformError> {
-    let [from_height, from_width, channels] = image.shape();
-    if (from_height, from_width) == (height, width) {
-        return Ok(());
-    }
-    // Before any of the work is done.
-    let checked = check_size(height, width, channels).map_err(Into::into);
-    let scaled = checked.and_then(|_| match interpolation {
-        Interpolation::Nearest => nearest(image, height, width),
-        // First across, then down: a byte between the two is cut to 0 to 255, so that the order tells.
-        Interpolation::Bilinear => convolve(image, from_height, width, FilterType::Bilinear)
-            .and_then(|()| convolve(image, height, width, FilterType::Bilinear)),
-        Interpolation::Bicubic => convolve(image, from_height, width, FilterType::CatmullRom)
-            .and_then(|()| convolve(image, height, width, FilterType::CatmullRom)),
-    });
-    scaled.map_err(|source| {
-        let reason = format!("resize {from_height} x {from_width} pixels to {height} x {width}");
-        TransformError::caused_by(reason, source)
-    })
-}
-
-/// Weighs the pixels around every place, where a side changes. The filter widens as the image shrinks: this is the
-/// antialiasing.
-fn convolve(
-    image: &mut Image,
-    height: usize,
-    width: usize,
-    filter: FilterType,
-) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let [from_height, from_width, channels] = image.shape();
-    if (from_height, from_width) == (height, width) {
-        return Ok(());
-    }
-    let pixel_type = match channels {
-        1 => PixelType::U8,
-        2 => PixelType::U8x2,
-        3 => PixelType::U8x3,
-        4 => PixelType::U8x4,
-        channels => return Err(TransformError::Channels { channels, expected: "1 to 4" }.into()),
-    };
-    let source = ImageRef::new(from_width.try_into()?, from_height.try_into()?, image.pixels(), pixel_type)?;
-    let mut pixels = buffer(height, width, channels)?;
-    let mut target = Target::from_slice_u8(width.try_into()?, height.try_into()?, &mut pixels, pixel_type)?;
-    // Channels are independent.
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false);
-    RESIZER.with_borrow_mut(|resizer| resizer.resize(&source, &mut target, &options))?;
-    Ok(replace(image, height, width, channels, pixels)?)
-}
-
-/// Takes the pixel at the upper left of every place, as PyTorch's `interpolate(mode="nearest")`.
-fn nearest(image: &mut Image, height: usize, width: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let [from_height, from_width, channels] = image.shape();
-    let mut pixels = buffer(height, width, channels)?;
-    let columns = nearest_places(from_width, width);
-    let rows = nearest_places(from_height, height);
-    let row_bytes = from_width * channels;
-    for (target, row) in pixels.chunks_exact_mut(width * channels).zip(rows) {
-        let source = &image.pixels()[row * row_bytes..][..row_bytes];
-        for (pixel, column) in target.chunks_exact_mut(channels).zip(&columns) {
-            pixel.copy_from_slice(&source[column * channels..][..channels]);
-        }
-    }
-    Ok(replace(image, height, width, channels, pixels)?)
-}
-
-/// Which of `from` pixels each of `to` pixels is.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most 65535, at least 0")]
-fn nearest_places(from: usize, to: usize) -> Vec<usize> {
-    // In single precision as there: which pixel is taken at an exact border hangs on its last bit.
-    let scale = from as f32 / to as f32;
-    (0..to).map(|place| ((place as f32 * scale) as usize).min(from - 1)).collect()
 }

@@ -8,6 +8,7 @@ use crate::options::Options;
 use crate::sample::Image;
 use crate::spec::SpecError;
 use crate::transform::TransformError;
+use crate::view::Part;
 
 /// Pixels to add at each border.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,6 +127,12 @@ impl Window {
     /// A rectangle within the image itself.
     pub(super) fn inside(top: usize, left: usize, height: usize, width: usize) -> Self {
         Self { padding: Padding::default(), mode: PaddingMode::Constant, top, left, height, width }
+    }
+
+    /// The same rectangle, where it lies within the image itself.
+    pub(super) fn part(&self) -> Part {
+        let Self { top, left, height, width, .. } = *self;
+        Part { top, left, height, width }
     }
 
     /// All of an image of `height` x `width` pixels with padding.

@@ -28,6 +28,7 @@ mod jsonl;
 mod npy;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod photos;
 mod pipeline;
 mod published;
 mod rows;

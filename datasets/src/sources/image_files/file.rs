@@ -1,13 +1,21 @@
-//! One file of a list: looked at when it is listed, and read only as long as it is still the same.
+//! The files of a list: looked at when they are listed, and read only as long as they are still the same.
 
-use std::fs::Metadata;
+use std::collections::VecDeque;
+use std::fs::{File, Metadata};
 use std::io::Read;
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use rustix::fs::{Mode, OFlags};
 
 use super::table::FileEntry;
 use crate::dataset::SampleError;
 use crate::scratch;
 use crate::sources::stamp::Stamp;
+
+/// Files that are held open for what is to come: the one about to be read, and the next.
+const AHEAD_MAX: usize = 2;
 
 impl<'a> FileEntry<'a> {
     /// What is kept of the file called `path`.
@@ -15,18 +23,78 @@ impl<'a> FileEntry<'a> {
         let Stamp { bytes, modified_ns } = Stamp::of(metadata);
         Self { path, bytes, modified_ns }
     }
+
+    fn stamp(&self) -> Stamp {
+        Stamp { bytes: self.bytes, modified_ns: self.modified_ns }
+    }
+}
+
+/// The folder that listed files are in. It is held open: a file is found from there, not from the root.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    /// `None` where it cannot be opened, which every file then says.
+    handle: Option<OwnedFd>,
+    /// Files that are to be read next, by their rows: the system fetches them meanwhile.
+    ahead: Mutex<VecDeque<(u64, File)>>,
+}
+
+impl Folder {
+    pub(super) fn new(path: PathBuf) -> Self {
+        let handle = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok();
+        Self { path, handle, ahead: Mutex::default() }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Has the file of a row fetched, if that is possible.
+    pub(super) fn expect(&self, row: u64, entry: &FileEntry<'_>) {
+        let Some(file) = self.open(entry) else { return };
+        // A hint, which no file system need follow.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed);
+        if let Ok(mut ahead) = self.ahead.try_lock() {
+            ahead.truncate(AHEAD_MAX - 1);
+            ahead.push_front((row, file));
+        }
+    }
+
+    /// Reads the whole file of a row, which must still be the one that was listed.
+    pub(super) fn read(&self, row: u64, entry: &FileEntry<'_>) -> Result<Vec<u8>, SampleError> {
+        let ahead = self.ahead.try_lock().ok().and_then(|mut ahead| {
+            let place = ahead.iter().position(|(of, _)| *of == row)?;
+            ahead.remove(place)
+        });
+        match ahead.map(|(_, file)| file).or_else(|| self.open(entry)) {
+            Some(file) => read_from(file, || self.path.join(entry.path), entry),
+            // Why not, and whether it ever could be.
+            None => read(&self.path.join(entry.path), entry),
+        }
+    }
+
+    fn open(&self, entry: &FileEntry<'_>) -> Option<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+        rustix::fs::openat(self.handle.as_ref()?, entry.path, flags, Mode::empty()).ok().map(File::from)
+    }
 }
 
 /// Reads the whole file, which must still be the one that was listed.
 pub(super) fn read(path: &Path, entry: &FileEntry<'_>) -> Result<Vec<u8>, SampleError> {
-    let name = || path.display().to_string();
-    let stamp = Stamp { bytes: entry.bytes, modified_ns: entry.modified_ns };
-    let mut file = stamp.open(path)?;
+    read_from(entry.stamp().open(path)?, || path.to_owned(), entry)
+}
+
+fn read_from(mut file: File, path: impl Fn() -> PathBuf, entry: &FileEntry<'_>) -> Result<Vec<u8>, SampleError> {
+    let name = || path().display().to_string();
     let len = usize::try_from(entry.bytes)
         .map_err(|_| SampleError::new(name(), format!("{} bytes do not fit into memory", entry.bytes)))?;
     let mut bytes = scratch::take(len);
     let outcome = file.read_exact(&mut bytes);
-    stamp.check(path, &file)?;
+    // After reading, so that what is written meanwhile is noticed as well.
+    if !entry.stamp().is_of(&file) {
+        entry.stamp().check(&path(), &file)?;
+    }
     outcome.map_err(|source| SampleError::Read { sample: name(), source })?;
     Ok(bytes)
 }

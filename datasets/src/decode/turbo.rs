@@ -1,0 +1,198 @@
+//! JPEG by libjpeg-turbo: the whole image, or the part of it that is wanted.
+
+use std::cell::RefCell;
+
+use super::color::{recolor, rgb_from_inverted_cmyk};
+use super::jpeg::{Decompressor, JpegError, Pixels};
+use super::{ColorMode, DecodeError, Decoded, Format, check_size, markers};
+use crate::sample::Image;
+use crate::scratch;
+use crate::view::Part;
+
+thread_local! {
+    /// Made by the first JPEG of a thread, or the first after a broken one.
+    static DECOMPRESSOR: RefCell<Option<Decompressor>> = const { RefCell::new(None) };
+}
+
+/// Decodes straight to the wanted colours; for gray the chrominance is never computed.
+///
+/// `wanted` is told height and width and answers which part is needed, if not all; it may be asked twice. The part that
+/// comes out has the pixels that it has in the whole image.
+pub(super) fn decode(
+    bytes: &[u8],
+    mode: ColorMode,
+    wanted: &mut dyn FnMut(usize, usize) -> Option<Part>,
+) -> Result<Decoded, DecodeError> {
+    let mut decompressor = DECOMPRESSOR.take().map_or_else(start, Ok)?;
+    if let Ok(image) = decode_by(&mut decompressor, bytes, mode, wanted) {
+        DECOMPRESSOR.set(Some(decompressor));
+        return Ok(image);
+    }
+    // None is used again after an error, and what is wrong with a file a fresh one says, of all of it.
+    let mut decompressor = start()?;
+    let image = decode_by(&mut decompressor, bytes, mode, &mut |height, width| {
+        wanted(height, width);
+        None
+    })?;
+    DECOMPRESSOR.set(Some(decompressor));
+    Ok(image)
+}
+
+/// Height and width that the header says, by a fresh decompressor for the reason above.
+pub(super) fn size(bytes: &[u8]) -> Result<(u64, u64), DecodeError> {
+    let mut decompressor = start()?;
+    let header = decompressor.open(bytes).map_err(broken)?.header();
+    Ok((header.height as u64, header.width as u64))
+}
+
+fn start() -> Result<Decompressor, DecodeError> {
+    Decompressor::new().map_err(|error| DecodeError::Decoder { source: error.into() })
+}
+
+fn decode_by(
+    decompressor: &mut Decompressor,
+    bytes: &[u8],
+    mode: ColorMode,
+    wanted: &mut dyn FnMut(usize, usize) -> Option<Part>,
+) -> Result<Decoded, DecodeError> {
+    let opened = decompressor.open(bytes).map_err(broken)?;
+    let header = opened.header();
+    let (height, width) = header.scaled(1);
+    check_size(height as u64, width as u64)?;
+    let kind = match mode {
+        // These it gives only as CMYK. ImageNet has a few.
+        _ if header.is_inked => Pixels::Cmyk,
+        ColorMode::Rgb => Pixels::Rgb,
+        ColorMode::Gray => Pixels::Gray,
+        ColorMode::Rgba => Pixels::Rgba,
+    };
+    let whole = Part::whole(height, width);
+    let part = wanted(height, width).filter(|part| !part.is_empty()).map_or(whole, |part| header.around(part, 1));
+    let mut pixels = scratch::take(part.height * part.width * kind.bytes());
+    match opened.decode(part, 1, kind, &mut pixels) {
+        // What is behind the part was not looked at: whether it is there.
+        Ok(()) if part.top + part.height < height && !markers::is_complete(bytes) => {
+            return Err(DecodeError::Truncated { format: Format::Jpeg });
+        }
+        Ok(()) => {}
+        Err(error) if is_harmless(&error) && markers::is_complete(bytes) => {}
+        // Warnings arrive here as well: libjpeg-turbo fills the missing part of a truncated image with gray and warns.
+        Err(error) => return Err(broken(error)),
+    }
+    if kind == Pixels::Cmyk {
+        pixels = recolor(rgb_from_inverted_cmyk(pixels), 3, mode);
+    }
+    let image = Image::new(part.height, part.width, mode.channels(), pixels)
+        .map_err(|error| DecodeError::Broken { format: Format::Jpeg, source: error.into() })?;
+    Ok(Decoded { image, part })
+}
+
+fn broken(error: JpegError) -> DecodeError {
+    match error {
+        error if is_out_of_memory(&error) => DecodeError::Memory,
+        error => DecodeError::Broken { format: Format::Jpeg, source: error.into() },
+    }
+}
+
+/// Whether memory ran out, which says nothing of the file. The texts are those of turbojpeg.c and of libjpeg's
+/// `JERR_OUT_OF_MEMORY` (jerror.h).
+fn is_out_of_memory(JpegError(text): &JpegError) -> bool {
+    text.contains("Memory allocation failure") || text.contains("Insufficient memory")
+}
+
+/// Whether every pixel was decoded all the same: some cameras leave bytes between the image and its end marker.
+///
+/// TurboJPEG hands on neither libjpeg's warning codes nor more than the first warning, hence the text (jerror.h,
+/// `JWRN_EXTRANEOUS_DATA`) and the second look of the caller.
+fn is_harmless(JpegError(text): &JpegError) -> bool {
+    text.contains("extraneous bytes before marker")
+}
+
+#[cfg(test)]
+mod tests {
+    use turbojpeg::{Compressor, PixelFormat, Subsamp};
+
+    use super::*;
+    use crate::random::Rng;
+
+    /// Colours that change from pixel to pixel, so that smoothing is seen, as a JPEG.
+    fn colorful(height: usize, width: usize, colors: Subsamp, is_progressive: bool) -> Vec<u8> {
+        let mut rng = Rng::new(height as u64, width as u64, 0, 0, 0);
+        let pixels: Vec<u8> = (0..height * width * 3).map(|_| u8::try_from(rng.below(256)).unwrap()).collect();
+        let image = turbojpeg::Image { pixels: &pixels[..], width, pitch: width * 3, height, format: PixelFormat::RGB };
+        let mut compressor = Compressor::new().unwrap();
+        compressor.set_quality(97).unwrap();
+        compressor.set_subsamp(colors).unwrap();
+        compressor.set_progressive(is_progressive).unwrap();
+        compressor.compress_to_vec(image).unwrap()
+    }
+
+    #[test]
+    fn a_part_has_the_pixels_that_it_has_in_the_whole() {
+        const KINDS: [Subsamp; 7] = [
+            Subsamp::None,
+            Subsamp::Sub2x1,
+            Subsamp::Sub2x2,
+            Subsamp::Gray,
+            Subsamp::Sub1x2,
+            Subsamp::Sub4x1,
+            Subsamp::Sub1x4,
+        ];
+        const MODES: [ColorMode; 3] = [ColorMode::Rgb, ColorMode::Gray, ColorMode::Rgba];
+        let seed = 11;
+        let mut rng = Rng::new(seed, 0, 0, 0, 0);
+        let mut below =
+            |least: usize, most: usize| least + usize::try_from(rng.below((most - least + 1) as u64)).unwrap();
+        let mut parts_alone = 0;
+        for round in 0..105 {
+            let (height, width) = (below(1, 200), below(1, 300));
+            let (colors, mode, is_progressive) = (KINDS[round % 7], MODES[round % 3], round % 5 == 0);
+            let file = colorful(height, width, colors, is_progressive);
+            let whole = decode(&file, mode, &mut |_, _| None).unwrap();
+            assert_eq!(whole.part, Part::whole(height, width));
+            for _ in 0..8 {
+                let (rows, columns) = (below(1, height), below(1, width));
+                let wanted = Part {
+                    top: below(0, height - rows),
+                    left: below(0, width - columns),
+                    height: rows,
+                    width: columns,
+                };
+                let Decoded { image, part } = decode(&file, mode, &mut |_, _| Some(wanted)).unwrap();
+                parts_alone += usize::from(part != whole.part);
+                for row in wanted.top..wanted.top + rows {
+                    let of = |image: &Image, part: Part| {
+                        let start = ((row - part.top) * part.width + wanted.left - part.left) * mode.channels();
+                        image.pixels()[start..][..columns * mode.channels()].to_vec()
+                    };
+                    assert!(
+                        of(&image, part) == of(&whole.image, whole.part),
+                        "seed {seed}, round {round}: row {row} of {wanted:?}, decoded as {part:?}, of {height} x {width} \
+                         {colors:?} to {mode:?}"
+                    );
+                }
+            }
+        }
+        assert!(parts_alone > 500, "{parts_alone}");
+    }
+
+    #[test]
+    fn a_file_cut_short_is_found_out_by_a_part_of_its_first_rows() {
+        let file = colorful(120, 90, Subsamp::Sub2x2, false);
+        let top = Part { top: 0, left: 0, height: 8, width: 90 };
+        assert_eq!(decode(&file, ColorMode::Rgb, &mut |_, _| Some(top)).unwrap().part, top);
+        for cut in [1, 2, 3, 100, file.len() / 2] {
+            let part = decode(&file[..file.len() - cut], ColorMode::Rgb, &mut |_, _| Some(top));
+            let whole = decode(&file[..file.len() - cut], ColorMode::Rgb, &mut |_, _| None);
+            assert_eq!(format!("{:?}", part.unwrap_err()), format!("{:?}", whole.unwrap_err()), "{cut} bytes");
+        }
+    }
+
+    #[test]
+    fn a_lack_of_memory_is_told_from_a_broken_file() {
+        let is_memory = |text: &str| is_out_of_memory(&JpegError(text.to_owned()));
+        assert!(is_memory("Insufficient memory (case 4)"));
+        assert!(is_memory("tj3Decompress8(): Memory allocation failure"));
+        assert!(!is_memory("Premature end of JPEG file"));
+    }
+}

@@ -1,0 +1,113 @@
+//! Samples whose image is decoded only as far as the head of the chain wants it, straight into its row where it can be.
+
+use batchmill_protocol::tensor::{Dtype, FieldSpec};
+
+use super::{FillError, Named, Pipeline, Place, RowSink, fitting};
+use crate::dataset::{Encoded, SampleError};
+use crate::decode::{Decoded, decode_part};
+use crate::sample::{Sample, Value};
+use crate::scratch;
+use crate::transform::{IMAGE, TransformError};
+use crate::view::{View, takes_over};
+
+/// How many of the first transforms need no pixels.
+pub(super) fn head_of(transforms: &[Named]) -> usize {
+    takes_over(transforms.iter().map(|named| named.transform.geometry().map(|geometry| geometry.kind())))
+}
+
+/// An image decoded as far as a view of it needs.
+struct Looked {
+    decoded: Decoded,
+    view: View,
+    sample: Sample,
+}
+
+impl Pipeline {
+    /// A sample whose image is encoded, behind the first `upto` transforms, none of which needs pixels.
+    pub(super) fn develop(&self, place: Place, encoded: Encoded, upto: usize) -> Result<Sample, FillError> {
+        let Looked { decoded, view, mut sample } = self.look(place, encoded, upto)?;
+        let image = view.image(decoded.image, decoded.part).map_err(|source| self.failed(place, upto, source))?;
+        sample.insert(IMAGE, image);
+        Ok(sample)
+    }
+
+    /// Writes the row of a sample whose image is encoded, where no transform needs pixels and collate changes nothing.
+    ///
+    /// Nothing is written where there is an error.
+    pub(super) fn write_photo(
+        &self,
+        fields: &[FieldSpec],
+        place: Place,
+        encoded: Encoded,
+        row: u32,
+        out: &mut dyn RowSink,
+    ) -> Result<(), FillError> {
+        let upto = self.transforms.len();
+        let Looked { decoded, view, sample } = self.look(place, encoded, upto)?;
+        let Decoded { image, part } = decoded;
+        for field in fields {
+            if field.name != IMAGE {
+                fitting(&sample, field, &|| self.dataset.name(place.index))?;
+            } else if view.shape() != *field.shape.0 || field.dtype != Dtype::U8 {
+                let found = Box::new(FieldSpec::new(IMAGE, Dtype::U8, view.shape()));
+                let sample = self.dataset.name(place.index);
+                return Err(FillError::Mismatch { sample, found, expected: Box::new(field.clone()) });
+            }
+        }
+        for (place_of_field, field) in fields.iter().enumerate() {
+            let room = out.room(row, place_of_field);
+            if field.name == IMAGE {
+                let bytes: usize = view.shape().iter().product();
+                assert!(room.len() == bytes, "the room for {field} has {} bytes", room.len());
+                view.write(&image, part, room).map_err(|source| self.failed(place, upto, source))?;
+            } else if let Some(value) = sample.get(&field.name) {
+                assert!(room.len() == value.bytes().len(), "the room for {field} has {} bytes", room.len());
+                room.copy_from_slice(value.bytes());
+            }
+        }
+        scratch::give(image.into_pixels());
+        Ok(())
+    }
+
+    /// Decodes what the first `upto` transforms leave of an image.
+    fn look(&self, place: Place, encoded: Encoded, upto: usize) -> Result<Looked, FillError> {
+        let Encoded { file, decoding, sample } = encoded;
+        let mut view = None;
+        let decoded = decode_part(&file, decoding, &mut |height, width| {
+            let looked = self.view(place, View::whole(height, width, decoding.color.channels()), upto);
+            // Of an image that cannot be used all is decoded: what is wrong with the file is told first.
+            let needed = looked.as_ref().ok().map(View::needed);
+            view = Some(looked);
+            needed
+        });
+        let name = || self.dataset.name(place.index);
+        let decoded = decoded.map_err(|source| SampleError::Decode { sample: name(), source })?;
+        scratch::give(file);
+        let view = view.ok_or_else(|| SampleError::new(name(), "its decoder told no size"))??;
+        Ok(Looked { decoded, view, sample })
+    }
+
+    /// What the first `upto` transforms leave of an image.
+    fn view(&self, place: Place, mut view: View, upto: usize) -> Result<View, FillError> {
+        for (op, named) in self.transforms.iter().enumerate().take(upto) {
+            let Some(geometry) = named.transform.geometry() else { break };
+            let looked = geometry.look(&mut view, &mut self.rng(place, op));
+            looked.map_err(|source| self.failed_at(place, op, source))?;
+        }
+        Ok(view)
+    }
+
+    /// A view that could not be written: what it does is done by the last transform that looked.
+    fn failed(&self, place: Place, upto: usize, source: TransformError) -> FillError {
+        self.failed_at(place, upto.saturating_sub(1), source)
+    }
+}
+
+/// Keeps what a sample was made of for the next.
+pub(super) fn give_back(sample: Sample) {
+    for value in sample.into_values() {
+        if let Value::Image(image) | Value::Mask(image) = value {
+            scratch::give(image.into_pixels());
+        }
+    }
+}
