@@ -7,7 +7,7 @@ use batchmill_protocol::position::{Position, PositionError, Tail};
 use batchmill_protocol::share::{Kind, Lag, Share, ShareError, Wish};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use values::{Bytes, Percent, Seconds, WORKERS_MAX, Workers};
+pub(crate) use values::{Bytes, Nice, Percent, Seconds, WORKERS_MAX, Workers};
 
 mod values;
 
@@ -93,8 +93,12 @@ pub(crate) struct Serve {
     /// Shared memory for batches, all streams together, such as 256MiB or 2GiB
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<Bytes>,
+    /// By how much workers give way to other processes, 0 to 19 as `nice` has it: 10 is enough to keep the pace of training
+    /// beside them, where both were started from one terminal, or in one container [default: 0]
+    #[arg(long, value_name = "N")]
+    pub(crate) worker_nice: Option<Nice>,
     /// How much of the processors that the loader may run on all workers together use, at the most and on average, so that
-    /// training beside them keeps its pace
+    /// training beside them keeps its pace also when it was started elsewhere
     #[arg(long, value_name = "PERCENT")]
     pub(crate) cpu_budget: Option<Percent>,
     /// How long a range of samples may take, at least, before its worker is killed as hung [default: 30]

@@ -14,7 +14,7 @@ use thiserror::Error;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
-use crate::cli::{Bytes, Color, Described, Percent, Seconds, Serve, TailName, WORKERS_MAX, Workers};
+use crate::cli::{Bytes, Color, Described, Nice, Percent, Seconds, Serve, TailName, WORKERS_MAX, Workers};
 
 /// The name of the stream of `--images` and `--labels`.
 const STREAM_NAME: &str = "train";
@@ -26,10 +26,10 @@ const MEMORY_DEFAULT_BYTES: u64 = 256 << 20;
 const HANG_LIMIT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// The keys outside `[stream.NAME]`.
-const KEYS: [&str; 6] = ["workers", "memory", "cpu_budget", "hang_limit", "socket", "stream"];
+const KEYS: [&str; 7] = ["workers", "memory", "cpu_budget", "worker_nice", "hang_limit", "socket", "stream"];
 
 /// Those that are of no use to a loader that runs.
-const KEYS_OF_THE_LOADER: [&str; 4] = ["workers", "cpu_budget", "hang_limit", "socket"];
+const KEYS_OF_THE_LOADER: [&str; 5] = ["workers", "cpu_budget", "worker_nice", "hang_limit", "socket"];
 
 /// The longest spec that a running loader takes, as JSON: a worker's line must hold it while the worker is busy.
 const SPEC_BYTES_MAX: usize = 64 << 10;
@@ -62,6 +62,8 @@ pub(crate) struct Config {
     pub(crate) memory_bytes: u64,
     /// How much of the processors the workers may use, if that is limited.
     pub(crate) cpu_budget: Option<Percent>,
+    /// By how much workers give way to other processes.
+    pub(crate) worker_nice: u8,
     /// The least time that a range of samples may take before its worker counts as hung.
     pub(crate) hang_limit: Duration,
     pub(crate) socket: PathBuf,
@@ -86,6 +88,7 @@ impl Config {
             workers,
             memory_bytes: arguments.memory.or(file.memory).map_or(MEMORY_DEFAULT_BYTES, |Bytes(bytes)| bytes),
             cpu_budget: arguments.cpu_budget.or(file.cpu_budget),
+            worker_nice: arguments.worker_nice.or(file.worker_nice).map_or(0, |Nice(nice)| nice),
             hang_limit: arguments.hang_limit.or(file.hang_limit).map_or(HANG_LIMIT_DEFAULT, |Seconds(limit)| limit),
             socket: arguments.address.socket.clone().or(file.socket).unwrap_or_else(address::default_socket),
         })
@@ -161,6 +164,7 @@ struct File {
     workers: Option<Workers>,
     memory: Option<Bytes>,
     cpu_budget: Option<Percent>,
+    worker_nice: Option<Nice>,
     hang_limit: Option<Seconds>,
     socket: Option<PathBuf>,
 }
@@ -208,6 +212,7 @@ impl File {
             workers: parsed(&table, "workers")?,
             memory: parsed(&table, "memory")?,
             cpu_budget: parsed(&table, "cpu_budget")?,
+            worker_nice: parsed(&table, "worker_nice")?,
             hang_limit: parsed(&table, "hang_limit")?,
             socket: parsed::<PathBuf>(&table, "socket")?.map(|socket| folder.join(socket)),
             streams: Vec::new(),
@@ -343,6 +348,7 @@ mod tests {
             &with("cpu_budget = 0.4", ""),
             &expect![[r#"line 1: `cpu_budget`: "0.4" is no share from 1% to 100%, such as 40%"#]],
         );
+        check(&with("worker_nice = 20", ""), &expect![[r#"line 1: `worker_nice`: "20" is no number from 0 to 19"#]]);
         check("workers = 2", &expect!["line 1: there is no stream: add a table [stream.train]"]);
         check(
             &with("", "batch_sise = 2"),

@@ -5,7 +5,6 @@
 //! a line holds.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use batchmill_datasets::spec::StreamSpec;
@@ -27,13 +26,14 @@ use crate::scheduler::{Action, Death, Event, Scheduler};
 use crate::supervisor::{self, End, Room, Started};
 use answers::decline;
 use clock::Clock;
+use cpus::Cpus;
 use members::{Gone, Member};
 use openings::Opening;
-use rate::Rate;
 use streams::Served;
 
 mod answers;
 mod clock;
+mod cpus;
 mod members;
 mod openings;
 mod rate;
@@ -101,10 +101,7 @@ pub(crate) struct Daemon {
     scheduler: Scheduler,
     born: Instant,
     clock: Clock,
-    /// How many processors there are for the loader.
-    cpus: u32,
-    /// Of processor time that workers used.
-    cpu_us: Rate,
+    cpus: Cpus,
     streams: BTreeMap<StreamId, Served>,
     next_stream: u32,
     /// Streams that somebody waits for since all began.
@@ -158,14 +155,13 @@ impl Daemon {
         let streams: BTreeMap<_, _> =
             (0..).zip(&config.streams).map(served).collect::<Result<_, serde_json::Error>>()?;
         let mut scheduler = Scheduler::new(config.workers, config.hang_limit);
-        let cpus = thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX));
-        scheduler.allow_cpus(config.cpu_budget.map(|Percent(share)| share * f64::from(cpus)));
+        let cpus = Cpus::new();
+        scheduler.allow_cpus(config.cpu_budget.map(|Percent(share)| share * f64::from(cpus.count)));
         Ok(Self {
             scheduler,
             born: Instant::now(),
             clock: Clock::new(),
             cpus,
-            cpu_us: Rate::default(),
             next_stream: streams.last_key_value().map_or(0, |(id, _)| id.0 + 1),
             streams,
             openings: Vec::new(),
@@ -215,12 +211,6 @@ impl Daemon {
         }
         self.end_workers();
         self.failure.take().map_or(Ok(()), Err)
-    }
-
-    /// When the scheduler wants to be told the time, if it does.
-    fn wakes_at(&mut self) -> Option<Instant> {
-        let wanted = self.scheduler.wants_time_at()?;
-        Some(Instant::now() + wanted.saturating_sub(self.clock.now()))
     }
 
     fn note(&mut self, happening: Happening) {
@@ -473,7 +463,7 @@ impl Daemon {
 
     fn measure(&mut self) {
         let now = self.born.elapsed();
-        self.cpu_us.note(now, u64::try_from(self.scheduler.cpu_used().as_micros()).unwrap_or(u64::MAX));
+        self.cpus.note(now, self.scheduler.cpu_used());
         for (&id, served) in &mut self.streams {
             served.rate.note(now, self.scheduler.samples_made(id));
         }

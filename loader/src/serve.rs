@@ -39,9 +39,10 @@ pub(crate) fn serve(arguments: &Serve, registry: Registry, prepare: fn(&mut Daem
 
     let (happenings, inbox) = channel::bounded(HAPPENINGS_MAX);
     let (requests, requested) = mpsc::unbounded_channel();
-    let listener = door.listener()?;
-    let io =
-        thread::Builder::new().name("io".to_owned()).spawn(move || run_io(listener, requested, room, &happenings))?;
+    let (listener, nice) = (door.listener()?, config.worker_nice);
+    let io = thread::Builder::new()
+        .name("io".to_owned())
+        .spawn(move || run_io(listener, requested, room, nice, &happenings))?;
 
     let say_ready = ready_line(arguments, &config);
     let mut daemon = Daemon::new(&config, room, inbox, requests, say_ready)?;
@@ -63,11 +64,12 @@ fn run_io(
     listener: std::os::unix::net::UnixListener,
     requests: mpsc::UnboundedReceiver<supervisor::Request>,
     room: Room,
+    nice: u8,
     happenings: &Sender<Happening>,
 ) -> std::io::Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let supervised = supervisor::supervise(requests, room, happenings.clone());
+        let supervised = supervisor::supervise(requests, room, nice, happenings.clone());
         tokio::select! {
             () = supervised => Ok(()),
             ended = front_door::serve(listener, happenings.clone()) => ended,

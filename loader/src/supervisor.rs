@@ -113,10 +113,11 @@ impl Room {
     }
 }
 
-/// Serves requests until the daemon drops its end.
+/// Serves requests until the daemon drops its end. Workers give way to other processes by `nice`.
 pub(crate) async fn supervise(
     mut requests: mpsc::UnboundedReceiver<Request>,
     room: Room,
+    nice: u8,
     happenings: Sender<Happening>,
 ) {
     let mut kills = std::collections::HashMap::new();
@@ -126,7 +127,7 @@ pub(crate) async fn supervise(
             Request::Spawn(worker) => {
                 let (kill, killed) = oneshot::channel();
                 let started = room.check(kills.len() as u64 + 1).map_err(io::Error::other);
-                match started.and_then(|()| start(worker, &happenings)) {
+                match started.and_then(|()| start(worker, nice, &happenings)) {
                     Ok(started) => {
                         kills.insert(worker, kill);
                         tokio::spawn(watch(worker, started, killed, happenings.clone()));
@@ -158,7 +159,7 @@ struct Running {
     ended: Arc<AtomicBool>,
 }
 
-fn start(worker: WorkerId, happenings: &Sender<Happening>) -> io::Result<Running> {
+fn start(worker: WorkerId, nice: u8, happenings: &Sender<Happening>) -> io::Result<Running> {
     let (life_line, theirs) = UnixStream::pair()?;
     let (telemetry, page) = Telemetry::create()?;
     let (server, line) = IpcOneShotServer::new()?;
@@ -176,7 +177,7 @@ fn start(worker: WorkerId, happenings: &Sender<Happening>) -> io::Result<Running
     let pid = child.id().ok_or_else(|| io::Error::other("it ended at once"))?;
     let stderr = child.stderr.take().ok_or_else(|| io::Error::other("it has no standard error"))?;
     life_line.set_write_timeout(Some(peer::WRITE_TIMEOUT))?;
-    fd::send(&life_line, &WorkerHello { line: line.clone() }, Some(page.as_fd())).map_err(io::Error::other)?;
+    fd::send(&life_line, &WorkerHello { line: line.clone(), nice }, Some(page.as_fd())).map_err(io::Error::other)?;
     let started = Started { pid, life_line, telemetry };
     let _ = happenings.send(Happening::WorkerStarted { worker, started });
     let (listener, ended) = (happenings.clone(), Arc::new(AtomicBool::new(false)));

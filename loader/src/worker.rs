@@ -44,10 +44,12 @@ pub(crate) fn work(registry: &Registry) -> Result<(), Failure> {
     let (hello, page) = fd::receive::<WorkerHello>(&life_line)
         .map_err(|error| format!("`loader worker` is started by `loader serve` alone: {}", report(&error)))?;
     let mut telemetry = Telemetry::open(page.ok_or("the daemon's hello came without its page")?)?;
-    // Both are for comfort: a system without them loses a name in `ps`, or a preference. Raising the score needs no
-    // privilege.
+    // All are for comfort: a system without them loses a name in `ps`, or a preference. To be nicer, or ended sooner, needs
+    // no privilege.
     let _ = fs::write("/proc/self/comm", "loader worker");
     let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ);
+    // Of this thread, and of those that are started from here on.
+    let _ = rustix::process::nice(hello.nice.into());
 
     let (slab_sender, slabs) = mpsc::sync_channel(SLABS_MAX);
     thread::Builder::new().name("life-line".to_owned()).spawn(move || hold(&life_line, &slab_sender))?;

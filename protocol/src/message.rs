@@ -255,6 +255,8 @@ pub struct WorkerLine {
 pub struct WorkerHello {
     /// The name of the one-shot server where the worker's [`WorkerLine`] is awaited.
     pub line: String,
+    /// By how much the worker is to give way to other processes, 0 to 19 as `nice` has it.
+    pub nice: u8,
 }
 
 /// What comes with the descriptor of a stream's slab on a worker's life-line.

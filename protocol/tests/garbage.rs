@@ -139,7 +139,7 @@ proptest! {
         for real in replies() {
             heard_of::<Reply>(&damaged(&real, &damage));
         }
-        heard_of::<WorkerHello>(&damaged(&frame::encode(&WorkerHello { line: "/tmp/x".to_owned() }).expect("small"), &damage));
+        heard_of::<WorkerHello>(&damaged(&frame::encode(&WorkerHello { line: "/tmp/x".to_owned(), nice: 5 }).expect("small"), &damage));
         heard_of::<SlabHandOver>(&damaged(&frame::encode(&SlabHandOver { stream: StreamId(2) }).expect("small"), &damage));
     }
 

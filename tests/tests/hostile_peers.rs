@@ -176,7 +176,7 @@ fn what_is_no_request_is_refused_in_words() {
     };
     expect!["the other side does not speak Batchmill's protocol"]
         .assert_eq(&refusal(&scene, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-    expect!["the other side speaks protocol version 77, this program 3: run both from one build"]
+    expect!["the other side speaks protocol version 77, this program 4: run both from one build"]
         .assert_eq(&changed(4, 77));
     expect!["a message of 2130706440 bytes was announced, the limit is 16777216"].assert_eq(&changed(11, 0x7f));
     expect!["a message could not be read: unknown variant `open-sesame`, expected one of `attach`, `status`, `scale`, `quarantine`, `open`, `close`, `stop` at line 1 column 14"].assert_eq(&refusal(&scene, &framed("{\"open-sesame\":{}}")));

@@ -5,7 +5,7 @@ use std::fs;
 use batchmill_protocol::client::Subscription;
 use batchmill_tests::{Loader, Programs, folder, programs, signal, take};
 use expect_test::expect;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 const PROGRAMS: Programs = programs!();
@@ -81,6 +81,22 @@ fn a_loader_that_may_use_little_says_so_and_its_stream_is_the_same() {
     let allowed = status.cpus_allowed.expect("it is limited");
     assert!((allowed - 0.1 * f64::from(status.cpus)).abs() < 1e-9, "{status:?}");
     assert_eq!(loader.digests("n", 1), all);
+    loader.stop();
+}
+
+#[test]
+fn workers_that_are_to_give_way_do_and_nobody_else() {
+    let (_data, loader) = serve("worker_nice = 7\n");
+    let own = rustix::process::getpriority_process(None).expect("of this process");
+    let nice = |pid: u32| {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        rustix::process::getpriority_process(pid).expect("it lives") - own
+    };
+    let status = loader.status();
+    // Nobody is nicer than 19.
+    let most = 7.min(19 - own);
+    assert!(status.workers.iter().all(|worker| nice(worker.pid) == most), "{status:?}");
+    assert_eq!(nice(status.pid), 0);
     loader.stop();
 }
 

@@ -40,6 +40,19 @@ impl std::str::FromStr for Seconds {
     }
 }
 
+/// By how much a process gives way to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Nice(pub(crate) u8);
+
+impl std::str::FromStr for Nice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let nice = text.parse().ok().filter(|nice| (0..=19).contains(nice));
+        nice.map(Self).ok_or_else(|| format!("{text:?} is no number from 0 to 19"))
+    }
+}
+
 /// A part of a whole, between 0 and 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Percent(pub(crate) f64);

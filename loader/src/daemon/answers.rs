@@ -115,9 +115,9 @@ impl Daemon {
             pid: std::process::id(),
             uptime_s: self.born.elapsed().as_secs_f64(),
             workers_wanted: self.scheduler.workers_wanted(),
-            cpus: self.cpus,
+            cpus: self.cpus.count,
             cpus_allowed: self.scheduler.cpus_allowed(),
-            cpus_used: self.cpu_us.per_s() / 1e6,
+            cpus_used: self.cpus.used(),
             streams: streams.collect(),
             workers: workers.collect(),
         }
