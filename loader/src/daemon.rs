@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use batchmill_datasets::spec::StreamSpec;
 use batchmill_protocol::fd;
 use batchmill_protocol::message::{
-    FromMember, FromWorker, MemberId, Reply, SlabHandOver, StreamDescription, StreamId, Survey, ToMember, ToWorker,
-    WorkerId,
+    FromMember, FromWorker, MemberId, SlabHandOver, StreamDescription, StreamId, Survey, ToMember, ToWorker, WorkerId,
 };
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use ipc_channel::ipc::IpcSender;
@@ -20,11 +19,10 @@ use tokio::sync::mpsc;
 
 use crate::cli::Percent;
 use crate::config::Config;
-use crate::front_door::{Answer, Asked};
+use crate::front_door::Asked;
 use crate::output;
 use crate::scheduler::{Action, Death, Event, Scheduler};
 use crate::supervisor::{self, End, Room, Started};
-use answers::decline;
 use clock::Clock;
 use cpus::Cpus;
 use members::{Gone, Member};
@@ -34,6 +32,7 @@ use streams::Served;
 mod answers;
 mod clock;
 mod cpus;
+mod ending;
 mod members;
 mod openings;
 mod rate;
@@ -45,14 +44,8 @@ pub(crate) const HAPPENINGS_MAX: usize = 4096;
 /// How often time is looked at when nothing happens.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How long workers may take to leave at the end, before they are killed.
-const LEAVE_GRACE: Duration = Duration::from_secs(2);
-
 /// Workers that may fail to open a stream before the first one can.
 const OPEN_FAILURES_MAX: u32 = 3;
-
-/// How long killed workers may take to be reaped.
-const REAP_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a worker whose line has ended may take to end itself, before it is killed: it may have last words.
 const SILENCE_GRACE: Duration = Duration::from_secs(2);
@@ -466,35 +459,6 @@ impl Daemon {
         self.cpus.note(now, self.scheduler.cpu_used());
         for (&id, served) in &mut self.streams {
             served.rate.note(now, self.scheduler.samples_made(id));
-        }
-    }
-
-    /// Ends all workers: by closing their life-lines, then by force, and waits until they are reaped.
-    fn end_workers(&mut self) {
-        self.members.clear();
-        self.workers.clear();
-        let waiting = std::mem::take(&mut self.openings).into_iter().map(|opening| opening.answer);
-        for answer in waiting.chain(std::mem::take(&mut self.early).into_iter().map(|asked| asked.answer)) {
-            let _ = answer.send(Answer::Reply(Reply::Ending));
-        }
-        for (limit, force) in [(LEAVE_GRACE, false), (REAP_LIMIT, true)] {
-            if force {
-                for worker in &self.alive {
-                    // A supervisor that has ended has taken its children along.
-                    let _ = self.supervisor.send(supervisor::Request::Kill(*worker));
-                }
-            }
-            let deadline = Instant::now() + limit;
-            while !self.alive.is_empty()
-                && let Ok(happening) = self.happenings.recv_deadline(deadline)
-            {
-                match happening {
-                    Happening::WorkerReaped { worker, .. } => drop(self.alive.remove(&worker)),
-                    Happening::Asked(asked) => decline(asked),
-                    // All others come too late; what they hold is dropped with them.
-                    _ => {}
-                }
-            }
         }
     }
 }
