@@ -29,7 +29,7 @@ use batchmill_datasets::spec::StreamSpec;
 use batchmill_datasets::view::Part;
 use batchmill_protocol::position::{Position, Rows};
 use batchmill_protocol::tensor::FieldSpec;
-use fast_image_resize::images::{CroppedImage, Image, ImageRef};
+use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
 const USAGE: &str =

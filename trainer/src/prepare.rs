@@ -231,6 +231,7 @@ fn decoding(view: &View, takes: &FieldSpec) -> DecodeOptions {
     let color = option(&view.dataset, "color").and_then(Json::as_str);
     let color = color.and_then(|name| COLOR_MODES.into_iter().find(|(known, _)| *known == name));
     let exif_orientation = option(&view.dataset, "exif_orientation").and_then(Json::as_bool).unwrap_or_default();
+    let draft = option(&view.dataset, "draft").and_then(Json::as_u64).and_then(|side| usize::try_from(side).ok());
     let recolors = |json: &Json| matches!(json["kind"].as_str(), Some("color" | "grayscale"));
     // Where the dataset has no such option, its samples have the channels of the model, or are all colours that a
     // transform then makes those of.
@@ -240,7 +241,7 @@ fn decoding(view: &View, takes: &FieldSpec) -> DecodeOptions {
         Some([_, _, 4]) => ColorMode::Rgba,
         _ => ColorMode::Rgb,
     };
-    DecodeOptions { color: color.map_or(guessed, |(_, mode)| mode), exif_orientation }
+    DecodeOptions { color: color.map_or(guessed, |(_, mode)| mode), exif_orientation, draft }
 }
 
 /// An option of a dataset, or of the first within it that has it.

@@ -82,6 +82,16 @@ impl Header {
         (self.height.div_ceil(scale), self.width.div_ceil(scale))
     }
 
+    /// By how much the image can be reduced, 8, 4, 2 or not at all, and keep so many pixels at its shorter side.
+    pub fn reduction(&self, shorter_side: usize) -> usize {
+        let keeps = |scale: &usize| {
+            let (height, width) = self.scaled(*scale);
+            height.min(width) >= shorter_side
+        };
+        // Without a block it is of a kind that is decoded as it is.
+        self.block.and_then(|_| [8, 4, 2].into_iter().find(keeps)).unwrap_or(1)
+    }
+
     /// What must be decoded of the image at 1 / `scale` so that the pixels of `part` are those that they are in the whole:
     /// all rows and columns of it, and those that colours are smoothed with.
     pub fn around(&self, part: Part, scale: usize) -> Part {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use super::color::{recolor, rgb_from_inverted_cmyk};
 use super::jpeg::{Decompressor, JpegError, Pixels};
-use super::{ColorMode, DecodeError, Decoded, Format, check_size, markers};
+use super::{ColorMode, DecodeError, DecodeOptions, Decoded, Format, check_size, markers};
 use crate::sample::Image;
 use crate::scratch;
 use crate::view::Part;
@@ -20,17 +20,17 @@ thread_local! {
 /// comes out has the pixels that it has in the whole image.
 pub(super) fn decode(
     bytes: &[u8],
-    mode: ColorMode,
+    options: DecodeOptions,
     wanted: &mut dyn FnMut(usize, usize) -> Option<Part>,
 ) -> Result<Decoded, DecodeError> {
     let mut decompressor = DECOMPRESSOR.take().map_or_else(start, Ok)?;
-    if let Ok(image) = decode_by(&mut decompressor, bytes, mode, wanted) {
+    if let Ok(image) = decode_by(&mut decompressor, bytes, options, wanted) {
         DECOMPRESSOR.set(Some(decompressor));
         return Ok(image);
     }
     // None is used again after an error, and what is wrong with a file a fresh one says, of all of it.
     let mut decompressor = start()?;
-    let image = decode_by(&mut decompressor, bytes, mode, &mut |height, width| {
+    let image = decode_by(&mut decompressor, bytes, options, &mut |height, width| {
         wanted(height, width);
         None
     })?;
@@ -52,13 +52,15 @@ fn start() -> Result<Decompressor, DecodeError> {
 fn decode_by(
     decompressor: &mut Decompressor,
     bytes: &[u8],
-    mode: ColorMode,
+    options: DecodeOptions,
     wanted: &mut dyn FnMut(usize, usize) -> Option<Part>,
 ) -> Result<Decoded, DecodeError> {
+    let DecodeOptions { color: mode, draft, .. } = options;
     let opened = decompressor.open(bytes).map_err(broken)?;
     let header = opened.header();
-    let (height, width) = header.scaled(1);
-    check_size(height as u64, width as u64)?;
+    check_size(header.height as u64, header.width as u64)?;
+    let scale = draft.map_or(1, |shorter_side| header.reduction(shorter_side));
+    let (height, width) = header.scaled(scale);
     let kind = match mode {
         // These it gives only as CMYK. ImageNet has a few.
         _ if header.is_inked => Pixels::Cmyk,
@@ -67,9 +69,9 @@ fn decode_by(
         ColorMode::Rgba => Pixels::Rgba,
     };
     let whole = Part::whole(height, width);
-    let part = wanted(height, width).filter(|part| !part.is_empty()).map_or(whole, |part| header.around(part, 1));
+    let part = wanted(height, width).filter(|part| !part.is_empty()).map_or(whole, |part| header.around(part, scale));
     let mut pixels = scratch::take(part.height * part.width * kind.bytes());
-    match opened.decode(part, 1, kind, &mut pixels) {
+    match opened.decode(part, scale, kind, &mut pixels) {
         // What is behind the part was not looked at: whether it is there.
         Ok(()) if part.top + part.height < height && !markers::is_complete(bytes) => {
             return Err(DecodeError::Truncated { format: Format::Jpeg });
@@ -148,8 +150,10 @@ mod tests {
             let (height, width) = (below(1, 200), below(1, 300));
             let (colors, mode, is_progressive) = (KINDS[round % 7], MODES[round % 3], round % 5 == 0);
             let file = colorful(height, width, colors, is_progressive);
-            let whole = decode(&file, mode, &mut |_, _| None).unwrap();
-            assert_eq!(whole.part, Part::whole(height, width));
+            let draft = [None, Some(20)][round % 2];
+            let options = DecodeOptions { color: mode, draft, ..DecodeOptions::default() };
+            let whole = decode(&file, options, &mut |_, _| None).unwrap();
+            let (height, width) = (whole.part.height, whole.part.width);
             for _ in 0..8 {
                 let (rows, columns) = (below(1, height), below(1, width));
                 let wanted = Part {
@@ -158,7 +162,7 @@ mod tests {
                     height: rows,
                     width: columns,
                 };
-                let Decoded { image, part } = decode(&file, mode, &mut |_, _| Some(wanted)).unwrap();
+                let Decoded { image, part } = decode(&file, options, &mut |_, _| Some(wanted)).unwrap();
                 parts_alone += usize::from(part != whole.part);
                 for row in wanted.top..wanted.top + rows {
                     let of = |image: &Image, part: Part| {
@@ -168,7 +172,7 @@ mod tests {
                     assert!(
                         of(&image, part) == of(&whole.image, whole.part),
                         "seed {seed}, round {round}: row {row} of {wanted:?}, decoded as {part:?}, of {height} x {width} \
-                         {colors:?} to {mode:?}"
+                         {colors:?} by {options:?}"
                     );
                 }
             }
@@ -177,13 +181,50 @@ mod tests {
     }
 
     #[test]
+    fn a_draft_keeps_what_it_must_and_is_nearly_the_mean_of_what_it_stands_for() {
+        // Smooth, as photos are in most places: a level or two from pixel to pixel.
+        let (height, width) = (203, 309);
+        let pixels: Vec<u8> = (0..height * width * 3)
+            .map(|byte| u8::try_from((byte / 3 % width + byte / 3 / width + byte % 3 * 40) * 255 / 600).unwrap())
+            .collect();
+        let image = turbojpeg::Image { pixels: &pixels[..], width, pitch: width * 3, height, format: PixelFormat::RGB };
+        let file = Compressor::new().unwrap().compress_to_vec(image).unwrap();
+        let at = |draft| {
+            let options = DecodeOptions { draft, ..DecodeOptions::default() };
+            decode(&file, options, &mut |_, _| None).unwrap().image
+        };
+        let whole = at(None);
+        for (shorter_side, scale) in
+            [(204, 1), (203, 1), (103, 1), (102, 2), (52, 2), (51, 4), (27, 4), (26, 8), (1, 8)]
+        {
+            let draft = at(Some(shorter_side));
+            assert_eq!([draft.height(), draft.width()], [height.div_ceil(scale), width.div_ceil(scale)]);
+            assert!(scale == 1 || draft.height() >= shorter_side);
+            // The last row and column may stand for fewer.
+            for (row, column) in (0..height / scale).flat_map(|row| (0..width / scale).map(move |column| (row, column)))
+            {
+                for channel in 0..3 {
+                    let of = |image: &Image, row: usize, column: usize| {
+                        u32::from(image.pixels()[(row * image.width() + column) * 3 + channel])
+                    };
+                    let all =
+                        (0..scale * scale).map(|place| (row * scale + place / scale, column * scale + place % scale));
+                    let sum: u32 = all.map(|(row, column)| of(&whole, row, column)).sum();
+                    let mean = sum / u32::try_from(scale * scale).unwrap();
+                    assert!(of(&draft, row, column).abs_diff(mean) <= 3, "{row}, {column} at 1/{scale}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_file_cut_short_is_found_out_by_a_part_of_its_first_rows() {
         let file = colorful(120, 90, Subsamp::Sub2x2, false);
         let top = Part { top: 0, left: 0, height: 8, width: 90 };
-        assert_eq!(decode(&file, ColorMode::Rgb, &mut |_, _| Some(top)).unwrap().part, top);
+        assert_eq!(decode(&file, ColorMode::Rgb.into(), &mut |_, _| Some(top)).unwrap().part, top);
         for cut in [1, 2, 3, 100, file.len() / 2] {
-            let part = decode(&file[..file.len() - cut], ColorMode::Rgb, &mut |_, _| Some(top));
-            let whole = decode(&file[..file.len() - cut], ColorMode::Rgb, &mut |_, _| None);
+            let part = decode(&file[..file.len() - cut], ColorMode::Rgb.into(), &mut |_, _| Some(top));
+            let whole = decode(&file[..file.len() - cut], ColorMode::Rgb.into(), &mut |_, _| None);
             assert_eq!(format!("{:?}", part.unwrap_err()), format!("{:?}", whole.unwrap_err()), "{cut} bytes");
         }
     }

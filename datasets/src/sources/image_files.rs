@@ -111,12 +111,16 @@ impl ImageFiles {
 
     /// The sample of a row with its image, which is without pixels where there are no masks.
     fn sample(&self, row: u64, image: Image) -> Result<Sample, SampleError> {
-        let values = (0..self.fields.len()).map(|place| self.value(place, row, &image));
-        let values = values.collect::<Result<Vec<_>, _>>()?;
-        let mut sample = Sample::new().with(IMAGE, image);
-        for (field, value) in self.fields.iter().zip(values) {
-            sample.insert(field.name.clone(), value);
+        // The image comes first, and is looked at by masks.
+        let mut sample = Sample::new().with(IMAGE, Image::default());
+        for (place, field) in self.fields.iter().enumerate() {
+            let value = self.value(place, row, &image)?;
+            match &*field.name {
+                LABEL => sample.insert(LABEL, value),
+                name => sample.insert(name.to_owned(), value),
+            };
         }
+        sample.insert(IMAGE, image);
         Ok(sample)
     }
 

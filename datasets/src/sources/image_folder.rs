@@ -23,10 +23,11 @@ const EXTENSIONS_DEFAULT: [&str; 9] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm"
 /// The kind `image-folder`: torchvision's `ImageFolder`.
 ///
 /// Options: `root`, the folder; `color`, "rgb" (default), "gray" or "rgba"; `exif_orientation`, whether images are
-/// turned as their EXIF says (default `false`); `extensions`, a list of what files of images end in, in capitals or not
-/// (default: torchvision's, which is "jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff" and "webp");
-/// `allow_empty`, whether a class may have no images (default `false`); `labels`, `false` for a folder of images without
-/// classes, as for a prediction.
+/// turned as their EXIF says (default `false`); `draft`, the pixels that the shorter side of a JPEG must keep, which
+/// is then decoded at a half, a fourth or an eighth of its size ([`DecodeOptions::draft`]; default: all);
+/// `extensions`, a list of what files of images end in, in capitals or not (default: torchvision's, which is "jpg",
+/// "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff" and "webp"); `allow_empty`, whether a class may have no images
+/// (default `false`); `labels`, `false` for a folder of images without classes, as for a prediction.
 ///
 /// Each folder in the root is a class, in alphabetical order, and has its images at any depth. Links are followed.
 /// Differing from torchvision, files and folders whose name begins with a dot are left out, since they are other

@@ -20,7 +20,8 @@ use crate::spec::SpecError;
 ///
 /// Options: `images`, the folder; `labels`, the CSV file; `delimiter`, ",", ";" or "tab" (default: "tab" for a file
 /// called `.tsv`, else ","); `color`, "rgb" (default), "gray" or "rgba"; `exif_orientation`, whether images are turned as
-/// their EXIF says (default: false).
+/// their EXIF says (default: false); `draft`, the pixels that the shorter side of a JPEG must keep, which is then decoded
+/// at a half, a fourth or an eighth of its size ([`DecodeOptions::draft`]; default: all; not beside masks).
 ///
 /// *A path and a label.* The first column of the CSV is a path relative to the folder, the second a label. The first row
 /// is a header when its first column is neither an existing file nor has an image's extension, and its second is no
@@ -75,13 +76,13 @@ impl ImageFolderCsv {
     pub fn from_options(options: &mut Options) -> Result<Self, SpecError> {
         let images = options.path("images")?;
         let labels = options.path("labels")?;
-        Ok(Self {
-            decoding: DecodeOptions::from_options(options)?,
-            delimiter: delimiter_from_options(options, &labels)?,
-            columns: Columns::from_options(options, &images)?,
-            images,
-            labels,
-        })
+        let decoding = DecodeOptions::from_options(options)?;
+        let delimiter = delimiter_from_options(options, &labels)?;
+        let columns = Columns::from_options(options, &images)?;
+        if decoding.draft.is_some() && columns.have_masks() {
+            return Err(options.error("draft", "has no sense beside masks, which would stay larger than their images"));
+        }
+        Ok(Self { images, labels, delimiter, decoding, columns })
     }
 }
 

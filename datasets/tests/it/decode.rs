@@ -309,7 +309,7 @@ fn exif_turns_the_image_where_that_is_asked_for() {
     }
     // A TIFF has the tag among its own.
     let file = tiff_file(&gray_tiff_entries(3, 2, &[(274, crate::image_files::SHORT, 1, 6)]), b"abcdef");
-    let decoded = decode(&file, DecodeOptions { color: ColorMode::Gray, exif_orientation: true }).unwrap();
+    let decoded = decode(&file, DecodeOptions { color: ColorMode::Gray, exif_orientation: true, draft: None }).unwrap();
     assert_eq!((decoded.shape(), decoded.pixels()), ([3, 2, 1], &b"daebfc"[..]));
     // Written by a camera, or in this case by Pillow.
     let decoded = decode(include_bytes!("../data/lossy.webp"), turned).unwrap();

@@ -162,7 +162,9 @@ fn parse_image(file: &[u8]) -> Result<(), String> {
     if (PIXELS_FUZZED..=PIXELS_MAX).contains(&pixels) {
         return Err("left out".to_owned());
     }
-    let decode = |color| decode(file, DecodeOptions { color, exif_orientation: true }).map_err(|error| report(&error));
+    let decode = |color| {
+        decode(file, DecodeOptions { color, exif_orientation: true, draft: None }).map_err(|error| report(&error))
+    };
     let (rgb, rgba, gray) = (decode(ColorMode::Rgb), decode(ColorMode::Rgba), decode(ColorMode::Gray));
     let without_alpha: Result<Vec<_>, _> =
         rgba.map(|image| image.pixels().chunks(4).flat_map(|pixel| &pixel[..3]).copied().collect());

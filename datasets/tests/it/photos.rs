@@ -1,20 +1,21 @@
 //! Photos that are decoded only as far as the transforms want them: nobody can tell.
 
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 
 use batchmill_datasets::dataset::{MapDataset, SampleError};
 use batchmill_datasets::decode::decode;
-use batchmill_datasets::pipeline::{FillError, Pipeline};
+use batchmill_datasets::pipeline::{FillError, Pipeline, RowLabel, RowSink};
 use batchmill_datasets::random::Rng;
 use batchmill_datasets::registry::Registry;
 use batchmill_datasets::sample::{Array, Sample};
 use batchmill_datasets::spec::StreamSpec;
-use batchmill_protocol::position::Position;
+use batchmill_protocol::position::{Position, Rows};
 use image::{DynamicImage, ImageFormat, Luma, Rgb};
 use tempfile::TempDir;
 
-use crate::support::{Batch, encode, report, survey};
+use crate::support::{Batch, Folder, encode, report, survey};
 
 /// The same files, decoded whole and handed over as pixels.
 #[derive(Clone, Debug)]
@@ -117,6 +118,65 @@ fn a_stream_is_to_the_byte_what_it_is_of_whole_images() {
             assert_eq!(files.labels, whole.labels, "{transforms}");
             assert!(files.rows == whole.rows, "{transforms}");
         }
+    }
+}
+
+/// Without libjpeg-turbo an image is decoded as it is.
+#[cfg(feature = "turbojpeg")]
+#[test]
+fn a_draft_is_a_smaller_image_to_every_transform() {
+    let photos = Photos::new();
+    let shapes = |draft: usize| {
+        let files = format!("{{ kind = 'image-folder-csv', images = '.', labels = 'labels.csv', draft = {draft} }}");
+        let fields = |transforms: &str| survey(&photos.open(&files, transforms)).unwrap();
+        [fields(""), fields("{ kind = 'center-crop', size = 16 }")].map(|fields| fields[0].shape.0.clone())
+    };
+    // The first has 67 x 90 pixels (height x width).
+    assert_eq!(shapes(68), [[67, 90, 3], [16, 16, 3]]);
+    assert_eq!(shapes(34), [[34, 45, 3], [16, 16, 3]]);
+    assert_eq!(shapes(17), [[17, 23, 3], [16, 16, 3]]);
+    let folder = Folder::new().with("labels.csv", "path,shape\n");
+    let columns = "columns = [{ column = 'shape', kind = 'mask' }]";
+    let refusal = folder.refusal(&format!(
+        "dataset = {{ kind = 'image-folder-csv', images = '.', labels = 'labels.csv', draft = 34, {columns} }}"
+    ));
+    assert!(
+        refusal.ends_with("`draft` has no sense beside masks, which would stay larger than their images"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn a_file_that_was_opened_ahead_and_then_written_to_is_found_out() {
+    let photos = Photos::new();
+    let [files, _] = photos.both("{ kind = 'random-crop', size = 50 }");
+    let fields = survey(&files).unwrap();
+    let mut room = Batch::empty(&fields, 8);
+    let mut writing = Writing { room: &mut room, folder: photos.folder.path().to_owned() };
+    let error = files.fill(&fields, Position::default(), Rows { lo: 0, hi: 8 }, &mut writing).unwrap_err();
+    assert!(report(&error).contains("has changed since the loader read its index: it has"), "{}", report(&error));
+}
+
+/// While the first row is made, all files are written to.
+struct Writing<'a> {
+    room: &'a mut Batch,
+    folder: PathBuf,
+}
+
+impl RowSink for Writing<'_> {
+    fn attempt(&mut self, index: u64, name: &str) {
+        self.room.attempt(index, name);
+    }
+
+    fn room(&mut self, row: u32, field: usize) -> &mut [u8] {
+        self.room.room(row, field)
+    }
+
+    fn finish(&mut self, row: u32, label: RowLabel) {
+        for entry in fs::read_dir(&self.folder).unwrap() {
+            fs::File::options().append(true).open(entry.unwrap().path()).unwrap().write_all(b"more").unwrap();
+        }
+        self.room.finish(row, label);
     }
 }
 

@@ -101,6 +101,11 @@ impl Columns {
         Ok(Self { header: Some(Header { path, names }), columns })
     }
 
+    /// Whether a column is one of masks.
+    pub(super) fn have_masks(&self) -> bool {
+        self.columns.iter().any(|column| matches!(column.content, Content::Mask { .. }))
+    }
+
     /// The fields of a sample, in order.
     pub(super) fn fields(self) -> Vec<Field> {
         self.columns.into_iter().map(|Column { field, content }| Field { name: field, kind: content.field() }).collect()
