@@ -69,7 +69,7 @@ pub enum Kind {
 /// There is one scaling, and no flip before it: a flipped image is not always scaled to the flipped pixels.
 pub(crate) fn takes_over(kinds: impl Iterator<Item = Option<Kind>>) -> usize {
     let (mut is_scaled, mut is_flipped) = (false, false);
-    let mut taken = kinds.take_while(|kind| match kind {
+    let taken = kinds.take_while(|kind| match kind {
         None => false,
         Some(Kind::Crop) => true,
         Some(Kind::Scale) => !is_flipped && !std::mem::replace(&mut is_scaled, true),
@@ -78,7 +78,7 @@ pub(crate) fn takes_over(kinds: impl Iterator<Item = Option<Kind>>) -> usize {
             true
         }
     });
-    taken.by_ref().count()
+    taken.count()
 }
 
 /// What is wanted of an image: a part of it, scaled, of that a part, flipped.

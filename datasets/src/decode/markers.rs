@@ -10,7 +10,7 @@ const APP1: u8 = 0xe1;
 
 /// Whether a JPEG has its end marker: walks the segments, and in the scans from marker to marker.
 pub(super) fn is_complete(bytes: &[u8]) -> bool {
-    // Nearly all end with it, and neither a segment that is cut short nor a scan has these two bytes at its end.
+    // Nearly all end with it. A scan that is cut short does not, and before one there is no image to be complete.
     bytes.ends_with(&[0xff, END_OF_IMAGE]) || Markers { bytes, place: 0 }.any(|(marker, _)| marker == END_OF_IMAGE)
 }
 
