@@ -36,9 +36,9 @@ pub const RING_WRITER: &str = "ring-writer";
 ///
 /// # Errors
 /// When a process cannot be started, or fails.
-pub fn run(program: &Path, workload: &Workload, workers: u32, limit: u32) -> Result<Run, Failure> {
+pub fn run(program: &Path, workload: &Workload, workers: u32) -> Result<Run, Failure> {
     let (samples_per_s, cpu_us) = match &workload.bare {
-        Bare::Loop(arguments) => loops(program, arguments, workers, limit)?,
+        Bare::Loop(arguments) => loops(program, arguments, workers)?,
         Bare::Gather { file, row_bytes, batch } => gather(Path::new(file), *row_bytes, *batch)?,
         Bare::Ring { batch_bytes } => ring(*batch_bytes)?,
     };
@@ -63,13 +63,10 @@ struct Round {
 }
 
 /// As many bare loops as there are workers, at the same time: what they do together.
-fn loops(program: &Path, arguments: &[String], workers: u32, limit: u32) -> Result<(f64, f64), Failure> {
+fn loops(program: &Path, arguments: &[String], workers: u32) -> Result<(f64, f64), Failure> {
     let start = || {
         let mut command = Command::new(program);
         command.args(arguments).args(["--rounds", ROUNDS, "--json"]);
-        if limit > 0 {
-            command.args(["--limit", &limit.to_string()]);
-        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()
     };
     let started = (0..workers).map(|_| start()).collect::<io::Result<Vec<Child>>>();

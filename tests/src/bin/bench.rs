@@ -49,7 +49,7 @@ struct Bench {
     /// Worker processes, and threads or processes of the others
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u32).range(1..=64))]
     workers: u32,
-    /// Take no more files than this, to try it out
+    /// Give the loaders no more files than this, to try it out
     #[arg(long, value_name = "N", default_value = "0")]
     limit: u32,
     /// Leave the others out
@@ -160,7 +160,7 @@ fn measure(
     for round in 0..arguments.rounds {
         for workload in workloads {
             bar.set_message(format!("{} {}", workload.name, workload.what));
-            note(bare::run(&bare_loop, workload, arguments.workers, arguments.limit)?)?;
+            note(bare::run(&bare_loop, workload, arguments.workers)?)?;
             let (run, gap) = ours::run(&loader, workload, arguments.workers, arguments.limit, folder.path())?;
             note(run)?;
             gaps.extend(gap.filter(|_| round == 0).map(|gap| (workload.name, gap)));
