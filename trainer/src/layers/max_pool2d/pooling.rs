@@ -24,6 +24,18 @@ impl Pooling {
         self.axes[0].places * self.axes[1].places
     }
 
+    /// Whether each window is a quarter of its own: two by two, side by side, and no padding.
+    fn are_quarters(&self) -> bool {
+        let is_half = |axis: &Axis| {
+            axis.kernel == 2
+                && axis.stride == 2
+                && axis.dilation == 1
+                && axis.padding == 0
+                && 2 * axis.places <= axis.side
+        };
+        self.axes.iter().all(is_half)
+    }
+
     /// The largest number of each window, and the tap that read it: the first of those that are equal, but the last that is
     /// not a number, as in PyTorch.
     pub(super) fn forward(&self, x: &[f32]) -> (Vec<f32>, Vec<u32>) {
@@ -33,6 +45,13 @@ impl Pooling {
         let planes = y.par_chunks_exact_mut(self.places()).zip(taps.par_chunks_exact_mut(self.places()));
         planes.zip(x.par_chunks_exact(self.area())).for_each(|((y, taps), x)| {
             let rows = y.chunks_exact_mut(across.places).zip(taps.chunks_exact_mut(across.places));
+            if self.are_quarters() {
+                for ((y, taps), x) in rows.zip(x.chunks_exact(2 * across.side)) {
+                    let (upper, lower) = x.split_at(across.side);
+                    largest_of_four(y, taps, upper.as_chunks().0, lower.as_chunks().0);
+                }
+                return;
+            }
             for (place_y, (y, taps)) in rows.enumerate() {
                 for (tap_y, read_y) in (0..down.kernel).filter_map(|tap| Some((tap, down.read(place_y, tap)?))) {
                     let x = &x[read_y * across.side..][..across.side];
@@ -43,11 +62,7 @@ impl Pooling {
                         }
                         let tap = u32::try_from(tap_y * across.kernel + tap_x).expect("a window is small");
                         let (y, taps, x) = (&mut y[places.clone()], &mut taps[places], &x[first..]);
-                        match across.stride {
-                            1 => keep_largest(y, taps, x.iter(), tap),
-                            2 => keep_largest(y, taps, x.chunks(2).map(|pair| &pair[0]), tap),
-                            stride => keep_largest(y, taps, x.iter().step_by(stride), tap),
-                        }
+                        keep_largest(y, taps, x.iter().step_by(across.stride), tap);
                     }
                 }
             }
@@ -58,15 +73,18 @@ impl Pooling {
     /// The gradient of what arrived: that of each window goes to the number that was its largest.
     pub(super) fn backward(&self, gradient: &[f32], taps: &[u32]) -> Vec<f32> {
         let [down, across] = self.axes;
+        // How far down and across each tap is.
+        let far = |tap: usize| [tap / across.kernel * down.dilation, tap % across.kernel * across.dilation];
+        let far: Vec<[usize; 2]> = (0..down.kernel * across.kernel).map(far).collect();
         let mut arrived = vec![0.0; gradient.len() / self.places() * self.area()];
         let planes = gradient.par_chunks_exact(self.places()).zip(taps.par_chunks_exact(self.places()));
         arrived.par_chunks_exact_mut(self.area()).zip(planes).for_each(|(arrived, (gradient, taps))| {
             let rows = gradient.chunks_exact(across.places).zip(taps.chunks_exact(across.places));
             for (place_y, (gradient, taps)) in rows.enumerate() {
                 for (place_x, (gradient, &tap)) in gradient.iter().zip(taps).enumerate() {
-                    let tap = tap as usize;
-                    let read = (down.read(place_y, tap / across.kernel), across.read(place_x, tap % across.kernel));
-                    if let (Some(y), Some(x)) = read {
+                    if let Some([far_y, far_x]) = far.get(tap as usize) {
+                        let y = place_y * down.stride + far_y - down.padding;
+                        let x = place_x * across.stride + far_x - across.padding;
                         arrived[y * across.side + x] += gradient;
                     }
                 }
@@ -82,5 +100,18 @@ fn keep_largest<'a>(y: &mut [f32], taps: &mut [u32], numbers: impl Iterator<Item
         let wins = number > *y || number.is_nan() || *taken == NONE;
         *y = if wins { number } else { *y };
         *taken = if wins { tap } else { *taken };
+    }
+}
+
+/// The same of windows of two by two, at once.
+fn largest_of_four(y: &mut [f32], taps: &mut [u32], upper: &[[f32; 2]], lower: &[[f32; 2]]) {
+    for ((y, taken), (upper, lower)) in y.iter_mut().zip(taps).zip(upper.iter().zip(lower)) {
+        let (mut largest, mut tap) = (upper[0], 0);
+        for (number, at) in [(upper[1], 1), (lower[0], 2), (lower[1], 3)] {
+            let wins = number > largest || number.is_nan();
+            largest = if wins { number } else { largest };
+            tap = if wins { at } else { tap };
+        }
+        (*y, *taken) = (largest, tap);
     }
 }

@@ -62,11 +62,12 @@ fn every_window_has_burns_bits() {
 #[test]
 fn what_is_no_number_is_the_largest() {
     let device = Device::flex().autodiff();
-    let case = CASES[3];
-    let (layer, x) = (layer(case), x(case.0, &device));
-    let holes = x.clone().equal_elem(3.0);
-    for hole in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        let x = x.clone().mask_fill(holes.clone(), hole);
-        assert_eq!(both(&layer, &x, apply), both(&layer, &x, |layer, x| MaxPool2d::forward(layer, x)), "{hole}");
+    for case in [CASES[0], CASES[3]] {
+        let (layer, x) = (layer(case), x(case.0, &device));
+        let holes = x.clone().equal_elem(3.0);
+        for hole in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let x = x.clone().mask_fill(holes.clone(), hole);
+            assert_eq!(both(&layer, &x, apply), both(&layer, &x, |layer, x| MaxPool2d::forward(layer, x)), "{hole}");
+        }
     }
 }
