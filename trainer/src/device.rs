@@ -3,6 +3,7 @@
 mod guard;
 mod list;
 mod memory;
+mod threads;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
@@ -15,6 +16,7 @@ use thiserror::Error;
 
 pub use self::guard::guarded;
 pub use self::list::{Found, list};
+pub(crate) use self::threads::on_its_threads;
 
 /// A device as the user names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

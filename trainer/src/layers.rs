@@ -6,12 +6,14 @@
 mod activation;
 mod adaptive_avg_pool2d;
 mod avg_pool2d;
+mod axis;
 mod batch_norm;
 mod conv1d;
 mod conv2d;
 mod dropout;
 mod embedding;
 mod flatten;
+mod flex;
 mod group_norm;
 mod layer_norm;
 mod linear;

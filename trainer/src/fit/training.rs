@@ -12,7 +12,7 @@ use super::keeper::{Keeper, Learned};
 use super::losses::{Losses, mean};
 use super::team::{Computed, Team};
 use crate::cli::FitArgs;
-use crate::device::DeviceError;
+use crate::device::{self, DeviceError};
 use crate::feed::{Feed, Minibatch, Samples};
 use crate::fields::Fields;
 use crate::learn::{EarlyStopping, Learner, Standing};
@@ -148,7 +148,7 @@ impl Training<'_> {
     /// Trains on one batch.
     fn learn(&mut self, batch: Minibatch, keeper: &mut Keeper<'_>) -> Result<(), FitError> {
         let position = batch.entry.position;
-        let own = batch.samples.map(|samples| self.compute(samples, position));
+        let own = batch.samples.map(|samples| self.compute(samples, position)).transpose()?;
         // Whole: parameters are written in place when nobody else holds them.
         let model = mem::take(&mut self.model);
         let (model, computed) = match &mut self.team {
@@ -161,7 +161,9 @@ impl Training<'_> {
         };
         let counted = u32::try_from(rows).expect("a batch has fewer than 2^32 rows");
         self.losses.add(position, counted, loss);
-        let (model, stepped) = self.learner.learn(model, gradients, rows, position);
+        let (doing, learner) = (self.doing(position), &mut self.learner);
+        let step = move || learner.learn(model, gradients, rows, position);
+        let (model, stepped) = device::on_its_threads(&self.device, doing, step)?;
         self.model = model;
         let (samples, lr, waited) = (self.losses.rows(), self.learner.rate(position), self.train.waited());
         let grad_norm = stepped.and_then(|stepped| stepped.norm);
@@ -171,14 +173,25 @@ impl Training<'_> {
     }
 
     /// What this process's rows of a batch come to.
-    fn compute(&self, samples: Samples, position: Position) -> Computed {
+    fn compute(&mut self, samples: Samples, position: Position) -> Result<Computed, FitError> {
         // So a training that goes on somewhere draws what it would have drawn there.
         let rank = self.team.as_ref().map_or(0, Team::rank);
-        self.device.seed(step_seed(self.settings.seed, position, rank));
-        let x = self.normalizer.apply(samples.input).autodiff();
-        let loss = self.learner.loss().forward(self.model.answer(x, self.fields.answer), samples.target);
-        let gradients = Gradients::of(&loss, &self.model);
-        Computed { loss, rows: samples.rows, gradients }
+        let seed = step_seed(self.settings.seed, position, rank);
+        let (doing, answer, model) = (self.doing(position), self.fields.answer, mem::take(&mut self.model));
+        let Self { device, normalizer, learner, .. } = &*self;
+        let (model, computed) = device::on_its_threads(device, doing, move || {
+            device.seed(seed);
+            let x = normalizer.apply(samples.input).autodiff();
+            let loss = learner.loss().forward(model.answer(x, answer), samples.target);
+            let gradients = Gradients::of(&loss, &model);
+            (model, Computed { loss, rows: samples.rows, gradients })
+        })?;
+        self.model = model;
+        Ok(computed)
+    }
+
+    fn doing(&self, position: Position) -> String {
+        format!("train on {} at {position}", self.args.device)
     }
 
     /// Looks at the losses of all steps since the last time, in order, and ends a training that diverges.

@@ -1,5 +1,14 @@
 //! `conv2d`: one window of weights, applied at every place of an image.
 
+mod convolution;
+mod forward;
+mod input_gradient;
+mod kernel;
+mod step;
+#[cfg(test)]
+mod tests;
+mod weight_gradient;
+
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 
 use super::FEATURES_MAX;
@@ -91,7 +100,7 @@ impl Layer for Conv2d {
 
     fn forward(&self, x: Activation) -> Activation {
         match x {
-            Activation::Image(x) => Activation::Image(Conv2d::forward(self, x)),
+            Activation::Image(x) => Activation::Image(step::apply(self, x)),
             other => unreachable!("`leaves` refuses {:?}", other.extents()),
         }
     }

@@ -1,5 +1,10 @@
 //! `max-pool2d`: the largest number of every window of an image.
 
+mod pooling;
+mod step;
+#[cfg(test)]
+mod tests;
+
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 
 use super::window::{PAIR, Window, pair_or_one, sides};
@@ -36,7 +41,7 @@ impl Layer for MaxPool2d {
 
     fn forward(&self, x: Activation) -> Activation {
         match x {
-            Activation::Image(x) => Activation::Image(MaxPool2d::forward(self, x)),
+            Activation::Image(x) => Activation::Image(step::apply(self, x)),
             other => unreachable!("`leaves` refuses {:?}", other.extents()),
         }
     }

@@ -1,5 +1,6 @@
 //! Where a window fits that slides along one axis or two: what convolutions and pooling layers have in common.
 
+use std::array;
 use std::fmt::Write as _;
 use std::ops::Range;
 
@@ -72,18 +73,22 @@ impl<const AXES: usize> Window<AXES> {
         what: &str,
         remedy: &str,
     ) -> Result<[usize; AXES], Misfit> {
-        let mut counts = [0; AXES];
-        for (axis, count) in counts.iter_mut().enumerate() {
+        let counts = self.counts(sides);
+        if counts.contains(&None) {
+            let kernel = self.kernel_size.map(|extent| extent.to_string()).join(" by ");
+            let of = if AXES == 2 { "an image" } else { "a sequence" };
+            return Err(Misfit::shape(format!("{of} of at least its {what}, {kernel}"), arrives, remedy));
+        }
+        Ok(counts.map(Option::unwrap_or_default))
+    }
+
+    /// In how many places the window fits along each axis of `sides`; none along one where it fits nowhere.
+    pub(super) fn counts(&self, sides: [usize; AXES]) -> [Option<usize>; AXES] {
+        array::from_fn(|axis| {
             let (stride, padding) = (self.stride[axis], self.padding[axis]);
             let reach = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1;
-            let Some(places) = places(sides[axis], reach, stride, padding, self.ceil_mode) else {
-                let kernel = self.kernel_size.map(|extent| extent.to_string()).join(" by ");
-                let of = if AXES == 2 { "an image" } else { "a sequence" };
-                return Err(Misfit::shape(format!("{of} of at least its {what}, {kernel}"), arrives, remedy));
-            };
-            *count = places;
-        }
-        Ok(counts)
+            places(sides[axis], reach, stride, padding, self.ceil_mode)
+        })
     }
 
     /// The rest of a convolution's line, as PyTorch prints it.

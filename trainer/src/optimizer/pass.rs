@@ -3,8 +3,12 @@
 use std::{array, mem};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use rayon::prelude::*;
 
 use super::rule::Arithmetic;
+
+/// Numbers that one thread takes at a time: enough that sharing them out is little beside it.
+const TOGETHER: usize = 1 << 15;
 
 /// Does one step; `memory` is empty before the first.
 pub(super) fn pass<const M: usize, const D: usize>(
@@ -60,7 +64,23 @@ pub(super) fn in_one_pass<const M: usize, const D: usize>(
     let parameters = numbers(&mut parameter);
     let count = parameters.len();
     let gradients = &numbers(&mut gradient)[..count];
-    let mut memories = memory.each_mut().map(|memory| &mut numbers(memory)[..count]);
+    let mut memories = memory.each_mut().map(|memory| numbers(memory)[..count].chunks_mut(TOGETHER));
+    let parts = parameters.chunks_mut(TOGETHER).zip(gradients.chunks(TOGETHER)).map(|(parameters, gradients)| {
+        let memories = memories.each_mut().map(|parts| parts.next().expect("it is as long as the parameter"));
+        (parameters, gradients, memories)
+    });
+    let parts: Vec<_> = parts.collect();
+    parts.into_par_iter().for_each(|(parameters, gradients, memories)| update(step, parameters, gradients, memories));
+    (Tensor::from_data(parameter, &device), memory.map(|memory| Tensor::from_data(memory, &device)))
+}
+
+/// Numbers side by side know nothing of one another, so that it does not matter who does which.
+fn update<const M: usize>(
+    step: &impl Arithmetic<M>,
+    parameters: &mut [f32],
+    gradients: &[f32],
+    mut memories: [&mut [f32]; M],
+) {
     for (idx, (parameter, gradient)) in parameters.iter_mut().zip(gradients).enumerate() {
         let before = memories.each_ref().map(|memory| memory[idx]);
         let (number, after) = step.update(*parameter, *gradient, before);
@@ -69,5 +89,4 @@ pub(super) fn in_one_pass<const M: usize, const D: usize>(
             memory[idx] = after;
         }
     }
-    (Tensor::from_data(parameter, &device), memory.map(|memory| Tensor::from_data(memory, &device)))
 }

@@ -155,7 +155,7 @@ impl Rule {
 }
 
 /// One step over one number, or over all of a parameter at once; `M` numbers are remembered of each.
-pub(super) trait Arithmetic<const M: usize> {
+pub(super) trait Arithmetic<const M: usize>: Sync {
     /// The changed parameter, and what is remembered from now on. It remembers 0 before its first step.
     fn update<N: Number>(&self, parameter: N, gradient: N, memory: [N; M]) -> (N, [N; M]);
 }
