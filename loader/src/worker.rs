@@ -152,9 +152,13 @@ fn survey(
     if anew {
         registry.forget_index(&spec)?;
     }
-    let index = registry.index(&spec)?;
-    let shared = (!index.is_empty()).then(|| IpcSharedMemory::from_bytes(&index));
-    let mut pipeline = registry.open(&spec, Index::from(index))?;
+    let index = Index::from(registry.index(&spec)?);
+    // Beside all that follows: of a million files it takes as long.
+    let shared = thread::spawn({
+        let index = index.clone();
+        move || (!index.is_empty()).then(|| IpcSharedMemory::from_bytes(&index))
+    });
+    let mut pipeline = registry.open(&spec, index)?;
     shun(&mut pipeline, quarantined);
     indexed()?;
     // Before the first sample is made: what is wrong with the folder need not wait for that.
@@ -162,7 +166,7 @@ fn survey(
     let fields = pipeline.survey(&mut |index, name| telemetry.note(Some(index), name))?;
     let identity = pipeline.identity();
     Ok(Survey {
-        index: shared,
+        index: shared.join().map_err(|_| "there is no memory to share the dataset's index")?,
         fields,
         samples: pipeline.extent().samples,
         classes: pipeline.classes().to_vec(),

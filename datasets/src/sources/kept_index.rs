@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
 
@@ -52,8 +53,13 @@ pub(super) fn kept_or(
 ) -> Result<Vec<u8>, OpenError> {
     let path = path_of(list);
     let key = || key(list, options, files).ok();
-    let before = key();
-    if let Some(index) = before.and_then(|key| read(&path, key)) {
+    // Each is tens of megabytes for a million files: on a thread of its own the list costs no time.
+    let (before, kept) = thread::scope(|scope| {
+        let before = scope.spawn(key);
+        let kept = read(&path);
+        (before.join().ok().flatten(), kept)
+    });
+    if let Some((index, _)) = kept.filter(|(_, key)| Some(*key) == before) {
         return Ok(index);
     }
     let mut index = make()?;
@@ -96,15 +102,17 @@ fn key(list: &Path, options: &str, files: &[&Path]) -> io::Result<u128> {
     Ok(xxh3_128(text.as_bytes()))
 }
 
-/// The index that was kept under a key, if it is there and whole.
-fn read(path: &Path, key: u128) -> Option<Vec<u8>> {
+/// The index that was kept, and under which key, if the file is there and whole.
+fn read(path: &Path) -> Option<(Vec<u8>, u128)> {
     let mut bytes = fs::read(path).ok()?;
     let (rest, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>()?;
-    let (index, found) = rest.split_last_chunk::<KEY_BYTES>()?;
-    let is_right = *found == key.to_le_bytes() && u64::from_le_bytes(*checksum) == xxh3_64(rest);
-    let index_bytes = index.len();
+    let (index, key) = rest.split_last_chunk::<KEY_BYTES>()?;
+    let (index_bytes, key) = (index.len(), u128::from_le_bytes(*key));
+    if u64::from_le_bytes(*checksum) != xxh3_64(rest) {
+        return None;
+    }
     bytes.truncate(index_bytes);
-    is_right.then_some(bytes)
+    Some((bytes, key))
 }
 
 /// Writes the file under another name first: under its own it is whole, or the one before.
