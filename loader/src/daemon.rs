@@ -356,25 +356,6 @@ impl Daemon {
         }
     }
 
-    /// Gives a worker the slab and all it needs to fill it.
-    fn open_at(&mut self, id: WorkerId, stream: StreamId) {
-        let served = &self.streams[&stream];
-        let (Some(opened), Some(worker)) = (&served.opened, self.workers.get(&id)) else { return };
-        let Some(started) = &worker.started else { return };
-        if opened.hand_over(stream, &started.life_line).is_err() {
-            return self.kill(id);
-        }
-        let message = ToWorker::Open {
-            stream,
-            spec: served.spec.clone(),
-            index: opened.index.clone(),
-            fields: opened.description.fields.clone(),
-            slots: opened.layout.slots(),
-            quarantined: self.scheduler.poisonous(stream),
-        };
-        self.send_worker(id, message);
-    }
-
     fn worker_says(&mut self, worker: WorkerId, message: FromWorker) {
         if let FromWorker::Surveyed { stream, .. } | FromWorker::Opened { stream, .. } = &message
             && !self.streams.contains_key(stream)

@@ -1,7 +1,7 @@
 //! Streams that come and go while the daemon runs.
 
 use batchmill_datasets::spec::StreamSpec;
-use batchmill_protocol::message::{MemberId, Reply, StreamId};
+use batchmill_protocol::message::{MemberId, Reply, StreamId, ToWorker, WorkerId};
 use tokio::sync::oneshot;
 
 use super::cache::{StreamCache, check_memory};
@@ -76,6 +76,25 @@ impl Daemon {
         let share_bytes = memory_bytes / specs.len() as u64;
         let served = specs.iter().map(|spec| Served::new(spec, share_bytes));
         served.collect::<Result<_, _>>().map_err(|error| error.to_string())
+    }
+
+    /// Gives a worker the slab and all it needs to fill it.
+    pub(super) fn open_at(&mut self, id: WorkerId, stream: StreamId) {
+        let served = &self.streams[&stream];
+        let (Some(opened), Some(worker)) = (&served.opened, self.workers.get(&id)) else { return };
+        let Some(started) = &worker.started else { return };
+        if opened.hand_over(stream, &started.life_line).is_err() {
+            return self.kill(id);
+        }
+        let message = ToWorker::Open {
+            stream,
+            spec: served.spec.clone(),
+            index: opened.index.clone(),
+            fields: opened.description.fields.clone(),
+            slots: opened.layout.slots(),
+            quarantined: self.scheduler.poisonous(stream),
+        };
+        self.send_worker(id, message);
     }
 
     /// Answers those who wait for streams that can be read by now, or of which one cannot.
