@@ -2,10 +2,10 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use thiserror::Error;
 
 use super::Cache;
@@ -67,7 +67,8 @@ fn use_file(file: File, key: u128, samples: u64, limit_bytes: u64) -> io::Result
     // Where there are no locks, or somebody holds one on purpose, the file may go and its samples are made again.
     let _ = file.try_lock_shared();
     // Opened is used: what was not, for longest, goes first.
-    let _ = file.set_modified(SystemTime::now());
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let _ = futimens(&file, &Timestamps { last_access: now, last_modification: now });
     Cache::open(file, key, samples, limit_bytes)
 }
 
@@ -89,7 +90,7 @@ pub fn make_room(folder: &Path, key: u128, limit_bytes: u64) -> Result<(), Folde
         let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
         all_bytes += metadata.len();
         if path != own && metadata.is_file() {
-            others.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), metadata.len(), path));
+            others.push(((metadata.mtime(), metadata.mtime_nsec()), metadata.len(), path));
         }
     }
     others.sort();

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use rustix::fs::{Timespec, Timestamps, futimens};
+
 use super::folder::{self, file_of, make_room};
 use super::*;
 use crate::sample::{Array, Image, Value};
@@ -173,7 +175,8 @@ fn the_longest_unused_files_make_room_but_none_that_is_used_and_no_other() {
         drop(folder::open(path, key, 9, LIMIT).unwrap());
         let file = File::options().write(true).open(file_of(path, key)).unwrap();
         file.set_len(10_000).unwrap();
-        file.set_modified(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
+        let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+        futimens(&file, &Timestamps { last_access: time, last_modification: time }).unwrap();
     };
     [(1, 40), (2, 10), (3, 20), (4, 30)].into_iter().for_each(|(key, seconds)| age(key, seconds));
     std::fs::write(path.join("notes.txt"), [0; 50_000]).unwrap();
