@@ -68,6 +68,10 @@ impl Parts {
         self.0.iter().try_for_each(|part| part.prepare(progress))
     }
 
+    fn forget_index(&self) {
+        self.0.iter().for_each(|part| part.forget_index());
+    }
+
     /// Their indexes, and one of the composition's own.
     fn index(&self, own: Vec<u8>) -> Result<Vec<u8>, OpenError> {
         let mut indexes = self.0.iter().map(|part| part.index()).collect::<Result<Vec<_>, _>>()?;

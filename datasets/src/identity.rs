@@ -12,6 +12,9 @@ use crate::spec::{Component, StreamSpec};
 /// Counted up when the same spec and files come to give other bytes; part of every identity.
 const CONTENT_VERSION: u32 = 3;
 
+/// Where an index comes from is not what is in it.
+const KEEP_INDEX: [&str; 2] = ["image-folder-csv", "keep_index"];
+
 /// What the content of a stream follows from: two streams of one identity deliver the same bytes at every position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -29,7 +32,7 @@ impl Identity {
         let collate = spec.collate.iter().map(|(field, rule)| format!("{field:?}: {rule}")).collect::<Vec<_>>();
         let fields = spec.fields.as_ref().map_or_else(|| "all".to_owned(), |fields| format!("{fields:?}"));
         let parts = [
-            ("dataset", spec.dataset.to_string()),
+            ("dataset", dataset(spec)),
             ("sampler", spec.sampler.to_string()),
             ("transforms", format!("[{}]", transforms.join(", "))),
             ("collate", format!("[{}]", collate.join(", "))),
@@ -61,6 +64,30 @@ impl Identity {
 /// file becomes the same bytes.
 pub fn decoder() -> String {
     format!("{JPEG_DECODER}, version {CONTENT_VERSION}")
+}
+
+/// What a stream's dataset follows from, as the part `dataset` of an [`Identity`]: without options that change no byte.
+pub(crate) fn dataset(spec: &StreamSpec) -> String {
+    let Component { kind, mut options } = spec.dataset.clone();
+    if kind == KEEP_INDEX[0] {
+        options.remove(KEEP_INDEX[1]);
+    }
+    options.iter_mut().for_each(|(_, value)| leave_out(value, KEEP_INDEX));
+    Component { kind, options }.to_string()
+}
+
+/// Leaves out an option of one kind of dataset, wherever that is a part of others.
+fn leave_out(value: &mut Value, option: [&str; 2]) {
+    match value {
+        Value::Table(table) => {
+            if table.get("kind").and_then(Value::as_str) == Some(option[0]) {
+                table.remove(option[1]);
+            }
+            table.iter_mut().for_each(|(_, value)| leave_out(value, option));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|value| leave_out(value, option)),
+        _ => {}
+    }
 }
 
 fn tail_name(tail: Tail) -> &'static str {

@@ -54,6 +54,7 @@
 //! order, or whose length only reading tells, is an [`iterable::IterableDataset`].
 
 pub mod batches;
+pub mod cache;
 pub mod collate;
 mod column;
 pub mod composition;

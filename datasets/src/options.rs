@@ -274,6 +274,21 @@ impl<'a> Options<'a> {
         }
     }
 
+    /// A number of bytes: `"4GiB"`, or an integer.
+    ///
+    /// # Errors
+    /// The key is missing or its value no size.
+    pub fn size(&mut self, key: &str) -> Result<u64, SpecError> {
+        let value = self.value(key);
+        let value = self.required(key, value)?;
+        let found = match &value {
+            Value::String(text) => bytes(text),
+            Value::Integer(number) => u64::try_from(*number).ok().filter(|number| *number > 0),
+            _ => None,
+        };
+        found.ok_or_else(|| self.not_a(key, &value, "a size such as \"256MiB\" or \"2GiB\""))
+    }
+
     /// `true` or `false`.
     ///
     /// # Errors
@@ -376,6 +391,24 @@ impl<'a> Options<'a> {
     fn key_of(&self, key: &str) -> Vec<String> {
         self.key.iter().cloned().chain([key.to_owned()]).collect()
     }
+}
+
+/// A size above 0 as it is typed, `512MiB`, `2GiB`, `300MB` or a plain number, in bytes.
+pub fn bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic()).trim_end();
+    let unit: u64 = match text[digits.len()..].trim_start() {
+        "" | "B" => 1,
+        "KiB" | "K" => 1 << 10,
+        "MiB" | "M" => 1 << 20,
+        "GiB" | "G" => 1 << 30,
+        "TiB" | "T" => 1 << 40,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit).filter(|bytes| *bytes > 0)
 }
 
 /// An f64 has every integer up to here, 2^53.

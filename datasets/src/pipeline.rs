@@ -6,6 +6,7 @@ use batchmill_protocol::position::{Extent, Position, Rows};
 use batchmill_protocol::tensor::FieldSpec;
 
 pub use self::error::FillError;
+use self::kept::Kept;
 use crate::collate::Collate;
 use crate::dataset::{MapDataset, SampleError};
 use crate::identity::Identity;
@@ -20,6 +21,7 @@ use crate::spec::{OnBad, SpecError, StreamSpec};
 use crate::transform::{Transform, TransformError};
 
 mod error;
+mod kept;
 mod photo;
 
 /// Samples that are tried to learn the fields of a stream whose bad samples are not to fail it.
@@ -40,6 +42,7 @@ pub struct Pipeline {
     spec: StreamSpec,
     index: Index,
     quarantine: Quarantine,
+    kept: Option<Kept>,
 }
 
 /// A transform with the name of its kind, for errors.
@@ -108,7 +111,7 @@ impl Pipeline {
         let head = photo::head_of(&transforms);
         let quarantine = Quarantine::default();
         let spec = spec.clone();
-        Ok(Self { dataset, sampler, transforms, head, collate, classes, extent, spec, index, quarantine })
+        Ok(Self { dataset, sampler, transforms, head, collate, classes, extent, spec, index, quarantine, kept: None })
     }
 
     /// How far one epoch reaches.
@@ -208,6 +211,7 @@ impl Pipeline {
             let (row, place) = place?;
             if let Some(Ok((_, next))) = places.peek()
                 && self.quarantine.reason(next.index).is_none()
+                && !self.is_kept(next.index)
             {
                 self.dataset.expect(next.index);
             }
@@ -284,13 +288,20 @@ impl Pipeline {
 
     /// Makes the sample of one place and writes its row; nothing is written where there is an error.
     fn write_row(&self, fields: &[FieldSpec], place: Place, row: u32, out: &mut dyn RowSink) -> Result<(), FillError> {
+        if self.write_kept(fields, place.index, row, out) {
+            return Ok(());
+        }
         self.begin(place, &mut |index, name| out.attempt(index, name))?;
-        let sample = match self.dataset.encoded(place.index)? {
-            Some(encoded) if self.head == self.transforms.len() && self.collate.is_nothing() => {
-                return self.write_photo(fields, place, encoded, row, out);
+        let sample = if let Some((done, sample)) = self.kept_or_made(place)? {
+            self.finish(place, done, sample)?
+        } else {
+            match self.dataset.encoded(place.index)? {
+                Some(encoded) if self.head == self.transforms.len() && self.collate.is_nothing() => {
+                    return self.write_photo(fields, place, encoded, row, out);
+                }
+                Some(encoded) => self.finish(place, self.head, self.develop(place, encoded, self.head)?)?,
+                None => self.finish(place, 0, self.dataset.get(place.index)?)?,
             }
-            Some(encoded) => self.finish(place, self.head, self.develop(place, encoded, self.head)?)?,
-            None => self.finish(place, 0, self.dataset.get(place.index)?)?,
         };
         // All are checked before any is written.
         for field in fields {

@@ -97,6 +97,14 @@ impl Registry {
         self.construct(spec)?.source.prepare(progress)
     }
 
+    /// Removes what is kept of the data's index between runs, so that [`index`](Self::index) looks at all of them.
+    ///
+    /// # Errors
+    /// [`SpecError`], as [`check`](Self::check) has.
+    pub fn forget_index(&self, spec: &StreamSpec) -> Result<(), SpecError> {
+        self.construct(spec).map(|constructed| constructed.source.forget_index())
+    }
+
     /// Reads and checks the data once, into the bytes from which every worker opens the stream; there may be none.
     ///
     /// What is lacking is fetched first, with lines about it on standard error.

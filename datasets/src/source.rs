@@ -89,6 +89,11 @@ pub trait Source {
         Ok(Vec::new())
     }
 
+    /// Removes what an earlier [`index`](Self::index) kept beside the data, so that the next one looks at all of them.
+    ///
+    /// What consists of other sources has each of them do so. Without an implementation nothing is kept.
+    fn forget_index(&self) {}
+
     /// Opens the dataset over what [`index`](Self::index) returned. Each worker does so; it should be quick.
     ///
     /// # Errors

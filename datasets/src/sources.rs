@@ -13,6 +13,7 @@ mod image_folder;
 mod image_folder_csv;
 mod json_fields;
 mod jsonl;
+mod kept_index;
 mod labels;
 mod mnist;
 mod npy;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::Value;
 
+use crate::cache::CacheSpec;
 use crate::options::{Options, Role};
 
 /// Rows of a batch where the user does not say.
@@ -49,6 +50,9 @@ pub struct StreamSpec {
     /// The share of an epoch's samples that may be substituted or masked, 0.0 to 1.0; whoever serves the stream sees to
     /// it. It changes no byte.
     pub on_bad_limit: f64,
+    /// Where samples are kept between epochs, if they are; whoever serves the stream sees to it. It changes no byte.
+    #[serde(default)]
+    pub cache: Option<CacheSpec>,
     /// Where relative paths start; absolute.
     pub folder: PathBuf,
 }
@@ -199,6 +203,7 @@ impl StreamSpec {
             seed: options.optional_integer("seed", 0..=i64::MAX.unsigned_abs())?.unwrap_or(0),
             on_bad: options.optional_one_of("on_bad", &policies)?.unwrap_or_default(),
             on_bad_limit: options.optional_number("on_bad_limit", 0.0..=1.0)?.unwrap_or(ON_BAD_LIMIT_DEFAULT),
+            cache: options.optional_table("cache")?.map(CacheSpec::from_options).transpose()?,
             folder: folder.to_owned(),
         };
         options.finish()?;

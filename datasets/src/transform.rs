@@ -66,6 +66,13 @@ pub trait Transform: Send + Sync + fmt::Debug {
     /// [`TransformError`]; who called knows which sample and which transform it was.
     fn apply(&self, sample: Sample, rng: &mut Rng) -> Result<Sample, TransformError>;
 
+    /// Whether the result depends on the sample and the options alone, whatever the generator. What such transforms at
+    /// the beginning of a chain make may be kept in a [cache](crate::cache), and is where the user wants one. Without an
+    /// implementation nothing is kept from here on.
+    fn is_deterministic(&self) -> bool {
+        false
+    }
+
     /// What the classes are called behind it, by label, of which `names` are the names before it. Without an
     /// implementation they are the same; a transform that gives the labels other numbers says which.
     fn classes(&self, names: Vec<String>) -> Vec<String> {

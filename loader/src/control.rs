@@ -172,6 +172,17 @@ fn table(status: &Status) -> Result<String, std::fmt::Error> {
             slots.failed,
             slots.abandoned,
         )?;
+        if let Some(cache) = &stream.cache {
+            let full = if cache.full { ", full" } else { "" };
+            writeln!(
+                text,
+                "  cache ({}): {} samples in {} of {}{full}",
+                cache.place,
+                cache.kept,
+                size(cache.bytes),
+                size(cache.limit_bytes)
+            )?;
+        }
         for member in &stream.members {
             let lane = member.lane.map_or_else(|| "at its end".to_owned(), |lane| format!("lane {lane}"));
             let lag = if member.lag > 0 { format!(", {} behind", member.lag) } else { String::new() };

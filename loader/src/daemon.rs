@@ -8,9 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use batchmill_datasets::spec::StreamSpec;
-use batchmill_protocol::fd;
 use batchmill_protocol::message::{
-    FromMember, FromWorker, MemberId, SlabHandOver, StreamDescription, StreamId, Survey, ToMember, ToWorker, WorkerId,
+    FromMember, FromWorker, MemberId, StreamDescription, StreamId, Survey, ToMember, ToWorker, WorkerId,
 };
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use ipc_channel::ipc::IpcSender;
@@ -23,6 +22,8 @@ use crate::front_door::Asked;
 use crate::output;
 use crate::scheduler::{Action, Death, Event, Scheduler};
 use crate::supervisor::{self, End, Room, Started};
+use cache::StreamCache;
+pub(crate) use cache::check_memory;
 use clock::Clock;
 use cpus::Cpus;
 use members::{Gone, Member};
@@ -30,6 +31,7 @@ use openings::Opening;
 use streams::Served;
 
 mod answers;
+mod cache;
 mod clock;
 mod cpus;
 mod ending;
@@ -199,6 +201,7 @@ impl Daemon {
                 next_tick = Instant::now() + TICK;
                 self.tell(Event::Tick);
                 self.measure();
+                self.end_the_unreserved();
                 self.end_the_silent();
             }
         }
@@ -271,8 +274,9 @@ impl Daemon {
                 self.supervise(supervisor::Request::Spawn(worker));
             }
             Action::Survey { worker, stream, quarantined } => {
-                let spec = self.streams[&stream].spec.clone();
-                self.send_worker(worker, ToWorker::Survey { stream, spec, quarantined });
+                let served = &self.streams[&stream];
+                let (spec, anew) = (served.spec.clone(), served.opened.is_some());
+                self.send_worker(worker, ToWorker::Survey { stream, spec, quarantined, anew });
             }
             Action::Close { worker, stream } => self.send_worker(worker, ToWorker::Close { stream }),
             Action::Quarantine { worker, stream, sample } => {
@@ -350,26 +354,6 @@ impl Daemon {
             Some(opening) => drop(opening.failure.get_or_insert(error.to_string())),
             None => self.fail(error),
         }
-    }
-
-    /// Gives a worker the slab and all it needs to fill it.
-    fn open_at(&mut self, id: WorkerId, stream: StreamId) {
-        let served = &self.streams[&stream];
-        let (Some(opened), Some(worker)) = (&served.opened, self.workers.get(&id)) else { return };
-        let Some(started) = &worker.started else { return };
-        let handed_over = fd::send(&started.life_line, &SlabHandOver { stream }, Some(opened.slab.writable()));
-        if handed_over.is_err() {
-            return self.kill(id);
-        }
-        let message = ToWorker::Open {
-            stream,
-            spec: served.spec.clone(),
-            index: opened.index.clone(),
-            fields: opened.description.fields.clone(),
-            slots: opened.layout.slots(),
-            quarantined: self.scheduler.poisonous(stream),
-        };
-        self.send_worker(id, message);
     }
 
     fn worker_says(&mut self, worker: WorkerId, message: FromWorker) {
@@ -459,6 +443,10 @@ impl Daemon {
         self.cpus.note(now, self.scheduler.cpu_used());
         for (&id, served) in &mut self.streams {
             served.rate.note(now, self.scheduler.samples_made(id));
+            let cache = served.opened.as_mut().and_then(|opened| opened.cache.as_mut());
+            if let Some(news) = cache.and_then(StreamCache::news) {
+                output::log(&format!("stream `{}`: {news}", served.name));
+            }
         }
     }
 }

@@ -4,7 +4,6 @@ use std::thread;
 
 use batchmill_datasets::registry::Registry;
 use batchmill_protocol::message::StreamDescription;
-use batchmill_protocol::slab::{self, SlabError};
 use crossbeam::channel::{self, Sender};
 use serde::Serialize;
 use tokio::runtime;
@@ -13,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::cli::Serve;
 use crate::config::Config;
-use crate::daemon::{Daemon, HAPPENINGS_MAX, Happening};
+use crate::daemon::{Daemon, HAPPENINGS_MAX, Happening, check_memory};
 use crate::error::Failure;
 use crate::front_door::{self, Door};
 use crate::output;
@@ -24,10 +23,7 @@ pub(crate) fn serve(arguments: &Serve, registry: Registry, prepare: fn(&mut Daem
     let config = Config::read(arguments, &registry)?;
     // From here on only workers need to know datasets.
     drop(registry);
-    let available_bytes = slab::available_bytes();
-    if config.memory_bytes > available_bytes {
-        return Err(SlabError::NoMemory { needed_bytes: config.memory_bytes, available_bytes }.into());
-    }
+    check_memory(config.memory_bytes, &config.streams, 0)?;
     let room = Room::make(config.streams.len());
     room.check(config.workers.into())?;
     let door = Door::open(&config.socket)?;

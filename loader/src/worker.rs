@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use batchmill_datasets::cache::CacheKind;
 use batchmill_datasets::pipeline::{Pipeline, RowLabel, RowSink};
 use batchmill_datasets::registry::Registry;
 use batchmill_datasets::source::Index;
@@ -25,6 +26,8 @@ use ipc_channel::IpcError;
 use ipc_channel::ipc::{self, IpcSender, IpcSharedMemory};
 
 use crate::error::{Failure, report};
+
+mod cache;
 
 /// How long a slab that was announced may take to arrive.
 const SLAB_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,9 +66,9 @@ pub(crate) fn work(registry: &Registry) -> Result<(), Failure> {
     // No deadline: the life-line ends this process when the daemon ends.
     while let Ok(message) = tasks.recv() {
         let answer = match message {
-            ToWorker::Survey { stream, spec, quarantined } => {
+            ToWorker::Survey { stream, spec, quarantined, anew } => {
                 let indexed = || answers.send(FromWorker::Indexed { stream });
-                let survey = survey(registry, &spec, quarantined, indexed, &mut telemetry);
+                let survey = survey(registry, &spec, quarantined, anew, indexed, &mut telemetry);
                 let survey = survey.map_err(|error| report(&*error));
                 telemetry.clear();
                 cpu.lap();
@@ -140,23 +143,34 @@ fn survey(
     registry: &Registry,
     spec: &str,
     quarantined: Vec<Quarantined>,
+    anew: bool,
     indexed: impl FnOnce() -> Result<(), IpcError>,
     telemetry: &mut Telemetry,
 ) -> Result<Survey, Failure> {
     let spec: StreamSpec = serde_json::from_str(spec)?;
     telemetry.note(None, "the dataset's index");
-    let index = registry.index(&spec)?;
-    let shared = (!index.is_empty()).then(|| IpcSharedMemory::from_bytes(&index));
-    let mut pipeline = registry.open(&spec, Index::from(index))?;
+    if anew {
+        registry.forget_index(&spec)?;
+    }
+    let index = Index::from(registry.index(&spec)?);
+    // Beside all that follows: of a million files it takes as long.
+    let shared = thread::spawn({
+        let index = index.clone();
+        move || (!index.is_empty()).then(|| IpcSharedMemory::from_bytes(&index))
+    });
+    let mut pipeline = registry.open(&spec, index)?;
     shun(&mut pipeline, quarantined);
     indexed()?;
+    // Before the first sample is made: what is wrong with the folder need not wait for that.
+    let cache_file = cache::prepare(&spec, &pipeline)?;
     let fields = pipeline.survey(&mut |index, name| telemetry.note(Some(index), name))?;
     let identity = pipeline.identity();
     Ok(Survey {
-        index: shared,
+        index: shared.join().map_err(|_| "there is no memory to share the dataset's index")?,
         fields,
         samples: pipeline.extent().samples,
         classes: pipeline.classes().to_vec(),
+        cache_file,
         spec_hash: identity.hash(),
         identity: identity.parts.into_iter().collect(),
     })
@@ -180,13 +194,20 @@ impl Stream {
         id: StreamId,
         slabs: &Receiver<(StreamId, OwnedFd)>,
     ) -> Result<Self, Failure> {
-        let (stream, slab) = slabs.recv_timeout(SLAB_TIMEOUT)?;
-        if stream != id {
-            return Err(format!("the memory of stream {stream} came where that of {id} was announced").into());
-        }
+        let memory = || -> Result<OwnedFd, Failure> {
+            let (stream, memory) = slabs.recv_timeout(SLAB_TIMEOUT)?;
+            if stream != id {
+                return Err(format!("the memory of stream {stream} came where that of {id} was announced").into());
+            }
+            Ok(memory)
+        };
         let spec: StreamSpec = serde_json::from_str(spec)?;
+        let slab = memory()?;
+        let in_memory = spec.cache.as_ref().is_some_and(|cache| cache.kind == CacheKind::Ram);
+        let kept = if in_memory { Some(memory()?) } else { None };
         let index = index.map_or_else(|| Index::from(Vec::new()), |index| Index::new(Shared(index)));
-        let pipeline = registry.open(&spec, index)?;
+        let mut pipeline = registry.open(&spec, index)?;
+        cache::open(&spec, &mut pipeline, kept)?;
         let layout = Layout::new(&fields, spec.batch_size, slots)?;
         Ok(Self { id, pipeline, fields, slab: SlabWriter::open(slab, layout)? })
     }

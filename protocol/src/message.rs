@@ -4,6 +4,7 @@
 //! before it is used: these types say what may be said, not what is true.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
 use serde::{Deserialize, Serialize};
@@ -259,10 +260,11 @@ pub struct WorkerHello {
     pub nice: u8,
 }
 
-/// What comes with the descriptor of a stream's slab on a worker's life-line.
+/// What comes with a descriptor of a stream on a worker's life-line: first that of its slab, then that of its cache where it
+/// has one in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlabHandOver {
-    /// The stream whose slab it is.
+    /// The stream whose memory it is.
     pub stream: StreamId,
 }
 
@@ -277,9 +279,11 @@ pub enum ToWorker {
         spec: String,
         /// Samples that must not be read.
         quarantined: Vec<Quarantined>,
+        /// Whether to look at all data again, whatever is kept of them.
+        anew: bool,
     },
-    /// Map the slab, whose descriptor waits on the life-line, and be ready for tasks. A stream that was open already is
-    /// opened anew.
+    /// Map the slab, whose descriptor waits on the life-line, with that of the cache behind it where the stream keeps
+    /// samples in memory, and be ready for tasks. A stream that was open already is opened anew.
     Open {
         /// The number tasks will name.
         stream: StreamId,
@@ -408,4 +412,6 @@ pub struct Survey {
     pub identity: Identity,
     /// The hash of it.
     pub spec_hash: String,
+    /// The file where its samples are kept, when that is on disk.
+    pub cache_file: Option<PathBuf>,
 }

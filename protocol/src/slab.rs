@@ -23,6 +23,9 @@ mod telemetry;
 /// What is left to the machine when a slab is reserved.
 const HEADROOM_BYTES: u64 = 64 << 20;
 
+/// What is reserved in one call: a signal has the kernel begin the call anew.
+const CHUNK_BYTES: usize = 64 << 20;
+
 /// Why a slab cannot be had.
 #[derive(Debug, Error)]
 pub enum SlabError {
@@ -85,22 +88,30 @@ impl Slab {
     /// # Errors
     /// [`SlabError::NoMemory`] when the machine or the cgroup has less, [`SlabError::Io`] when the kernel refuses.
     pub fn create(name: &str, layout: &Layout) -> Result<Self, SlabError> {
+        let (slab, reservation) = Self::begin(name, layout)?;
+        reservation.make()?;
+        Ok(slab)
+    }
+
+    /// The same, with the memory still to be reserved, which takes a quarter of a second for each GiB. It can be used
+    /// meanwhile: where nothing is reserved yet, it is there as long as the machine has what it had when this was asked.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn begin(name: &str, layout: &Layout) -> Result<(Self, Reservation), SlabError> {
         let needed_bytes = layout.slab_bytes() as u64;
         let available_bytes = available_bytes();
         if needed_bytes > available_bytes {
             return Err(SlabError::NoMemory { needed_bytes, available_bytes });
         }
-        let memory = reserve(name, needed_bytes).map_err(|(step, source)| match source {
-            rustix::io::Errno::NOSPC | rustix::io::Errno::NOMEM => {
-                SlabError::NoMemory { needed_bytes, available_bytes }
-            }
-            _ => SlabError::Io { step, needed_bytes, source: source.into() },
-        })?;
-        let failed = |source: rustix::io::Errno| SlabError::Io { step: "reopen", needed_bytes, source: source.into() };
+        let failed = |step, source: io::Error| SlabError::Io { step, needed_bytes, source };
+        let memory = sealed(name, needed_bytes).map_err(|(step, source)| failed(step, source.into()))?;
         // Another open file description: through this one no member can write, whatever it tries.
         let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
-        let read_only = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
-        Ok(Self { memory, read_only })
+        let read_only = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let read_only = read_only.map_err(|source| failed("reopen", source.into()))?;
+        let reserved = memory.try_clone().map_err(|source| failed("reopen", source))?;
+        Ok((Self { memory, read_only }, Reservation { memory: reserved, needed_bytes, available_bytes }))
     }
 
     /// The descriptor for workers.
@@ -111,6 +122,31 @@ impl Slab {
     /// The descriptor for trainers.
     pub fn read_only(&self) -> BorrowedFd<'_> {
         self.read_only.as_fd()
+    }
+}
+
+/// Memory of a slab that is still to be reserved.
+#[derive(Debug)]
+pub struct Reservation {
+    memory: OwnedFd,
+    needed_bytes: u64,
+    /// When it was asked for.
+    available_bytes: u64,
+}
+
+impl Reservation {
+    /// Reserves it.
+    ///
+    /// # Errors
+    /// [`SlabError::NoMemory`] when there is less by now, [`SlabError::Io`] when the kernel refuses.
+    pub fn make(&self) -> Result<(), SlabError> {
+        let &Self { needed_bytes, available_bytes, .. } = self;
+        fill(&self.memory, needed_bytes).map_err(|source| match source {
+            rustix::io::Errno::NOSPC | rustix::io::Errno::NOMEM => {
+                SlabError::NoMemory { needed_bytes, available_bytes }
+            }
+            _ => SlabError::Io { step: "reserve", needed_bytes, source: source.into() },
+        })
     }
 }
 
@@ -215,23 +251,45 @@ impl SlabWriter {
     }
 }
 
-/// Makes sealed memory of a fixed length, all of it present.
-fn reserve(name: &str, bytes: u64) -> Result<OwnedFd, (&'static str, rustix::io::Errno)> {
+/// Makes sealed memory of a fixed length.
+fn sealed(name: &str, bytes: u64) -> Result<OwnedFd, (&'static str, rustix::io::Errno)> {
+    let memory = unnamed(name).map_err(|errno| ("create", errno))?;
+    rustix::fs::ftruncate(&memory, bytes).map_err(|errno| ("size", errno))?;
+    rustix::fs::fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
+        .map_err(|errno| ("seal", errno))?;
+    Ok(memory)
+}
+
+/// Has all of a memory be there.
+fn fill(memory: &OwnedFd, bytes: u64) -> Result<(), rustix::io::Errno> {
+    for at in (0..bytes).step_by(CHUNK_BYTES) {
+        let chunk = (bytes - at).min(CHUNK_BYTES as u64);
+        rustix::io::retry_on_intr(|| rustix::fs::fallocate(memory, FallocateFlags::empty(), at, chunk))?;
+    }
+    Ok(())
+}
+
+/// Makes memory of no length that this user alone can open.
+fn unnamed(name: &str) -> Result<OwnedFd, rustix::io::Errno> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let name = format!("batchmill-{name}");
     let memory = match rustix::fs::memfd_create(&name, flags | MemfdFlags::NOEXEC_SEAL) {
         // Linux before 6.3 does not know NOEXEC_SEAL.
         Err(rustix::io::Errno::INVAL) => rustix::fs::memfd_create(&name, flags),
         made => made,
-    };
-    let memory = memory.map_err(|errno| ("create", errno))?;
-    rustix::fs::ftruncate(&memory, bytes).map_err(|errno| ("size", errno))?;
-    rustix::fs::fallocate(&memory, FallocateFlags::empty(), 0, bytes).map_err(|errno| ("reserve", errno))?;
+    }?;
     // A memfd is born 0777: without this another user could reopen it for writing through /proc.
-    rustix::fs::fchmod(&memory, Mode::RUSR | Mode::WUSR).map_err(|errno| ("restrict", errno))?;
-    rustix::fs::fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
-        .map_err(|errno| ("seal", errno))?;
+    rustix::fs::fchmod(&memory, Mode::RUSR | Mode::WUSR)?;
     Ok(memory)
+}
+
+/// Memory for what workers share beside the batches: it has no name, grows as it is written, and goes with whoever has it
+/// open.
+///
+/// # Errors
+/// As `memfd_create(2)`.
+pub fn growing(name: &str) -> io::Result<OwnedFd> {
+    Ok(unnamed(name)?)
 }
 
 fn check(fd: BorrowedFd<'_>, layout: &Layout) -> Result<(), SlabError> {

@@ -48,6 +48,8 @@ pub struct StreamStatus {
     pub samples_made: u64,
     /// Samples found that cannot be read.
     pub bad_samples: u64,
+    /// Its cache, if it has one.
+    pub cache: Option<CacheStatus>,
     /// Its members.
     pub members: Vec<MemberStatus>,
     /// The windows that they read.
@@ -60,6 +62,21 @@ pub struct StreamStatus {
     pub merges: u64,
     /// Members that went away lately, the last one first.
     pub gone: Vec<GoneMember>,
+}
+
+/// How the cache of a stream stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheStatus {
+    /// Where it is: `ram`, or the file on disk.
+    pub place: String,
+    /// Samples kept.
+    pub kept: u64,
+    /// What it takes.
+    pub bytes: u64,
+    /// What it may take.
+    pub limit_bytes: u64,
+    /// Whether there is no room for more.
+    pub full: bool,
 }
 
 /// A member that went away.

@@ -240,7 +240,7 @@ fn to_worker() -> Vec<Vec<u8>> {
     let sample = Quarantined { index: 7, reason: "it ends its reader".to_owned() };
     let quarantined = vec![sample.clone()];
     let messages = [
-        ToWorker::Survey { stream: StreamId(1), spec: spec.clone(), quarantined: quarantined.clone() },
+        ToWorker::Survey { stream: StreamId(1), spec: spec.clone(), quarantined: quarantined.clone(), anew: true },
         ToWorker::Open { stream: StreamId(1), spec, index: None, fields: fields(), slots: 3, quarantined },
         ToWorker::Quarantine { stream: StreamId(1), sample },
         ToWorker::Close { stream: StreamId(1) },
@@ -257,6 +257,7 @@ fn from_worker() -> Vec<Vec<u8>> {
         samples: 1000,
         classes: vec!["cat".to_owned()],
         spec_hash: "0123".to_owned(),
+        cache_file: Some("/tmp/kept".into()),
         identity: identity(),
     };
     let bad = BadSample { row: 3, index: 7, name: "cat.jpg".to_owned(), reason: "a broken file".to_owned() };

@@ -63,7 +63,7 @@ fn possible(line: &str) -> bool {
 fn more_workers_than_files_may_be_open_are_refused_with_both_numbers() {
     let data = folder();
     let programs = PROGRAMS.through(data.path(), "ulimit -n 64; exec \"$LOADER\" \"$@\"");
-    expect!["32 workers need 203 open files and the limit is 64: raise it with `ulimit -n 203`, or lower --workers (or `workers`)"].assert_eq(&refusal(programs, data.path(), &numbers(32, 4)));
+    expect!["32 workers need 204 open files and the limit is 64: raise it with `ulimit -n 204`, or lower --workers (or `workers`)"].assert_eq(&refusal(programs, data.path(), &numbers(32, 4)));
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn with_few_open_files_there_is_the_same_stream_and_who_is_too_many_is_refused()
     assert_eq!(all(&loader), seen, "there is room again");
     loader.stop();
     let log = fs::read_to_string(log).expect("a log");
-    let expected = "error: 30 workers need 193 open files and the limit is 64: raise it with `ulimit -n 193`, or lower";
+    let expected = "error: 30 workers need 194 open files and the limit is 64: raise it with `ulimit -n 194`, or lower";
     assert!(log.contains(expected) && !log.contains("panicked"), "{log}");
 }
 

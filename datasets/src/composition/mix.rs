@@ -67,6 +67,10 @@ impl Source for Mix {
         self.parts.prepare(progress)
     }
 
+    fn forget_index(&self) {
+        self.parts.forget_index();
+    }
+
     fn index(&self) -> Result<Vec<u8>, OpenError> {
         self.parts.index(Vec::new())
     }

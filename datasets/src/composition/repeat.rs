@@ -38,6 +38,10 @@ impl Source for Repeat {
         self.parts.prepare(progress)
     }
 
+    fn forget_index(&self) {
+        self.parts.forget_index();
+    }
+
     fn index(&self) -> Result<Vec<u8>, OpenError> {
         self.parts.index(Vec::new())
     }

@@ -74,6 +74,10 @@ impl Source for Subset {
         self.parts.prepare(progress)
     }
 
+    fn forget_index(&self) {
+        self.parts.forget_index();
+    }
+
     fn index(&self) -> Result<Vec<u8>, OpenError> {
         self.parts.index(match &self.what {
             What::Selection(selection) => selection.index()?,

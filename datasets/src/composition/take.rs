@@ -43,6 +43,10 @@ impl Source for Take {
         self.parts.prepare(progress)
     }
 
+    fn forget_index(&self) {
+        self.parts.forget_index();
+    }
+
     fn index(&self) -> Result<Vec<u8>, OpenError> {
         self.parts.index(Vec::new())
     }

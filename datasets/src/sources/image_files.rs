@@ -17,6 +17,7 @@ use crate::decode::{DecodeOptions, decode, decode_mask};
 use crate::sample::{Array, Image, Sample, Value};
 use crate::scratch;
 use crate::source::{Index, OpenError};
+use crate::sources::kept_index;
 use crate::transform::IMAGE;
 
 /// The field of the classes that are the dataset's.
@@ -84,6 +85,8 @@ pub(super) struct ImageFiles {
     fields: Vec<Field>,
     table: Table,
     classes: Vec<String>,
+    /// Whose index is kept, and must be made anew when a file is no longer what it says.
+    list: Option<PathBuf>,
 }
 
 impl ImageFiles {
@@ -100,13 +103,25 @@ impl ImageFiles {
             .ok_or_else(|| OpenError::file(list, "the index is damaged or of another version; open it again"))?;
         let label = fields.iter().position(|field| field.name == LABEL);
         let classes = label.map_or_else(Vec::new, |field| table.names(column_of(field)));
-        Ok(Self { folder: Folder::new(folder), decoding, fields, table, classes })
+        Ok(Self { folder: Folder::new(folder), decoding, fields, table, classes, list: None })
+    }
+
+    /// The same, for a `list` whose index is kept.
+    pub(super) fn with_index_kept(self, list: PathBuf) -> Self {
+        Self { list: Some(list), ..self }
+    }
+
+    /// Sees that a file is not taken for what it was a second time.
+    fn note(&self, error: &SampleError) {
+        if let (SampleError::Changed { .. }, Some(list)) = (error, &self.list) {
+            kept_index::forget(list);
+        }
     }
 
     /// The bytes of the image of a row.
     fn read(&self, row: u64) -> Result<Vec<u8>, SampleError> {
         let file = self.table.file(0, row).ok_or_else(|| SampleError::new(self.name(row), "not in the index"))?;
-        self.folder.read(row, &file)
+        self.folder.read(row, &file).inspect_err(|error| self.note(error))
     }
 
     /// The sample of a row with its image, which is without pixels where there are no masks.
@@ -138,7 +153,8 @@ impl ImageFiles {
                 multi_hot(*one, self.table.class_count(column), set).map(Value::Array).ok_or_else(damaged)
             }
             FieldKind::Mask { folder } => {
-                mask(folder, &self.table.file(column, row).ok_or_else(damaged)?, image).map(Value::Mask)
+                let mask = mask(folder, &self.table.file(column, row).ok_or_else(damaged)?, image);
+                mask.inspect_err(|error| self.note(error)).map(Value::Mask)
             }
         }
     }

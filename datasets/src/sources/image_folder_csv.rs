@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use self::columns::Columns;
 use super::csv_file::delimiter_from_options;
 use super::image_files::ImageFiles;
+use super::kept_index;
 use crate::dataset::MapDataset;
 use crate::decode::DecodeOptions;
 use crate::options::Options;
@@ -21,7 +22,8 @@ use crate::spec::SpecError;
 /// Options: `images`, the folder; `labels`, the CSV file; `delimiter`, ",", ";" or "tab" (default: "tab" for a file
 /// called `.tsv`, else ","); `color`, "rgb" (default), "gray" or "rgba"; `exif_orientation`, whether images are turned as
 /// their EXIF says (default: false); `draft`, the pixels that the shorter side of a JPEG must keep, which is then decoded
-/// at a half, a fourth or an eighth of its size ([`DecodeOptions::draft`]; default: all; not beside masks).
+/// at a half, a fourth or an eighth of its size ([`DecodeOptions::draft`]; default: all; not beside masks);
+/// `keep_index` (default: false).
 ///
 /// *A path and a label.* The first column of the CSV is a path relative to the folder, the second a label. The first row
 /// is a header when its first column is neither an existing file nor has an image's extension, and its second is no
@@ -57,6 +59,11 @@ use crate::spec::SpecError;
 /// bytes: `é` may be one character or two, and only the form on disk is found. Every file of the list is looked at when
 /// the stream is opened, and refused when it has changed since.
 ///
+/// *A million files.* With `keep_index = true` what was learned of all files is kept in `labels.csv.index` beside the
+/// CSV, and they are not looked at again for as long as the CSV's size, time and content, and the options, are the same.
+/// A file that changed meanwhile is found out when it is read, which also removes what is kept; so does `loader
+/// quarantine --retry`.
+///
 /// Shapes: `image`: [height, width, 3, 1 or 4], u8; then for each column, in their order: `label`: [], i64; a number: [],
 /// f32; classes: [number of classes], f32 or bool; a mask: [height, width], u8.
 #[derive(Clone, Debug)]
@@ -66,6 +73,7 @@ pub struct ImageFolderCsv {
     delimiter: u8,
     decoding: DecodeOptions,
     columns: Columns,
+    keep_index: bool,
 }
 
 impl ImageFolderCsv {
@@ -82,17 +90,31 @@ impl ImageFolderCsv {
         if decoding.draft.is_some() && columns.have_masks() {
             return Err(options.error("draft", "has no sense beside masks, which would stay larger than their images"));
         }
-        Ok(Self { images, labels, delimiter, decoding, columns })
+        let keep_index = options.optional_boolean("keep_index")?.unwrap_or(false);
+        Ok(Self { images, labels, delimiter, decoding, columns, keep_index })
     }
 }
 
 impl Source for ImageFolderCsv {
     fn index(&self) -> Result<Vec<u8>, OpenError> {
-        listing::read(&self.images, &self.labels, self.delimiter, &self.columns)
+        let Self { images, labels, delimiter, columns, keep_index, .. } = self;
+        let read = || listing::read(images, labels, *delimiter, columns);
+        if !keep_index {
+            return read();
+        }
+        let options = format!("{images:?} {delimiter} {columns:?}");
+        kept_index::kept_or(labels, &options, &columns.files(), read)
+    }
+
+    fn forget_index(&self) {
+        if self.keep_index {
+            kept_index::forget(&self.labels);
+        }
     }
 
     fn open(self: Box<Self>, index: Index) -> Result<Box<dyn MapDataset>, OpenError> {
-        let Self { images, labels, decoding, columns, .. } = *self;
-        Ok(Box::new(ImageFiles::open(images, decoding, columns.fields(), index, &labels)?))
+        let Self { images, labels, decoding, columns, keep_index, .. } = *self;
+        let files = ImageFiles::open(images, decoding, columns.fields(), index, &labels)?;
+        Ok(Box::new(if keep_index { files.with_index_kept(labels) } else { files }))
     }
 }

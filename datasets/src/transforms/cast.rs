@@ -49,4 +49,8 @@ impl Transform for Cast {
         }
         Ok(sample)
     }
+
+    fn is_deterministic(&self) -> bool {
+        true
+    }
 }

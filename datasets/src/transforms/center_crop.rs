@@ -48,6 +48,10 @@ impl Transform for CenterCrop {
         Ok(sample)
     }
 
+    fn is_deterministic(&self) -> bool {
+        true
+    }
+
     fn geometry(&self) -> Option<&dyn Geometry> {
         (self.field == IMAGE).then_some(self)
     }

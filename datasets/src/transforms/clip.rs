@@ -65,4 +65,8 @@ impl Transform for Clip {
         *value = map(value, value.dtype(), value.shape(), |_, number| Ok(self.clip(number)))?;
         Ok(sample)
     }
+
+    fn is_deterministic(&self) -> bool {
+        true
+    }
 }

@@ -37,4 +37,8 @@ impl Transform for Color {
             .map_err(|error| TransformError::caused_by("convert colours", error))?;
         Ok(sample)
     }
+
+    fn is_deterministic(&self) -> bool {
+        true
+    }
 }

@@ -65,4 +65,8 @@ impl Transform for FiveCrop {
         })?;
         Ok(sample)
     }
+
+    fn is_deterministic(&self) -> bool {
+        true
+    }
 }

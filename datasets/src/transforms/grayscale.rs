@@ -68,6 +68,10 @@ impl Transform for Grayscale {
         }
         Ok(sample)
     }
+
+    fn is_deterministic(&self) -> bool {
+        matches!(self.when, When::Always { .. })
+    }
 }
 
 /// Makes an image gray, in 1 or 3 channels.

@@ -81,6 +81,10 @@ impl Transform for LabelMap {
         Ok(sample)
     }
 
+    fn is_deterministic(&self) -> bool {
+        true
+    }
+
     fn classes(&self, names: Vec<String>) -> Vec<String> {
         if self.field != LABEL {
             return names;

@@ -97,4 +97,8 @@ impl Transform for Normalize {
         };
         Ok(sample)
     }
+
+    fn is_deterministic(&self) -> bool {
+        true
+    }
 }

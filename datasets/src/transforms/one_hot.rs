@@ -79,4 +79,8 @@ impl Transform for OneHot {
         *value = array(self.dtype, shape, rows)?;
         Ok(sample)
     }
+
+    fn is_deterministic(&self) -> bool {
+        true
+    }
 }

@@ -49,4 +49,8 @@ impl Transform for Pad {
         layers.change(|image, layer| cut(image, &window, &self.fill.pixel(layer, image)?))?;
         Ok(sample)
     }
+
+    fn is_deterministic(&self) -> bool {
+        true
+    }
 }

@@ -92,6 +92,10 @@ impl Transform for Resize {
         Ok(sample)
     }
 
+    fn is_deterministic(&self) -> bool {
+        true
+    }
+
     fn geometry(&self) -> Option<&dyn Geometry> {
         let is_padded = matches!(self.to, To::Longest { pad: Some(_), .. });
         (self.field == IMAGE && !is_padded).then_some(self)

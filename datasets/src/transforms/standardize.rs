@@ -50,4 +50,8 @@ impl Transform for Standardize {
         })?;
         Ok(sample)
     }
+
+    fn is_deterministic(&self) -> bool {
+        true
+    }
 }

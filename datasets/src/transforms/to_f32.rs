@@ -50,6 +50,10 @@ impl Transform for ToF32 {
         };
         Ok(sample)
     }
+
+    fn is_deterministic(&self) -> bool {
+        true
+    }
 }
 
 /// Why masks are not scaled.

@@ -55,6 +55,10 @@ impl Transform for ToNchw {
         *value = array(dtype, shape, bytes)?;
         Ok(sample)
     }
+
+    fn is_deterministic(&self) -> bool {
+        true
+    }
 }
 
 /// Turns tables of `rows` x `columns` elements around, one after the other.

@@ -251,7 +251,7 @@ fn wrong_options_are_refused_by_key() {
     expect!["unknown key `colour` of dataset `image-folder-csv`; did you mean `color`?"]
         .assert_eq(&folder.refusal(&extra));
     assert_eq!(key(&extra), ["dataset", "colour"]);
-    expect!["unknown key `depth` of dataset `image-folder-csv`; there are `images`, `labels`, `color`, `exif_orientation`, `draft`, `delimiter`, `path_column`, `columns`, `classes`, `classes_file`, `missing`"]
+    expect!["unknown key `depth` of dataset `image-folder-csv`; there are `images`, `labels`, `color`, `exif_orientation`, `draft`, `delimiter`, `path_column`, `columns`, `classes`, `classes_file`, `missing`, `keep_index`"]
         .assert_eq(&folder.refusal(&TABLE.replace(" }", ", depth = 3 }")));
     expect![[r#"dataset `image-folder-csv`: `color` is "rbg", not `rgb` or `gray` or `rgba`; did you mean `rgb`?"#]]
         .assert_eq(&folder.refusal(&TABLE.replace(" }", ", color = 'rbg' }")));

@@ -25,6 +25,8 @@ mod image_folder_csv;
 mod image_folder_rows;
 mod iterable;
 mod jsonl;
+mod kept;
+mod kept_index;
 mod npy;
 #[cfg(feature = "parquet")]
 mod parquet;

@@ -26,6 +26,7 @@ fn a_table_has_defaults() {
         seed: 0,
         on_bad: OnBad::Fail,
         on_bad_limit: 0.1,
+        cache: None,
         folder: PathBuf::from("/data"),
     };
     assert_eq!(spec, expected);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use batchmill_datasets::options;
+
 /// The most worker processes that one daemon runs.
 pub(crate) const WORKERS_MAX: u32 = 1024;
 
@@ -78,24 +80,7 @@ impl std::str::FromStr for Bytes {
 
     /// Reads `512MiB`, `2GiB`, `300MB` or a plain number of bytes.
     fn from_str(text: &str) -> Result<Self, String> {
-        let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic()).trim_end();
-        let unit: u64 = match text[digits.len()..].trim_start() {
-            "" | "B" => 1,
-            "KiB" | "K" => 1 << 10,
-            "MiB" | "M" => 1 << 20,
-            "GiB" | "G" => 1 << 30,
-            "TiB" | "T" => 1 << 40,
-            "kB" | "KB" => 1_000,
-            "MB" => 1_000_000,
-            "GB" => 1_000_000_000,
-            "TB" => 1_000_000_000_000,
-            _ => 0,
-        };
-        let bytes = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit));
-        bytes
-            .filter(|bytes| *bytes > 0)
-            .map(Self)
-            .ok_or_else(|| format!("{text:?} is not a size such as 256MiB or 2GiB"))
+        options::bytes(text).map(Self).ok_or_else(|| format!("{text:?} is not a size such as 256MiB or 2GiB"))
     }
 }
 

@@ -94,6 +94,7 @@ impl Daemon {
             let mut status = self.scheduler.stream_status(id, pid_of);
             status.name.clone_from(&served.name);
             status.slab_bytes = served.opened.as_ref().map_or(0, |opened| opened.layout.slab_bytes() as u64);
+            status.cache = served.opened.as_ref().and_then(|opened| Some(opened.cache.as_ref()?.status()));
             status.open = served.ready;
             status.samples_per_s = served.rate.per_s();
             let gone = self.gone.iter().filter(|gone| gone.stream == id).map(|gone| GoneMember {

@@ -1,14 +1,15 @@
 //! Streams that come and go while the daemon runs.
 
 use batchmill_datasets::spec::StreamSpec;
-use batchmill_protocol::message::{MemberId, Reply, StreamId};
-use batchmill_protocol::slab::{self, SlabError};
+use batchmill_protocol::message::{MemberId, Reply, StreamId, ToWorker, WorkerId};
 use tokio::sync::oneshot;
 
-use super::Daemon;
+use super::cache::{StreamCache, check_memory};
 use super::streams::Served;
+use super::{Daemon, DaemonError};
 use crate::config;
 use crate::front_door::Answer;
+use crate::output;
 use crate::scheduler::Event;
 
 /// The most streams that may be added to. Each may be closed while a worker is busy, and the worker's line must hold the
@@ -70,13 +71,30 @@ impl Daemon {
         }
         let room = self.room.beside(streams).check(self.scheduler.workers_wanted().into());
         room.map_err(|error| format!("beside {streams} streams {error}"))?;
-        let available_bytes = slab::available_bytes();
-        if memory_bytes > available_bytes {
-            return Err(SlabError::NoMemory { needed_bytes: memory_bytes, available_bytes }.to_string());
-        }
+        let caches = self.streams.values().filter_map(|served| served.opened.as_ref()?.cache.as_ref());
+        check_memory(memory_bytes, &specs, caches.map(StreamCache::promised_bytes).sum())?;
         let share_bytes = memory_bytes / specs.len() as u64;
         let served = specs.iter().map(|spec| Served::new(spec, share_bytes));
         served.collect::<Result<_, _>>().map_err(|error| error.to_string())
+    }
+
+    /// Gives a worker the slab and all it needs to fill it.
+    pub(super) fn open_at(&mut self, id: WorkerId, stream: StreamId) {
+        let served = &self.streams[&stream];
+        let (Some(opened), Some(worker)) = (&served.opened, self.workers.get(&id)) else { return };
+        let Some(started) = &worker.started else { return };
+        if opened.hand_over(stream, &started.life_line).is_err() {
+            return self.kill(id);
+        }
+        let message = ToWorker::Open {
+            stream,
+            spec: served.spec.clone(),
+            index: opened.index.clone(),
+            fields: opened.description.fields.clone(),
+            slots: opened.layout.slots(),
+            quarantined: self.scheduler.poisonous(stream),
+        };
+        self.send_worker(id, message);
     }
 
     /// Answers those who wait for streams that can be read by now, or of which one cannot.
@@ -135,6 +153,24 @@ impl Daemon {
         self.streams_changed();
         self.gone.retain(|gone| gone.stream != stream);
         self.tell(Event::StreamClosed { stream, reason: closed(&served.name) });
+    }
+
+    /// Ends streams that there is no memory for after all: what was available has gone to others meanwhile.
+    pub(super) fn end_the_unreserved(&mut self) {
+        let failures =
+            self.streams.iter_mut().filter_map(|(id, served)| Some((*id, served.opened.as_mut()?.reserve_failure()?)));
+        for (stream, reason) in failures.collect::<Vec<_>>() {
+            let Some(Served { name, ready, .. }) = self.streams.get(&stream) else { continue };
+            if self.on_ready.is_some() {
+                let stream = name.clone();
+                self.fail(DaemonError::Stream { stream, reason });
+            } else if *ready {
+                output::log(&format!("stream `{name}` is closed: {reason}"));
+                self.end_stream(stream);
+            } else {
+                self.fail_stream(stream, reason);
+            }
+        }
     }
 
     /// Takes note of how many streams there are, and that their numbers are never used again.

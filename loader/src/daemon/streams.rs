@@ -1,14 +1,19 @@
 //! What the daemon knows of its streams beside the scheduler: what they deliver, and their memory.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::thread::{self, JoinHandle};
 
+use batchmill_datasets::cache::CacheSpec;
 use batchmill_datasets::spec::{Component, StreamSpec};
-use batchmill_protocol::message::{Attach, StreamDescription, StreamId, Survey};
+use batchmill_protocol::fd::{self, WireError};
+use batchmill_protocol::message::{Attach, SlabHandOver, StreamDescription, StreamId, Survey};
 use batchmill_protocol::position::{Extent, Tail};
 use batchmill_protocol::share::Share;
-use batchmill_protocol::slab::{Layout, Slab, size};
+use batchmill_protocol::slab::{Layout, Reservation, Slab, size};
 use ipc_channel::ipc::IpcSharedMemory;
 
+use super::cache::StreamCache;
 use super::rate::Rate;
 use crate::error::report;
 use crate::scheduler::{BAD_SAMPLES_MAX, LANE_SLOTS_MIN};
@@ -18,6 +23,9 @@ const SLOTS_MAX: u64 = 64;
 
 /// Slots that a stream cannot do without.
 const SLOTS_MIN: u64 = LANE_SLOTS_MIN as u64;
+
+/// The least urgent that a thread can be (setpriority(2)).
+const NICE: i32 = 19;
 
 /// The last epoch served: counting on from there must not overflow.
 const EPOCH_MAX: u64 = 1 << 53;
@@ -34,6 +42,7 @@ pub(super) struct Served {
     on_bad_limit: f64,
     /// Its part of the memory.
     share_bytes: u64,
+    cache: Option<CacheSpec>,
     pub(super) opened: Option<Opened>,
     /// Whether some worker was ever ready for it.
     pub(super) ready: bool,
@@ -49,6 +58,9 @@ pub(super) struct Opened {
     pub(super) index: Option<IpcSharedMemory>,
     pub(super) layout: Layout,
     pub(super) slab: Slab,
+    pub(super) cache: Option<StreamCache>,
+    /// Reserves the slab's memory.
+    reserving: Option<JoinHandle<Result<(), String>>>,
     /// Why its data could not be looked at anew.
     pub(super) retry_failed: Option<String>,
 }
@@ -65,6 +77,7 @@ impl Served {
             tail: spec.tail,
             on_bad_limit: spec.on_bad_limit,
             share_bytes,
+            cache: spec.cache.clone(),
             opened: None,
             ready: false,
             open_failures: 0,
@@ -94,9 +107,13 @@ impl Served {
         if extent.steps() == 0 {
             return Err("an epoch of it has no batch".to_owned());
         }
-        let (layout, slab) = reserve(&description, self.share_bytes)?;
+        let (layout, slab, reservation) = lay_out(&description, self.share_bytes)?;
+        let reserving = Some(reserve(reservation)?);
         let slots = layout.slots();
-        self.opened = Some(Opened { description, index: survey.index, layout, slab, retry_failed: None });
+        let cache =
+            self.cache.as_ref().map(|cache| StreamCache::open(&self.name, cache, survey.cache_file)).transpose()?;
+        self.opened =
+            Some(Opened { description, index: survey.index, layout, slab, cache, reserving, retry_failed: None });
         Ok((extent, slots, self.bad_limit(extent)))
     }
 
@@ -156,6 +173,24 @@ impl Served {
 }
 
 impl Opened {
+    /// Why its memory could not be reserved, as soon as that is known.
+    pub(super) fn reserve_failure(&mut self) -> Option<String> {
+        let reserving = self.reserving.take_if(|reserving| reserving.is_finished())?;
+        reserving.join().unwrap_or_else(|_| Err("the thread that reserves its memory panicked".to_owned())).err()
+    }
+
+    /// Sends a worker the memory that it needs to be told of the stream: slots, and cache where that is in memory.
+    ///
+    /// # Errors
+    /// Its life-line is broken.
+    pub(super) fn hand_over(&self, stream: StreamId, life_line: &UnixStream) -> Result<(), WireError> {
+        fd::send(life_line, &SlabHandOver { stream }, Some(self.slab.writable()))?;
+        match self.cache.as_ref().and_then(StreamCache::memory) {
+            Some(memory) => fd::send(life_line, &SlabHandOver { stream }, Some(memory)),
+            None => Ok(()),
+        }
+    }
+
     /// Takes on the data as they are now, when their samples are as many and of the same fields and classes.
     ///
     /// # Errors
@@ -168,6 +203,10 @@ impl Opened {
         }
         if stream.fields != survey.fields || stream.classes != survey.classes {
             return Err("the dataset has other fields or classes now: restart the loader to serve it".to_owned());
+        }
+        // What is kept is of the data as they were.
+        if let Some(cache) = self.cache.as_mut().filter(|_| stream.spec_hash != survey.spec_hash) {
+            *cache = cache.anew(&stream.name, survey.cache_file)?;
         }
         self.index = survey.index;
         stream.identity = survey.identity;
@@ -184,8 +223,8 @@ fn described(component: &Component) -> Result<serde_json::Value, serde_json::Err
     Ok(object)
 }
 
-/// Reserves as many slots as the stream's share of the memory holds and it can use.
-fn reserve(stream: &StreamDescription, share_bytes: u64) -> Result<(Layout, Slab), String> {
+/// Lays out as many slots as the stream's share of the memory holds and it can use.
+fn lay_out(stream: &StreamDescription, share_bytes: u64) -> Result<(Layout, Slab, Reservation), String> {
     let batch_size = stream.extent.batch_size;
     let layout = |slots| Layout::new(&stream.fields, batch_size, slots).map_err(|error| error.to_string());
     let slot_bytes = layout(1)?.slot_bytes() as u64;
@@ -199,6 +238,17 @@ fn reserve(stream: &StreamDescription, share_bytes: u64) -> Result<(Layout, Slab
         ));
     }
     let layout = layout(u32::try_from(slots).expect("at most SLOTS_MAX"))?;
-    let slab = Slab::create(&stream.name, &layout).map_err(|error| report(&error))?;
-    Ok((layout, slab))
+    let (slab, reservation) = Slab::begin(&stream.name, &layout).map_err(|error| report(&error))?;
+    Ok((layout, slab, reservation))
+}
+
+/// Has memory reserved beside all else, and behind it: the workers that make the first batches shall have the cores.
+fn reserve(reservation: Reservation) -> Result<JoinHandle<Result<(), String>>, String> {
+    let reserve = move || {
+        // Of this thread alone. A kernel that does not let us costs some milliseconds.
+        let _ = rustix::process::setpriority_process(None, NICE);
+        reservation.make().map_err(|error| report(&error))
+    };
+    let thread = thread::Builder::new().name("reserve".to_owned()).spawn(reserve);
+    thread.map_err(|error| format!("the loader cannot start a thread: {error}"))
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
 
 use super::map::Words;
-use super::reserve;
+use super::{fill, sealed};
 
 const WORDS: usize = 64;
 const NO_SAMPLE: u64 = u64::MAX;
@@ -34,7 +34,9 @@ impl Telemetry {
     /// # Errors
     /// When the kernel has no memory or descriptor left.
     pub fn create() -> io::Result<(Self, OwnedFd)> {
-        let fd = reserve("telemetry", (WORDS * 8) as u64).map_err(|(_, errno)| errno)?;
+        let bytes = (WORDS * 8) as u64;
+        let fd = sealed("telemetry", bytes).map_err(|(_, errno)| errno)?;
+        fill(&fd, bytes)?;
         Ok((Self::open(&fd)?, fd))
     }
 

@@ -106,6 +106,16 @@ impl Columns {
         self.columns.iter().any(|column| matches!(column.content, Content::Mask { .. }))
     }
 
+    /// The files beside the CSV that are read for the index.
+    pub(super) fn files(&self) -> Vec<&Path> {
+        let files = self.columns.iter().filter_map(|column| match &column.content {
+            Content::Label { names: ClassNames::File(file), .. }
+            | Content::MultiLabel { names: ClassNames::File(file), .. } => Some(&**file),
+            _ => None,
+        });
+        files.collect()
+    }
+
     /// The fields of a sample, in order.
     pub(super) fn fields(self) -> Vec<Field> {
         self.columns.into_iter().map(|Column { field, content }| Field { name: field, kind: content.field() }).collect()

@@ -1,0 +1,131 @@
+//! An index in a file beside its list, for as long as list and options are what they were.
+//!
+//! ```text
+//! index     as it was made
+//! key       u128, of the options and of every file that was read for the index: size, time and content
+//! checksum  u64, over all before it
+//! ```
+//! Numbers are little-endian. The index comes first, so that it is read to where it stays.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
+
+use super::stamp::Stamp;
+use crate::source::OpenError;
+
+/// Counted up when the same list and options come to give another index.
+const VERSION: u32 = 1;
+
+const KEY_BYTES: usize = 16;
+const CHECKSUM_BYTES: usize = 8;
+
+/// How much of a list is read at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Where the index of a list is kept: `labels.csv.index`.
+pub(super) fn path_of(list: &Path) -> PathBuf {
+    beside(list, ".index")
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(ending);
+    name.into()
+}
+
+/// The index of `list` as it was kept, or else what `make` makes of it, which then is kept.
+///
+/// `options` says what else the index follows from, `files` which files beside the list are read for it. A folder that
+/// cannot be written to is no failure; a line on standard error says so.
+///
+/// # Errors
+/// Those of `make`.
+pub(super) fn kept_or(
+    list: &Path,
+    options: &str,
+    files: &[&Path],
+    make: impl FnOnce() -> Result<Vec<u8>, OpenError>,
+) -> Result<Vec<u8>, OpenError> {
+    let path = path_of(list);
+    let key = || key(list, options, files).ok();
+    // Each is tens of megabytes for a million files: on a thread of its own the list costs no time.
+    let (before, kept) = thread::scope(|scope| {
+        let before = scope.spawn(key);
+        let kept = read(&path);
+        (before.join().ok().flatten(), kept)
+    });
+    if let Some((index, _)) = kept.filter(|(_, key)| Some(*key) == before) {
+        return Ok(index);
+    }
+    let mut index = make()?;
+    // A list that was changed meanwhile has an index that belongs to neither.
+    if let Some(key) = before.filter(|before| key() == Some(*before))
+        && let Err(error) = write(&path, key, &mut index)
+    {
+        let list = list.display();
+        // Where nobody reads the line, it is lost.
+        let _ = writeln!(
+            io::stderr().lock(),
+            "the index of {list} is not kept, all its files are looked at each time: {error}"
+        );
+    }
+    Ok(index)
+}
+
+/// Removes the index of a list, so that the next one is made anew.
+pub(super) fn forget(list: &Path) {
+    // What cannot be removed could not be written either.
+    let _ = fs::remove_file(path_of(list));
+}
+
+/// What an index follows from.
+fn key(list: &Path, options: &str, files: &[&Path]) -> io::Result<u128> {
+    let mut text = format!("{VERSION} {options}");
+    for path in [list].iter().chain(files) {
+        let mut file = File::open(path)?;
+        let Stamp { bytes, modified_ns } = Stamp::of(&file.metadata()?);
+        let (mut hash, mut chunk) = (Xxh3::new(), vec![0; CHUNK_BYTES]);
+        loop {
+            let read = file.read(&mut chunk)?;
+            if read == 0 {
+                break;
+            }
+            hash.update(&chunk[..read]);
+        }
+        text.push_str(&format!(" {path:?} {bytes} {modified_ns} {:032x}", hash.digest128()));
+    }
+    Ok(xxh3_128(text.as_bytes()))
+}
+
+/// The index that was kept, and under which key, if the file is there and whole.
+fn read(path: &Path) -> Option<(Vec<u8>, u128)> {
+    let mut bytes = fs::read(path).ok()?;
+    let (rest, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>()?;
+    let (index, key) = rest.split_last_chunk::<KEY_BYTES>()?;
+    let (index_bytes, key) = (index.len(), u128::from_le_bytes(*key));
+    if u64::from_le_bytes(*checksum) != xxh3_64(rest) {
+        return None;
+    }
+    bytes.truncate(index_bytes);
+    Some((bytes, key))
+}
+
+/// Writes the file under another name first: under its own it is whole, or the one before.
+fn write(path: &Path, key: u128, index: &mut Vec<u8>) -> io::Result<()> {
+    let index_bytes = index.len();
+    index.extend(key.to_le_bytes());
+    let checksum = xxh3_64(index);
+    index.extend(checksum.to_le_bytes());
+    let partial = beside(path, ".partial");
+    let written = fs::write(&partial, &*index).and_then(|()| fs::rename(&partial, path));
+    index.truncate(index_bytes);
+    if written.is_err() {
+        let _ = fs::remove_file(&partial);
+    }
+    written
+}
