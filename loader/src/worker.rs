@@ -19,6 +19,7 @@ use batchmill_protocol::message::{
     BadSample, Filled, FromWorker, Quarantined, SlabHandOver, SlotIndex, StreamId, Survey, Task, ToWorker, WorkerHello,
     WorkerLine,
 };
+use batchmill_protocol::position::Rows;
 use batchmill_protocol::slab::{Layout, RowRecord, SlabWriter, SlotHeader, Telemetry};
 use batchmill_protocol::tensor::FieldSpec;
 use ipc_channel::IpcError;
@@ -231,9 +232,24 @@ impl RowSink for SlotRows<'_> {
     }
 
     fn finish(&mut self, row: u32, label: RowLabel) {
-        let RowLabel { index, padding, substituted, masked } = label;
-        self.digest += self.slab.finish_row(self.slot, row, RowRecord { index, padding, substituted, masked });
+        self.digest += self.slab.finish_row(self.slot, row, record(label));
     }
+
+    fn attempt_many(&mut self, first: &str) {
+        self.telemetry.note(None, first);
+    }
+
+    fn rooms(&mut self, rows: Rows, field: usize) -> Option<&mut [u8]> {
+        Some(self.slab.rows_mut(self.slot, field, rows))
+    }
+
+    fn finish_many(&mut self, first: u32, labels: &[RowLabel]) {
+        self.digest += self.slab.finish_rows(self.slot, first, labels.iter().copied().map(record));
+    }
+}
+
+fn record(RowLabel { index, padding, substituted, masked }: RowLabel) -> RowRecord {
+    RowRecord { index, padding, substituted, masked }
 }
 
 /// An index in memory that all workers share.
