@@ -150,6 +150,11 @@ impl RowSink for Batch {
         &mut self.bytes[field][row as usize * bytes..][..bytes]
     }
 
+    fn rooms(&mut self, rows: Rows, field: usize) -> Option<&mut [u8]> {
+        let bytes = row_bytes(&self.fields[field]);
+        Some(&mut self.bytes[field][rows.lo as usize * bytes..rows.hi as usize * bytes])
+    }
+
     fn finish(&mut self, _: u32, label: RowLabel) {
         self.labels.push(label);
     }

@@ -75,6 +75,11 @@ impl Collate {
         self.rules.is_empty() && self.fields.is_none()
     }
 
+    /// Whether every field becomes a row as it is.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// Gives a sample the form of its row.
     ///
     /// # Errors

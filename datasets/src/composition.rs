@@ -25,6 +25,8 @@ mod zip;
 
 use std::fmt;
 
+use batchmill_protocol::tensor::FieldSpec;
+
 pub use self::concat::Concat;
 pub use self::mix::Mix;
 pub use self::repeat::Repeat;
@@ -133,6 +135,15 @@ impl<R: Route> MapDataset for Composed<R> {
             Some((dataset, index)) => dataset.get(index),
             None => Err(SampleError::new(self.name(index), format!("there are {} samples", self.len()))),
         }
+    }
+
+    /// Where all samples are of one dataset.
+    fn gather(&self, indices: &[u64], field: &FieldSpec, room: &mut [u8]) -> bool {
+        let find = |index| (index < self.route.len()).then(|| self.route.find(index));
+        let first = indices.first().and_then(|&index| find(index)).map_or(0, |(place, _)| place);
+        let there = |&index: &u64| find(index).filter(|(place, _)| *place == first).map(|(_, index)| index);
+        let Some(indices) = indices.iter().map(there).collect::<Option<Vec<_>>>() else { return false };
+        self.datasets.get(first).is_some_and(|dataset| dataset.gather(&indices, field, room))
     }
 
     fn name(&self, index: u64) -> String {

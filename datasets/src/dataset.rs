@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use batchmill_protocol::tensor::FieldSpec;
 use thiserror::Error;
 
 use crate::decode::{DecodeError, DecodeOptions};
@@ -31,6 +32,18 @@ pub trait MapDataset: Send + Sync + fmt::Debug {
     /// [`is_bad_sample`](SampleError::is_bad_sample) tells by the variant and by the errors of the system that it came
     /// from.
     fn get(&self, index: u64) -> Result<Sample, SampleError>;
+
+    /// Writes `field` of many samples at once, one behind the other, to `room`, which is as long; `false` where that cannot
+    /// be done, and then what is written does not count.
+    ///
+    /// Only for speed, where samples are so small that to make a [`Sample`] of each costs more than to read it: the bytes
+    /// must be those of [`get`](Self::get). Whoever answers `false`, as this does, is asked for one sample after the other;
+    /// so it is to be where a dtype or shape is another, or one sample cannot be read, of which `get` knows what to say. No
+    /// samples at all ask whether `field` can be written in this way.
+    fn gather(&self, indices: &[u64], field: &FieldSpec, room: &mut [u8]) -> bool {
+        let _ = (indices, field, room);
+        false
+    }
 
     /// What a person calls sample `index`: its file, or `row 17 of x.idx`.
     ///

@@ -21,6 +21,7 @@ use crate::spec::{OnBad, SpecError, StreamSpec};
 use crate::transform::{Transform, TransformError};
 
 mod error;
+mod gather;
 mod kept;
 mod photo;
 
@@ -63,6 +64,24 @@ pub trait RowSink {
 
     /// All fields of a row are written; `label` says what they are.
     fn finish(&mut self, row: u32, label: RowLabel);
+
+    /// The room for one field of several rows, where they lie behind one another: without an implementation they do not,
+    /// and rows are made one by one.
+    fn rooms(&mut self, rows: Rows, field: usize) -> Option<&mut [u8]> {
+        let _ = (rows, field);
+        None
+    }
+
+    /// Several samples are about to be read at once, of which `first` is the first: the same as
+    /// [`attempt`](Self::attempt), except that none of them can be blamed.
+    fn attempt_many(&mut self, first: &str) {
+        let _ = first;
+    }
+
+    /// All fields of the rows from `first` on are written.
+    fn finish_many(&mut self, first: u32, labels: &[RowLabel]) {
+        (first..).zip(labels).for_each(|(row, label)| self.finish(row, *label));
+    }
 }
 
 /// What stands in a row.
@@ -201,7 +220,8 @@ impl Pipeline {
         }
         let first_padding = batch_rows - self.extent.padding(position.step);
         let mut bad = Vec::new();
-        let places = (rows.lo..rows.hi).map(|row| {
+        let gathered = self.gather(fields, position, rows, out);
+        let places = (rows.lo + gathered..rows.hi).map(|row| {
             let place = (position.step * u64::from(batch_size) + u64::from(row)) % samples;
             let index = self.index_at(position.epoch, place)?;
             Ok::<_, FillError>((row, Place { epoch: position.epoch, place, index }))

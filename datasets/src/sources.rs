@@ -6,6 +6,7 @@ mod csv_file;
 mod csv_rows;
 mod csv_table;
 mod file_patterns;
+mod gathering;
 mod gzip;
 mod idx;
 mod image_files;

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+use batchmill_protocol::tensor::FieldSpec;
 use thiserror::Error;
 
 use crate::random::Rng;
@@ -84,6 +85,42 @@ pub trait Transform: Send + Sync + fmt::Debug {
     /// decoded only as far as it is wanted. Without an implementation the transform is given pixels.
     fn geometry(&self) -> Option<&dyn Geometry> {
         None
+    }
+
+    /// The table that says all it does, where that is to make a number of f32 of each byte of an image: `field` is the
+    /// image as it comes out, which was of the same shape before.
+    ///
+    /// Only for speed; `None`, as without an implementation, is always right.
+    fn table(&self, field: &FieldSpec) -> Option<ByteTable> {
+        let _ = field;
+        None
+    }
+}
+
+/// The f32 that stands for each byte, channel by channel.
+#[derive(Clone, Debug)]
+pub struct ByteTable(Vec<[[u8; 4]; 256]>);
+
+impl ByteTable {
+    /// Of so many channels, which take turns: `number` gives what a byte of a channel becomes.
+    pub fn new(channels: usize, number: impl Fn(usize, u8) -> f32) -> Self {
+        let table =
+            |channel| std::array::from_fn(|byte| number(channel, u8::try_from(byte).unwrap_or(u8::MAX)).to_le_bytes());
+        Self((0..channels.max(1)).map(table).collect())
+    }
+
+    /// Writes what `bytes` become, four bytes for each.
+    pub(crate) fn write(&self, bytes: &[u8], out: &mut [u8]) {
+        let numbers = out.as_chunks_mut::<4>().0;
+        if let [table] = &self.0[..] {
+            numbers.iter_mut().zip(bytes).for_each(|(number, &byte)| *number = table[usize::from(byte)]);
+            return;
+        }
+        for (numbers, bytes) in numbers.chunks_exact_mut(self.0.len()).zip(bytes.chunks_exact(self.0.len())) {
+            for ((number, &byte), table) in numbers.iter_mut().zip(bytes).zip(&self.0) {
+                *number = table[usize::from(byte)];
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use batchmill_datasets::spec::StreamSpec;
 use batchmill_protocol::message::{
-    FromMember, FromWorker, MemberId, StreamDescription, StreamId, Survey, ToMember, ToWorker, WorkerId,
+    FromMember, FromWorker, Lent, MemberId, StreamDescription, StreamId, ToMember, ToWorker, WorkerId,
 };
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use ipc_channel::ipc::IpcSender;
@@ -28,7 +28,8 @@ use clock::Clock;
 use cpus::Cpus;
 use members::{Gone, Member};
 use openings::Opening;
-use streams::Served;
+use outbox::Outbox;
+use streams::{SLOTS_MAX, Served};
 
 mod answers;
 mod cache;
@@ -37,17 +38,19 @@ mod cpus;
 mod ending;
 mod members;
 mod openings;
+mod outbox;
 mod rate;
 mod streams;
+mod workers;
 
 /// What may wait for the daemon; whoever has more to say waits.
 pub(crate) const HAPPENINGS_MAX: usize = 4096;
 
+/// What is heard before something follows from it.
+const ROUND_MAX: usize = 64;
+
 /// How often time is looked at when nothing happens.
 const TICK: Duration = Duration::from_millis(100);
-
-/// Workers that may fail to open a stream before the first one can.
-const OPEN_FAILURES_MAX: u32 = 3;
 
 /// How long a worker whose line has ended may take to end itself, before it is killed: it may have last words.
 const SILENCE_GRACE: Duration = Duration::from_secs(2);
@@ -75,6 +78,13 @@ pub(crate) enum Happening {
     MemberGone(MemberId),
     /// A signal asks for the end.
     Stop,
+}
+
+impl Happening {
+    /// Whether it is what is heard all the time: rows are made, or batches read.
+    fn is_of_batches(&self) -> bool {
+        matches!(self, Self::MemberSays { .. } | Self::WorkerSays { message: FromWorker::Done(_), .. })
+    }
 }
 
 /// Why the daemon ends other than on request.
@@ -109,6 +119,9 @@ pub(crate) struct Daemon {
     next_member: u32,
     /// Members that went away, the last one first.
     gone: VecDeque<Gone>,
+    outbox: Outbox,
+    /// Whether the scheduler knows of something that it was not asked about.
+    undecided: bool,
     stopping: bool,
     failure: Option<DaemonError>,
     happenings: Receiver<Happening>,
@@ -166,6 +179,8 @@ impl Daemon {
             members: BTreeMap::new(),
             next_member: 0,
             gone: VecDeque::new(),
+            outbox: Outbox::default(),
+            undecided: false,
             stopping: false,
             failure: None,
             happenings,
@@ -191,7 +206,7 @@ impl Daemon {
         while !self.stopping && self.failure.is_none() {
             let deadline = self.wakes_at().map_or(next_tick, |at| at.min(next_tick));
             match self.happenings.recv_deadline(deadline) {
-                Ok(happening) => self.note(happening),
+                Ok(happening) => self.note_all(happening),
                 Err(RecvTimeoutError::Timeout) => self.tell(Event::Tick),
                 Err(RecvTimeoutError::Disconnected) => self.fail(DaemonError::Alone),
             }
@@ -204,12 +219,27 @@ impl Daemon {
                 self.end_the_unreserved();
                 self.end_the_silent();
             }
+            self.send_all();
         }
         self.end_workers();
         self.failure.take().map_or(Ok(()), Err)
     }
 
+    /// Takes note of what happened and of all that waits behind it, then does what follows from it: where much happens, a
+    /// peer is told of many batches at once.
+    fn note_all(&mut self, first: Happening) {
+        self.note(first);
+        for _ in 1..ROUND_MAX {
+            let Ok(happening) = self.happenings.try_recv() else { break };
+            self.note(happening);
+        }
+        self.settle();
+    }
+
     fn note(&mut self, happening: Happening) {
+        if !happening.is_of_batches() {
+            self.settle();
+        }
         match happening {
             Happening::Asked(asked) => self.answer(asked),
             Happening::WorkerStarted { worker, started } => {
@@ -230,8 +260,11 @@ impl Daemon {
                 self.bury(worker);
             }
             Happening::MemberJoined { member, line } => self.member_joined(member, line),
-            Happening::MemberSays { member, message: FromMember::Release { lease } } => {
-                self.tell(Event::Released { member, lease });
+            Happening::MemberSays { member, message: FromMember::Release { leases } } => {
+                // It has no more, whatever it says.
+                for lease in leases.into_iter().take(SLOTS_MAX) {
+                    self.note_quietly(Event::Released { member, lease });
+                }
             }
             Happening::MemberGone(member) => {
                 self.member_gone(member);
@@ -262,7 +295,29 @@ impl Daemon {
     }
 
     fn tell(&mut self, event: Event) {
-        for action in self.scheduler.handle(self.clock.now(), event) {
+        let now = self.clock.now();
+        self.scheduler.note(now, event);
+        self.decide(now);
+    }
+
+    /// Does what follows from what was noted quietly.
+    fn settle(&mut self) {
+        if self.undecided {
+            let now = self.clock.now();
+            self.decide(now);
+        }
+    }
+
+    /// Has the scheduler know what many peers say of batches. What is to be done is asked when all that waits was heard, or
+    /// before anything else happens.
+    fn note_quietly(&mut self, event: Event) {
+        self.scheduler.note(self.clock.now(), event);
+        self.undecided = true;
+    }
+
+    fn decide(&mut self, now: Duration) {
+        self.undecided = false;
+        for action in self.scheduler.decide(now) {
             self.act(action);
         }
     }
@@ -283,7 +338,7 @@ impl Daemon {
                 self.send_worker(worker, ToWorker::Quarantine { stream, sample });
             }
             Action::Open { worker, stream } => self.open_at(worker, stream),
-            Action::Assign { worker, task } => self.send_worker(worker, ToWorker::Task(task)),
+            Action::Assign { worker, task } => self.outbox.assign(worker, task),
             Action::Leave(worker) => self.send_worker(worker, ToWorker::Leave),
             Action::Kill { worker, why } => {
                 let making = self.workers.get(&worker).and_then(|worker| worker.started.as_ref()?.telemetry.read());
@@ -292,7 +347,7 @@ impl Daemon {
                 self.kill(worker);
             }
             Action::Deliver { member, lease, slot, position, digest } => {
-                self.send_member(member, ToMember::Batch { lease, slot, position, digest });
+                self.outbox.lend(member, Lent { lease, slot, position, digest });
             }
             Action::Fail { member, position, reason } => {
                 self.send_member(member, ToMember::Failed { position, reason });
@@ -303,19 +358,6 @@ impl Daemon {
             Action::End(member) => self.send_member(member, ToMember::End),
             Action::StreamFailed { stream, reason } => self.fail_stream(stream, reason),
             Action::GiveUp { reason } => self.fail(DaemonError::Workers(reason)),
-        }
-    }
-
-    // A peer whose line is broken is about to be noticed as gone; nothing else follows from it.
-    fn send_worker(&self, worker: WorkerId, message: ToWorker) {
-        if let Some(line) = self.workers.get(&worker).and_then(|worker| worker.line.as_ref()) {
-            let _ = line.send(message);
-        }
-    }
-
-    fn send_member(&self, member: MemberId, message: ToMember) {
-        if let Some(line) = self.members.get(&member).and_then(|member| member.line.as_ref()) {
-            let _ = line.send(message);
         }
     }
 
@@ -353,74 +395,6 @@ impl Daemon {
         match self.openings.iter_mut().find(|opening| opening.streams.contains(&stream)) {
             Some(opening) => drop(opening.failure.get_or_insert(error.to_string())),
             None => self.fail(error),
-        }
-    }
-
-    fn worker_says(&mut self, worker: WorkerId, message: FromWorker) {
-        if let FromWorker::Surveyed { stream, .. } | FromWorker::Opened { stream, .. } = &message
-            && !self.streams.contains_key(stream)
-        {
-            // Of a stream that was closed meanwhile it has only to be known that the worker is done with it.
-            let was_served = stream.0 < self.next_stream;
-            return if was_served {
-                self.tell(Event::WorkerOpened { worker, stream: *stream })
-            } else {
-                self.kill(worker)
-            };
-        }
-        match message {
-            FromWorker::Indexed { .. } => self.tell(Event::Indexed(worker)),
-            FromWorker::Surveyed { stream, survey } => match survey {
-                Ok(survey) => self.surveyed(worker, stream, survey),
-                Err(reason) => {
-                    self.fail_stream(stream, reason);
-                    // One of the two it was.
-                    self.tell(Event::StreamSurveyed { worker, stream });
-                    self.tell(Event::Retried { worker, stream, anew: false });
-                }
-            },
-            FromWorker::Opened { stream, outcome: Ok(()) } => {
-                if let Some(served) = self.streams.get_mut(&stream) {
-                    served.ready = true;
-                }
-                self.tell(Event::WorkerOpened { worker, stream });
-                self.say_ready();
-            }
-            FromWorker::Opened { stream, outcome: Err(reason) } => {
-                self.kill(worker);
-                let Some(served) = self.streams.get_mut(&stream) else { return };
-                output::log(&format!("worker {worker} cannot open stream `{}`: {reason}", served.name));
-                served.open_failures += 1;
-                if served.open_failures >= OPEN_FAILURES_MAX && !served.ready {
-                    self.fail_stream(stream, reason);
-                }
-            }
-            FromWorker::Done { task, busy_us, cpu_us, outcome } => {
-                let (busy, cpu) = (Duration::from_micros(busy_us), Duration::from_micros(cpu_us));
-                self.tell(Event::TaskDone { worker, task, busy, cpu, outcome });
-            }
-        }
-    }
-
-    /// Reserves a stream's memory, now that the size of its batches is known; or has an open one go on with its data as
-    /// they are now.
-    fn surveyed(&mut self, worker: WorkerId, stream: StreamId, survey: Survey) {
-        let Some(served) = self.streams.get_mut(&stream) else { return };
-        if let Some(opened) = &mut served.opened {
-            let renewed = opened.renew(survey);
-            let anew = renewed.is_ok();
-            if let Err(reason) = renewed {
-                self.fail_stream(stream, reason);
-            }
-            return self.tell(Event::Retried { worker, stream, anew });
-        }
-        let opened = served.open(stream, survey);
-        self.tell(Event::StreamSurveyed { worker, stream });
-        match opened {
-            Ok((extent, slots, bad_limit)) => {
-                self.tell(Event::StreamOpened { stream, extent, slots, bad_limit });
-            }
-            Err(reason) => self.fail_stream(stream, reason),
         }
     }
 

@@ -100,6 +100,8 @@ pub(crate) enum Event {
         from: Position,
         until_epoch: Option<u64>,
         leases: u32,
+        /// Beyond those, for one that is quick.
+        ahead: u32,
         share: Share,
     },
     /// A trainer reads a slot no longer.
@@ -271,10 +273,17 @@ impl Scheduler {
         }
     }
 
-    /// Takes note of what happened at `now` (since any fixed moment) and says what to do.
+    /// Takes note of what happened and says what to do.
+    #[cfg(test)]
+    pub(crate) fn handle(&mut self, now: Duration, event: Event) -> Vec<Action> {
+        self.note(now, event);
+        self.decide(now)
+    }
+
+    /// Takes note of what happened at `now` (since any fixed moment).
     ///
     /// Events that make no sense, such as an answer to a task that is not out, change nothing.
-    pub(crate) fn handle(&mut self, now: Duration, event: Event) -> Vec<Action> {
+    pub(crate) fn note(&mut self, now: Duration, event: Event) {
         match event {
             Event::StreamAdded(stream) => {
                 self.streams.insert(stream, Stream::Survey(Survey::default()));
@@ -295,16 +304,22 @@ impl Scheduler {
             }
             Event::WorkerGone { worker, death } => self.worker_gone(now, worker, death),
             Event::Scaled(wanted) => self.workers.want(wanted),
-            Event::MemberJoined { member, stream, from: cursor, until_epoch, leases, share } => {
+            Event::MemberJoined { member, stream, from: cursor, until_epoch, leases, ahead, share } => {
                 let (lane, credit, leases) = (None, leases.max(1), BTreeMap::new());
                 let pace = Pace::new(now);
-                let joining = Member { stream, lane, cursor, until_epoch, credit, leases, share, pace };
+                let joining = Member { stream, lane, cursor, until_epoch, credit, ahead, leases, share, pace };
                 self.member_joined(now, member, stream, joining);
             }
             Event::Released { member, lease } => self.released(now, member, lease),
             Event::MemberGone(member) => self.member_gone(now, member),
             Event::Tick => {}
         }
+        #[cfg(any(test, debug_assertions))]
+        self.check_invariants();
+    }
+
+    /// Says what to do after all that was noted since it was asked last.
+    pub(crate) fn decide(&mut self, now: Duration) -> Vec<Action> {
         #[cfg(any(test, feature = "negative-control"))]
         self.forget_slow_workers(now);
         self.workers.keep_up(now, &mut self.actions);
@@ -379,10 +394,14 @@ impl Scheduler {
         if let (Some(stream), Some(death)) = (gone.opening, on_stream) {
             self.opening_lost(stream, death);
         }
-        for (place, given) in gone.tasks.into_iter().enumerate() {
+        // Only one was being worked on: that which it said so of, or the first. Of those before it nothing was heard yet, the
+        // others waited in its line.
+        let said = death.making.as_ref().and_then(|making| making.task);
+        let said = said.filter(|said| gone.tasks.iter().any(|given| given.task == *said));
+        let in_hand = said.or_else(|| gone.tasks.front().map(|given| given.task));
+        for given in gone.tasks {
             let task = self.tasks.remove(&given.task).expect("a worker's tasks are in the table");
-            // Only the first was being worked on; the others waited in its line.
-            self.task_lost(&task, (place == 0 && !expected).then_some(&death));
+            self.task_lost(&task, (in_hand == Some(task.id) && !expected).then_some(&death));
         }
     }
 
@@ -403,7 +422,7 @@ impl Scheduler {
             let deaths = filling.deaths.entry(index).or_default();
             deaths.add(death);
             let deaths = *deaths;
-            if let Some(Making { index: Some(index), name }) = making {
+            if let Some(Making { index: Some(index), name, .. }) = making {
                 // The sample may be wanted for several batches at once.
                 let deaths = open.deaths_on(*index);
                 if deaths.are_too_many() {

@@ -17,9 +17,10 @@ use batchmill_datasets::spec::StreamSpec;
 use batchmill_protocol::digest::Digest;
 use batchmill_protocol::fd;
 use batchmill_protocol::message::{
-    BadSample, Filled, FromWorker, Quarantined, SlabHandOver, SlotIndex, StreamId, Survey, Task, ToWorker, WorkerHello,
-    WorkerLine,
+    BadSample, Done, Filled, FromWorker, Quarantined, SlabHandOver, SlotIndex, StreamId, Survey, Task, ToWorker,
+    WorkerHello, WorkerLine,
 };
+use batchmill_protocol::position::Rows;
 use batchmill_protocol::slab::{Layout, RowRecord, SlabWriter, SlotHeader, Telemetry};
 use batchmill_protocol::tensor::FieldSpec;
 use ipc_channel::IpcError;
@@ -34,6 +35,9 @@ const SLAB_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Slabs that may arrive before they are announced.
 const SLABS_MAX: usize = 1024;
+
+/// How long a worker keeps to itself that a task is done, while it does the next: as long as some messages take.
+const SILENCE_MAX: Duration = Duration::from_micros(250);
 
 /// The kernel's leaning, -1000 to 1000, to end this process first when memory runs out: a worker is replaced, a
 /// trainer is not.
@@ -93,14 +97,9 @@ pub(crate) fn work(registry: &Registry) -> Result<(), Failure> {
                 streams.remove(&stream);
                 continue;
             }
-            ToWorker::Task(task) => {
-                let start = Instant::now();
-                let stream = streams.get_mut(&task.stream).ok_or("the daemon gave a task of an unopened stream")?;
-                let outcome = stream.fill(&task, &mut telemetry);
-                telemetry.clear();
-                let busy_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-                let cpu_us = u64::try_from(cpu.lap().as_micros()).unwrap_or(u64::MAX);
-                FromWorker::Done { task: task.id, busy_us, cpu_us, outcome }
+            ToWorker::Tasks(tasks) => {
+                fill_all(&tasks, &mut streams, &mut telemetry, &mut cpu, |done| answers.send(FromWorker::Done(done)))?;
+                continue;
             }
             ToWorker::Leave => return Ok(()),
         };
@@ -120,6 +119,47 @@ impl CpuTime {
         let now = Duration::try_from(time).unwrap_or(self.0);
         now.saturating_sub(std::mem::replace(&mut self.0, now))
     }
+}
+
+/// Fills the rows of some tasks and says so: of several at once, if they take no time.
+fn fill_all(
+    tasks: &[Task],
+    streams: &mut BTreeMap<StreamId, Stream>,
+    telemetry: &mut Telemetry,
+    cpu: &mut CpuTime,
+    say: impl Fn(Vec<Done>) -> Result<(), IpcError>,
+) -> Result<(), Failure> {
+    let mut done = Vec::with_capacity(tasks.len());
+    let (mut said, mut start) = (Instant::now(), Instant::now());
+    for task in tasks {
+        let stream = streams.get_mut(&task.stream).ok_or("the daemon gave a task of an unopened stream")?;
+        telemetry.begin(Some(task.id));
+        let outcome = stream.fill(task, telemetry);
+        telemetry.begin(None);
+        telemetry.clear();
+        let end = Instant::now();
+        let busy_ns = u64::try_from((end - start).as_nanos()).unwrap_or(u64::MAX);
+        done.push(Done { task: task.id, busy_ns, cpu_ns: 0, outcome });
+        start = end;
+        if end - said >= SILENCE_MAX {
+            say(told(&mut done, cpu))?;
+            said = end;
+        }
+    }
+    if !done.is_empty() {
+        say(told(&mut done, cpu))?;
+    }
+    Ok(())
+}
+
+/// What is said of the tasks that are done. To ask for the processor time of each would be a call for each: the last has
+/// that of all.
+fn told(done: &mut Vec<Done>, cpu: &mut CpuTime) -> Vec<Done> {
+    let cpu_ns = u64::try_from(cpu.lap().as_nanos()).unwrap_or(u64::MAX);
+    if let Some(last) = done.last_mut() {
+        last.cpu_ns = cpu_ns;
+    }
+    std::mem::take(done)
 }
 
 /// Takes slabs from the life-line until it ends, and this process with it.
@@ -252,9 +292,24 @@ impl RowSink for SlotRows<'_> {
     }
 
     fn finish(&mut self, row: u32, label: RowLabel) {
-        let RowLabel { index, padding, substituted, masked } = label;
-        self.digest += self.slab.finish_row(self.slot, row, RowRecord { index, padding, substituted, masked });
+        self.digest += self.slab.finish_row(self.slot, row, record(label));
     }
+
+    fn attempt_many(&mut self, first: &str) {
+        self.telemetry.note(None, first);
+    }
+
+    fn rooms(&mut self, rows: Rows, field: usize) -> Option<&mut [u8]> {
+        Some(self.slab.rows_mut(self.slot, field, rows))
+    }
+
+    fn finish_many(&mut self, first: u32, labels: &[RowLabel]) {
+        self.digest += self.slab.finish_rows(self.slot, first, labels.iter().copied().map(record));
+    }
+}
+
+fn record(RowLabel { index, padding, substituted, masked }: RowLabel) -> RowRecord {
+    RowRecord { index, padding, substituted, masked }
 }
 
 /// An index in memory that all workers share.

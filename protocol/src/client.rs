@@ -24,22 +24,23 @@ use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 use thiserror::Error;
 
 use crate::address;
-use crate::digest::Digest;
 use crate::fd::{self, WireError};
 use crate::frame::FrameError;
 use crate::identity::Identity;
 use crate::ledger::Entry;
-use crate::message::{
-    Attach, Attached, FromMember, LeaseId, MemberLine, Reply, Request, SlotIndex, StreamDescription, ToMember,
-};
+use crate::message::{Attach, Attached, FromMember, Lent, MemberLine, Reply, Request, StreamDescription, ToMember};
 use crate::position::{Position, Rows};
 use crate::share::Share;
 use crate::slab::{Layout, LayoutError, SlabError, SlabReader};
 
+mod inbox;
 mod lease;
+mod returns;
 
+use inbox::{Inbox, Next};
 use lease::Lease;
 pub use lease::{Batch, Field};
+use returns::Returns;
 
 /// How long the loader may take to answer a request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,14 +48,14 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a member waits for one batch before it gives the loader up.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// How often a waiting member looks up to see whether the loader still lives.
-const LOOK_UP: Duration = Duration::from_secs(1);
-
 /// The pauses between two attempts to find the next loader: the first, and the longest.
 const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(500)];
 
 /// Batches a member asks to hold at once: one that is computed with, one kept alive by the backward pass, two on the way.
 const LEASES: u32 = 4;
+
+/// Bytes of small batches that it asks for ahead of those, so that one message brings several.
+const AHEAD_BYTES: u64 = 4 << 20;
 
 /// Why a client has no batch, or no answer.
 #[derive(Debug, Error)]
@@ -138,6 +139,7 @@ pub struct Subscription {
     from: Position,
     until_epoch: Option<u64>,
     leases: u32,
+    ahead_bytes: u64,
     expected: Option<Identity>,
     share: Share,
 }
@@ -145,8 +147,15 @@ pub struct Subscription {
 impl Subscription {
     /// All of `stream` from its start, without end.
     pub fn new(stream: impl Into<String>) -> Self {
-        let from = Position::default();
-        Self { stream: stream.into(), from, until_epoch: None, leases: LEASES, expected: None, share: Share::Private }
+        Self {
+            stream: stream.into(),
+            from: Position::default(),
+            until_epoch: None,
+            leases: LEASES,
+            ahead_bytes: AHEAD_BYTES,
+            expected: None,
+            share: Share::Private,
+        }
     }
 
     /// Begins at `epoch` and ends before `until`, or never.
@@ -178,10 +187,10 @@ impl Subscription {
         self
     }
 
-    /// Asks to hold up to `leases` batches at once.
+    /// Asks to hold up to `leases` batches at once, and to be lent none beyond those, however small they are.
     #[must_use]
     pub fn leases(mut self, leases: u32) -> Self {
-        self.leases = leases;
+        (self.leases, self.ahead_bytes) = (leases, 0);
         self
     }
 }
@@ -267,6 +276,7 @@ impl Client {
             from: subscription.from,
             until_epoch: subscription.until_epoch,
             leases: subscription.leases,
+            ahead_bytes: subscription.ahead_bytes,
             expected: subscription.expected.clone(),
             share: subscription.share.clone(),
         });
@@ -279,13 +289,15 @@ impl Client {
         let slab = Arc::new(SlabReader::open(slab, layout)?);
         let (from_daemon, releases) =
             self.join(&line).map_err(|source| ClientError::Wire { socket: self.socket.clone(), source })?;
+        let is_shared = subscription.share != Share::Private;
+        let returns = Arc::new(Returns::new(releases, slab.layout().slot_bytes(), is_shared));
         Ok(Member {
             stream,
             slab,
-            from_daemon,
-            releases,
+            inbox: Inbox::new(from_daemon, Arc::clone(&returns)),
+            returns,
             cursor: subscription.from,
-            waited: Duration::ZERO,
+            waited_before: Duration::ZERO,
             ended: false,
             life_line: Arc::new(self.connection),
             socket: self.socket,
@@ -326,10 +338,11 @@ impl Client {
 pub struct Member {
     stream: StreamDescription,
     slab: Arc<SlabReader>,
-    from_daemon: IpcReceiver<ToMember>,
-    releases: IpcSender<FromMember>,
+    inbox: Inbox,
+    returns: Arc<Returns>,
     cursor: Position,
-    waited: Duration,
+    /// With loaders that are gone.
+    waited_before: Duration,
     ended: bool,
     life_line: Arc<UnixStream>,
     socket: PathBuf,
@@ -349,7 +362,7 @@ impl Member {
 
     /// The time spent waiting for batches so far.
     pub fn waited(&self) -> Duration {
-        self.waited
+        self.waited_before + self.inbox.waited()
     }
 
     /// After [`ClientError::LoaderLost`]: waits up to `limit` for the next loader at the same address and goes on there at
@@ -373,8 +386,8 @@ impl Member {
             let client = Client::connect_within(self.socket.clone(), left);
             match client.and_then(|client| client.attach(&subscription)) {
                 Ok(member) => {
-                    let waited = self.waited + start.elapsed();
-                    *self = Self { waited, ..member };
+                    let waited_before = self.waited() + start.elapsed();
+                    *self = Self { waited_before, ..member };
                     return Ok(());
                 }
                 Err(ClientError::NoLoader { .. } | ClientError::Wire { .. } | ClientError::Ending { .. })
@@ -397,38 +410,24 @@ impl Member {
         if self.ended {
             return Ok(None);
         }
-        let start = Instant::now();
-        let message = self.receive(start);
-        self.waited += start.elapsed();
-        match message? {
-            ToMember::Batch { lease, slot, position, digest } => {
-                let batch = self.open(lease, slot, position, digest)?;
-                self.cursor = self.stream.extent.next(position);
+        match self.inbox.next(self.cursor)? {
+            Next::Batch(lent) => {
+                let batch = self.open(lent)?;
+                self.cursor = self.stream.extent.next(lent.position);
                 Ok(Some(batch))
             }
-            ToMember::Failed { position, reason } => Err(ClientError::BatchFailed { position, reason }),
-            ToMember::Dismissed { position, reason } => Err(ClientError::Dismissed { position, reason }),
-            ToMember::End => {
+            Next::Failed { position, reason } => Err(ClientError::BatchFailed { position, reason }),
+            Next::Dismissed { position, reason } => Err(ClientError::Dismissed { position, reason }),
+            Next::End => {
                 self.ended = true;
                 Ok(None)
             }
         }
     }
 
-    fn receive(&self, start: Instant) -> Result<ToMember, ClientError> {
-        let position = self.cursor;
-        loop {
-            match self.from_daemon.try_recv_timeout(LOOK_UP) {
-                Ok(message) => return Ok(message),
-                Err(TryRecvError::Empty) if start.elapsed() < PATIENCE => {}
-                Err(TryRecvError::Empty) => return Err(ClientError::Stalled { position }),
-                Err(TryRecvError::IpcError(_)) => return Err(ClientError::LoaderLost { resume: position }),
-            }
-        }
-    }
-
     /// Checks that the slot holds what the message says before anyone computes with it.
-    fn open(&self, lease: LeaseId, slot: SlotIndex, position: Position, digest: Digest) -> Result<Batch, ClientError> {
+    fn open(&self, lent: Lent) -> Result<Batch, ClientError> {
+        let Lent { lease, slot, position, digest } = lent;
         let whole = self.stream.extent.rows(position.step);
         let rows = match &self.subscription.share {
             Share::Sharded(shard) => shard.rows(whole),
@@ -440,7 +439,7 @@ impl Member {
         }
         let lease = Lease {
             slab: Arc::clone(&self.slab),
-            releases: self.releases.clone(),
+            returns: Arc::clone(&self.returns),
             life_line: Arc::clone(&self.life_line),
             lease,
             slot,

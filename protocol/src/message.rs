@@ -17,7 +17,7 @@ use crate::status::{Quarantine, Status};
 use crate::tensor::FieldSpec;
 
 /// The version of everything two processes say to each other; the shared-memory layout included.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -107,6 +107,9 @@ pub struct Attach {
     pub until_epoch: Option<u64>,
     /// How many batches the member may hold at once; the loader may grant fewer.
     pub leases: u32,
+    /// The bytes of batches that may be lent to it beyond those, before it comes to them: where batches are small, a message
+    /// for each is what costs.
+    pub ahead_bytes: u64,
     /// What the stream was when the member began; when it has changed since, the member is refused.
     pub expected: Option<Identity>,
     /// How it shares the stream with others.
@@ -201,17 +204,8 @@ pub struct MemberLine {
 /// Daemon to member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToMember {
-    /// The slot may be read until the lease is released.
-    Batch {
-        /// The right to read.
-        lease: LeaseId,
-        /// Where the batch lies.
-        slot: SlotIndex,
-        /// Which batch it is.
-        position: Position,
-        /// What its rows amount to, as the workers wrote them.
-        digest: Digest,
-    },
+    /// Some batches, one after the other as the stream has them.
+    Batches(Vec<Lent>),
     /// The batch at `position` cannot be made; nothing comes after it.
     Failed {
         /// Which batch.
@@ -230,13 +224,26 @@ pub enum ToMember {
     End,
 }
 
+/// A batch that a member may read until it releases the lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lent {
+    /// The right to read.
+    pub lease: LeaseId,
+    /// Where the batch lies.
+    pub slot: SlotIndex,
+    /// Which batch it is.
+    pub position: Position,
+    /// What its rows amount to, as the workers wrote them.
+    pub digest: Digest,
+}
+
 /// Member to daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromMember {
-    /// The slot is no longer read: room for another batch.
+    /// Slots are no longer read: room for other batches.
     Release {
-        /// The lease that ends.
-        lease: LeaseId,
+        /// The leases that end.
+        leases: Vec<LeaseId>,
     },
 }
 
@@ -310,8 +317,8 @@ pub enum ToWorker {
         /// Its number, which does not come again.
         stream: StreamId,
     },
-    /// Fill rows of a batch.
-    Task(Task),
+    /// Fill rows, task after task.
+    Tasks(Vec<Task>),
     /// Finish what was given, then leave.
     Leave,
 }
@@ -362,17 +369,22 @@ pub enum FromWorker {
         /// Or one sentence fragment why it cannot be opened.
         outcome: Result<(), String>,
     },
-    /// The answer to [`ToWorker::Task`].
-    Done {
-        /// The task that ends.
-        task: TaskId,
-        /// Time spent on it.
-        busy_us: u64,
-        /// Processor time of the whole process since the end of what it did before.
-        cpu_us: u64,
-        /// Or one sentence fragment why a sample cannot be read.
-        outcome: Result<Filled, String>,
-    },
+    /// The answer to some of the [`ToWorker::Tasks`], in their order.
+    Done(Vec<Done>),
+}
+
+/// What became of a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The task that ends.
+    pub task: TaskId,
+    /// Time spent on it, in nanoseconds.
+    pub busy_ns: u64,
+    /// Processor time of the whole process, in nanoseconds, since it last said so: of tasks that are told of at once the last
+    /// has that of all.
+    pub cpu_ns: u64,
+    /// Or one sentence fragment why a sample cannot be read.
+    pub outcome: Result<Filled, String>,
 }
 
 /// What a worker says of rows that it has filled.

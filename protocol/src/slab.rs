@@ -193,9 +193,10 @@ impl SlabReader {
     /// The digest of `rows`, from the bytes that are there.
     pub fn digest(&self, slot: SlotIndex, rows: Rows) -> Digest {
         let fields = self.layout.fields().len();
+        let mut digest = RowDigest::default();
         let digest = |row| {
             let only = Rows { lo: row, hi: row + 1 };
-            let mut digest = RowDigest::new(row, self.record(slot, row));
+            digest.begin(row, self.record(slot, row));
             (0..fields).for_each(|field| digest.update(self.rows(slot, field, only)));
             digest.finish()
         };
@@ -208,6 +209,7 @@ impl SlabReader {
 pub struct SlabWriter {
     map: WriteMap,
     layout: Layout,
+    digest: RowDigest,
 }
 
 impl SlabWriter {
@@ -218,7 +220,7 @@ impl SlabWriter {
     pub fn open(fd: impl AsFd, layout: Layout) -> Result<Self, SlabError> {
         check(fd.as_fd(), &layout)?;
         let map = WriteMap::open(fd, layout.slab_bytes()).map_err(|source| map_error(&layout, source))?;
-        Ok(Self { map, layout })
+        Ok(Self { map, layout, digest: RowDigest::default() })
     }
 
     /// Where everything lies.
@@ -231,23 +233,33 @@ impl SlabWriter {
         header.write(self.map.bytes_mut(self.layout.header(slot)));
     }
 
-    fn write_record(&mut self, slot: SlotIndex, row: u32, record: RowRecord) {
-        let place = self.layout.records(slot, Rows { lo: row, hi: row + 1 });
-        self.map.bytes_mut(place).copy_from_slice(&record.bytes());
-    }
-
     /// The bytes of one field of one row.
     pub fn row_mut(&mut self, slot: SlotIndex, field: usize, row: u32) -> &mut [u8] {
-        self.map.bytes_mut(self.layout.rows(slot, field, Rows { lo: row, hi: row + 1 }))
+        self.rows_mut(slot, field, Rows { lo: row, hi: row + 1 })
+    }
+
+    /// The bytes of one field of some rows, row-major.
+    pub fn rows_mut(&mut self, slot: SlotIndex, field: usize, rows: Rows) -> &mut [u8] {
+        self.map.bytes_mut(self.layout.rows(slot, field, rows))
     }
 
     /// Writes the record of a row whose fields are written, and digests all of it while it is in the cache.
     pub fn finish_row(&mut self, slot: SlotIndex, row: u32, record: RowRecord) -> Digest {
-        self.write_record(slot, row, record);
-        let mut digest = RowDigest::new(row, record);
-        let fields = self.layout.fields().len();
-        (0..fields).for_each(|field| digest.update(self.row_mut(slot, field, row)));
-        digest.finish()
+        self.finish_rows(slot, row, [record])
+    }
+
+    /// The same for the rows from `first` on: what they amount to together.
+    pub fn finish_rows(&mut self, slot: SlotIndex, first: u32, records: impl IntoIterator<Item = RowRecord>) -> Digest {
+        let Self { map, layout, digest } = self;
+        let fields = layout.fields().len();
+        let finish = |(row, record): (u32, RowRecord)| {
+            let only = Rows { lo: row, hi: row + 1 };
+            map.bytes_mut(layout.records(slot, only)).copy_from_slice(&record.bytes());
+            digest.begin(row, record);
+            (0..fields).for_each(|field| digest.update(map.bytes_mut(layout.rows(slot, field, only))));
+            digest.finish()
+        };
+        (first..).zip(records).map(finish).sum()
     }
 }
 
@@ -389,7 +401,8 @@ mod tests {
         let memory = Anonymous::new(layout().slab_bytes());
         // The mapping is lent: a view ends without it.
         let write = |work: &dyn Fn(&mut SlabWriter)| {
-            let mut writer = ManuallyDrop::new(SlabWriter { map: memory.writer(), layout: layout() });
+            let mut writer =
+                ManuallyDrop::new(SlabWriter { map: memory.writer(), layout: layout(), digest: RowDigest::default() });
             work(&mut writer);
             forget(ManuallyDrop::into_inner(writer).map);
         };

@@ -13,8 +13,8 @@ use batchmill_protocol::fd::{self, WireError};
 use batchmill_protocol::frame::{self, BODY_BYTES_MAX, HEADER_BYTES};
 use batchmill_protocol::identity::Identity;
 use batchmill_protocol::message::{
-    Attach, Attached, BadSample, Filled, FromMember, FromWorker, LeaseId, Quarantined, Reply, Request, SlabHandOver,
-    SlotIndex, StreamDescription, StreamId, Survey, Task, TaskId, ToMember, ToWorker, WorkerHello,
+    Attach, Attached, BadSample, Done, Filled, FromMember, FromWorker, LeaseId, Lent, Quarantined, Reply, Request,
+    SlabHandOver, SlotIndex, StreamDescription, StreamId, Survey, Task, TaskId, ToMember, ToWorker, WorkerHello,
 };
 use batchmill_protocol::position::{Extent, Position, Rows, Tail};
 use batchmill_protocol::share::{Lag, Share};
@@ -61,6 +61,7 @@ fn requests() -> Vec<Vec<u8>> {
         from: Position { epoch: 1, step: 2 },
         until_epoch: Some(3),
         leases: 4,
+        ahead_bytes: 1 << 20,
         expected: Some(identity()),
         share: Share::Broadcast { lag: Lag::Split },
     };
@@ -220,7 +221,10 @@ fn bytes_of(message: &impl Serialize) -> Vec<u8> {
 fn to_member() -> Vec<Vec<u8>> {
     let position = Position { epoch: 1, step: 300 };
     let messages = [
-        ToMember::Batch { lease: LeaseId(70_000), slot: SlotIndex(3), position, digest: Digest(1 << 100) },
+        ToMember::Batches(vec![
+            Lent { lease: LeaseId(70_000), slot: SlotIndex(3), position, digest: Digest(1 << 100) };
+            2
+        ]),
         ToMember::Failed { position, reason: "decode cat.jpg: a broken file".to_owned() },
         ToMember::Dismissed { position, reason: "it lags behind".to_owned() },
         ToMember::End,
@@ -244,7 +248,7 @@ fn to_worker() -> Vec<Vec<u8>> {
         ToWorker::Open { stream: StreamId(1), spec, index: None, fields: fields(), slots: 3, quarantined },
         ToWorker::Quarantine { stream: StreamId(1), sample },
         ToWorker::Close { stream: StreamId(1) },
-        ToWorker::Task(task),
+        ToWorker::Tasks(vec![task; 2]),
         ToWorker::Leave,
     ];
     messages.iter().map(bytes_of).collect()
@@ -264,11 +268,19 @@ fn from_worker() -> Vec<Vec<u8>> {
     let filled = Filled { digest: Digest(u128::MAX), bad: vec![bad] };
     let messages = [
         FromWorker::Indexed { stream: StreamId(0) },
-        FromWorker::Done { task: TaskId(3), busy_us: 12, outcome: Ok(filled) },
+        FromWorker::Done(vec![Done { task: TaskId(3), busy_ns: 12, cpu_ns: 13, outcome: Ok(filled) }]),
         FromWorker::Surveyed { stream: StreamId(0), survey: Ok(survey) },
         FromWorker::Surveyed { stream: StreamId(0), survey: Err("no such folder".to_owned()) },
         FromWorker::Opened { stream: StreamId(0), outcome: Ok(()) },
-        FromWorker::Done { task: TaskId(4), busy_us: 1234, outcome: Err("a broken file".to_owned()) },
+        FromWorker::Done(vec![
+            Done {
+                task: TaskId(4),
+                busy_ns: 1234,
+                cpu_ns: 1 << 40,
+                outcome: Err("a broken file".to_owned())
+            };
+            2
+        ]),
     ];
     messages.iter().map(bytes_of).collect()
 }
@@ -297,7 +309,7 @@ proptest! {
         for real in from_worker() {
             heard_on_a_line::<FromWorker>(damaged(&real, &damage), shared.as_ref());
         }
-        let release = bytes_of(&FromMember::Release { lease: LeaseId(1 << 40) });
+        let release = bytes_of(&FromMember::Release { leases: vec![LeaseId(1 << 40), LeaseId(2)] });
         heard_on_a_line::<FromMember>(damaged(&release, &damage), shared.as_ref());
     }
 
@@ -339,7 +351,7 @@ fn real_messages_are_read() {
     assert!(to_member().into_iter().all(|bytes| heard_on_a_line::<ToMember>(bytes, None).is_some()));
     assert!(to_worker().into_iter().all(|bytes| heard_on_a_line::<ToWorker>(bytes, None).is_some()));
     assert!(from_worker().into_iter().all(|bytes| heard_on_a_line::<FromWorker>(bytes, None).is_some()));
-    let release = bytes_of(&FromMember::Release { lease: LeaseId(1) });
+    let release = bytes_of(&FromMember::Release { leases: vec![LeaseId(1)] });
     assert!(heard_on_a_line::<FromMember>(release, None).is_some());
     let bodies = requests().into_iter().map(|frame| frame::decode::<Request>(&frame[HEADER_BYTES..]).is_ok());
     let more = replies().into_iter().map(|frame| frame::decode::<Reply>(&frame[HEADER_BYTES..]).is_ok());

@@ -5,8 +5,10 @@ use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use batchmill_protocol::tensor::{Dtype, FieldSpec};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::gathering;
 use super::published::{Asked, Origin, Published, Remote};
 use crate::dataset::{MapDataset, SampleError};
 use crate::options::Options;
@@ -234,17 +236,30 @@ impl MapDataset for Opened {
         let record = self.read(index, file, row)?;
         let (labels, planes) = record.split_at(self.format.labels);
         let mut pixels = scratch::take(3 * PLANE);
-        let (red, rest) = planes.split_at(PLANE);
-        let (green, blue) = rest.split_at(PLANE);
-        for (pixel, ((&red, &green), &blue)) in pixels.as_chunks_mut().0.iter_mut().zip(red.iter().zip(green).zip(blue))
-        {
-            *pixel = [red, green, blue];
-        }
+        interleave(planes, &mut pixels);
         let label = Array::scalar_i64(labels[self.format.label].into());
         scratch::give(record);
         let image = Image::new(SIDE, SIDE, 3, pixels)
             .map_err(|error| SampleError::caused_by(self.name(index), "read the pixels", error))?;
         Ok(Sample::new().with("image", image).with("label", label))
+    }
+
+    fn gather(&self, indices: &[u64], field: &FieldSpec, room: &mut [u8]) -> bool {
+        let image = |index: u64, room: &mut [u8]| {
+            let record = self.place(index).and_then(|(file, row)| self.read(index, file, row).ok());
+            let Some(record) = record else { return false };
+            interleave(&record[self.format.labels..], room);
+            scratch::give(record);
+            true
+        };
+        let label = |row: usize| self.index.get(row.checked_mul(Format::ENTRY)?).map(|&label| label.into());
+        match field.name.as_str() {
+            "image" if field.dtype == Dtype::U8 && field.shape.0 == [SIDE, SIDE, 3] => {
+                gathering::fill(indices, 3 * PLANE, room, image)
+            }
+            "label" => gathering::labels(field, indices, room, label),
+            _ => false,
+        }
     }
 
     fn name(&self, index: u64) -> String {
@@ -256,6 +271,15 @@ impl MapDataset for Opened {
 
     fn classes(&self) -> &[String] {
         &self.classes
+    }
+}
+
+/// Puts the planes of red, green and blue together to pixels.
+fn interleave(planes: &[u8], pixels: &mut [u8]) {
+    let (red, rest) = planes.split_at(PLANE);
+    let (green, blue) = rest.split_at(PLANE);
+    for (pixel, ((&red, &green), &blue)) in pixels.as_chunks_mut().0.iter_mut().zip(red.iter().zip(green).zip(blue)) {
+        *pixel = [red, green, blue];
     }
 }
 

@@ -4,10 +4,12 @@ mod read;
 
 use std::path::PathBuf;
 
+use batchmill_protocol::tensor::{Dtype, FieldSpec};
 use serde::{Deserialize, Serialize};
 
 use super::csv_columns::{self, ColumnOptions, INPUT, LABEL, TARGET};
 use super::csv_file::delimiter_from_options;
+use super::gathering;
 use super::packed::unpack;
 use crate::dataset::{MapDataset, SampleError};
 use crate::options::Options;
@@ -147,6 +149,23 @@ impl MapDataset for Opened {
     fn get(&self, index: u64) -> Result<Sample, SampleError> {
         let row = self.row(index).ok_or_else(|| SampleError::new(self.name(index), "not in the file"))?;
         self.make(row).map_err(|error| SampleError::caused_by(self.name(index), "read the row", error))
+    }
+
+    fn gather(&self, indices: &[u64], field: &FieldSpec, room: &mut [u8]) -> bool {
+        let Table { features, targets, label, .. } = &self.table;
+        let (first, columns, shape) = match field.name.as_str() {
+            LABEL if label.is_some() => {
+                return gathering::labels(field, indices, room, |row| self.label_at(row).map(i64::from));
+            }
+            INPUT => (0, features.len(), vec![features.len()]),
+            TARGET if targets.len() == 1 => (features.len(), 1, Vec::new()),
+            TARGET if !targets.is_empty() => (features.len(), targets.len(), vec![targets.len()]),
+            _ => return false,
+        };
+        let [row_bytes, offset, bytes] = [self.table.width(), first, columns].map(|columns| columns * CELL_BYTES);
+        field.dtype == Dtype::F32
+            && field.shape.0 == shape
+            && gathering::parts(&self.index[..self.labels_start], row_bytes, offset, bytes, indices, room)
     }
 
     fn name(&self, index: u64) -> String {

@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use batchmill_protocol::tensor::{Dtype, FieldSpec};
 use flate2::read::MultiGzDecoder;
 
 use super::gzip::is_gzip;
-use super::{INDEX_BYTES_MAX, classes_from_options, numbered_classes};
+use super::{INDEX_BYTES_MAX, classes_from_options, gathering, numbered_classes};
 use crate::dataset::{MapDataset, SampleError};
 use crate::options::Options;
 use crate::sample::{Array, Image, Sample};
@@ -122,6 +123,21 @@ impl MapDataset for Opened {
             .map_err(|error| SampleError::caused_by(self.name(index), "read the pixels", error))?;
         let label = self.index[self.extents.pixels() + row];
         Ok(Sample::new().with("image", image).with("label", Array::scalar_i64(label.into())))
+    }
+
+    fn gather(&self, indices: &[u64], field: &FieldSpec, room: &mut [u8]) -> bool {
+        let Extents { height, width, .. } = self.extents;
+        let (pixels, labels) = self.index.split_at(self.extents.pixels());
+        match field.name.as_str() {
+            "image" if field.dtype == Dtype::U8 && field.shape.0 == [height, width, 1] => {
+                gathering::rows(pixels, height * width, indices, room)
+            }
+            "label" => {
+                let labels = &labels[..self.extents.rows];
+                gathering::labels(field, indices, room, |row| labels.get(row).map(|&label| label.into()))
+            }
+            _ => false,
+        }
     }
 
     fn name(&self, index: u64) -> String {

@@ -1,6 +1,6 @@
 //! Brings the channels of images around zero.
 
-use batchmill_protocol::tensor::Dtype;
+use batchmill_protocol::tensor::{Dtype, FieldSpec};
 
 use super::arguments;
 use super::numbers::{self, Number, array, map};
@@ -11,7 +11,7 @@ use crate::random::Rng;
 use crate::sample::{Sample, Value};
 use crate::scratch;
 use crate::spec::SpecError;
-use crate::transform::{Transform, TransformError, value_of};
+use crate::transform::{ByteTable, Transform, TransformError, value_of};
 
 /// Subtracts the mean and divides by the standard deviation, channel by channel.
 ///
@@ -39,6 +39,14 @@ impl Normalize {
         let (mean, std) = mean_and_std(options)?;
         let [mean, std] = [mean, std].map(|numbers| numbers.into_iter().map(single).collect());
         Ok(Self { mean, std, field: arguments::image_field(options)? })
+    }
+
+    fn normal(&self, channel: usize, number: f32) -> f32 {
+        (number - of(&self.mean, channel)) / of(&self.std, channel)
+    }
+
+    fn table_of(&self, channels: usize) -> ByteTable {
+        ByteTable::new(channels, |channel, byte| self.normal(channel, unit(byte)))
     }
 }
 
@@ -79,16 +87,15 @@ impl Transform for Normalize {
         let channels = shape.0.last().copied().unwrap_or(1);
         check_len("mean", self.mean.len(), channels, "channels")?;
         check_len("std", self.std.len(), channels, "channels")?;
-        let normal = |channel, number: f32| (number - of(&self.mean, channel)) / of(&self.std, channel);
         *value = match value {
             Value::Image(image) => {
                 let image = std::mem::take(image);
-                let bytes = of_bytes(image.pixels(), channels, |channel, byte| normal(channel, unit(byte)));
+                let bytes = of_bytes(image.pixels(), &self.table_of(channels));
                 scratch::give(image.into_pixels());
                 array(Dtype::F32, shape, bytes)?
             }
             ref other if other.dtype() == Dtype::F32 => map(other, Dtype::F32, shape, |place, number| {
-                Ok(Number::Real(f64::from(normal(place % channels, numbers::single(number)))))
+                Ok(Number::Real(f64::from(self.normal(place % channels, numbers::single(number)))))
             })?,
             ref other => {
                 let field = other.field(&self.field);
@@ -100,5 +107,12 @@ impl Transform for Normalize {
 
     fn is_deterministic(&self) -> bool {
         true
+    }
+
+    fn table(&self, field: &FieldSpec) -> Option<ByteTable> {
+        let channels = *field.shape.0.last()?;
+        let has = |numbers: &[f32]| numbers.len() == 1 || numbers.len() == channels;
+        let is_image = field.name == self.field && field.dtype == Dtype::F32 && has(&self.mean) && has(&self.std);
+        is_image.then(|| self.table_of(channels))
     }
 }

@@ -1,6 +1,6 @@
 //! Makes real numbers of integers: 0 to 1.
 
-use batchmill_protocol::tensor::Dtype;
+use batchmill_protocol::tensor::{Dtype, FieldSpec};
 
 use super::arguments::image_field;
 use super::numbers::{Number, array, largest, map, single};
@@ -9,7 +9,7 @@ use crate::random::Rng;
 use crate::sample::{Sample, Value};
 use crate::scratch;
 use crate::spec::SpecError;
-use crate::transform::{Transform, TransformError, value_of};
+use crate::transform::{ByteTable, Transform, TransformError, value_of};
 
 /// Makes an array of f32 of an image or array: integers are divided by the largest of their dtype, bytes by 255; reals
 /// keep their values.
@@ -41,7 +41,7 @@ impl Transform for ToF32 {
             Value::Image(image) => {
                 let image = std::mem::take(image);
                 let shape = image.shape();
-                let bytes = of_bytes(image.pixels(), 1, |_, byte| unit(byte));
+                let bytes = of_bytes(image.pixels(), &ByteTable::new(1, |_, byte| unit(byte)));
                 scratch::give(image.into_pixels());
                 array(Dtype::F32, shape.into(), bytes)?
             }
@@ -53,6 +53,11 @@ impl Transform for ToF32 {
 
     fn is_deterministic(&self) -> bool {
         true
+    }
+
+    fn table(&self, field: &FieldSpec) -> Option<ByteTable> {
+        let is_image = field.name == self.field && field.dtype == Dtype::F32;
+        is_image.then(|| ByteTable::new(1, |_, byte| unit(byte)))
     }
 }
 
@@ -73,19 +78,9 @@ pub(super) fn unit(byte: u8) -> f32 {
     f32::from(byte) * (1.0 / 255.0)
 }
 
-/// The bytes of the f32 that stand for bytes, which are those of so many channels in turn.
-pub(super) fn of_bytes(bytes: &[u8], channels: usize, number: impl Fn(usize, u8) -> f32) -> Vec<u8> {
-    let table = |channel| {
-        std::array::from_fn::<_, 256, _>(|byte| number(channel, u8::try_from(byte).unwrap_or(0)).to_le_bytes())
-    };
-    let tables: Vec<_> = (0..channels).map(table).collect();
+/// The bytes of the f32 that stand for bytes.
+pub(super) fn of_bytes(bytes: &[u8], table: &ByteTable) -> Vec<u8> {
     let mut numbers = scratch::take(bytes.len() * size_of::<f32>());
-    let pixels =
-        numbers.as_chunks_mut::<4>().0.chunks_exact_mut(channels.max(1)).zip(bytes.chunks_exact(channels.max(1)));
-    for (numbers, bytes) in pixels {
-        for ((number, &byte), table) in numbers.iter_mut().zip(bytes).zip(&tables) {
-            *number = table[usize::from(byte)];
-        }
-    }
+    table.write(bytes, &mut numbers);
     numbers
 }

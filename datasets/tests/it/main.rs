@@ -15,6 +15,7 @@ mod decode;
 mod decode_hostile;
 mod decode_mask;
 mod fuzz;
+mod gather;
 mod golden;
 mod identity;
 mod idx;

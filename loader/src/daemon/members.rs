@@ -13,6 +13,9 @@ use crate::scheduler::Event;
 /// Members that are remembered when they have gone.
 const GONE_MAX: usize = 16;
 
+/// The most batches that a member is lent beyond those that it asks to hold: with more of them a message costs no less.
+const AHEAD_MAX: u32 = 16;
+
 /// A member that went away.
 pub(super) struct Gone {
     pub(super) stream: StreamId,
@@ -36,17 +39,21 @@ impl Daemon {
         let Some(member) = self.members.get_mut(&id) else { return };
         member.line = Some(line);
         let (stream, attach) = (member.stream, member.attach.clone());
-        if !self.streams.contains_key(&stream) {
+        let Some(served) = self.streams.get(&stream) else {
             // That happened between its being let in and now.
             let reason = closed(&attach.stream);
             return self.send_member(id, ToMember::Dismissed { position: attach.from, reason });
-        }
+        };
+        let ahead = served.opened.as_ref().map_or(0, |opened| {
+            (attach.ahead_bytes / opened.layout.slot_bytes() as u64).try_into().unwrap_or(AHEAD_MAX).min(AHEAD_MAX)
+        });
         self.tell(Event::MemberJoined {
             member: id,
             stream,
             from: attach.from,
             until_epoch: attach.until_epoch,
             leases: attach.leases,
+            ahead,
             share: attach.share,
         });
     }

@@ -19,7 +19,7 @@ use crate::error::report;
 use crate::scheduler::{BAD_SAMPLES_MAX, LANE_SLOTS_MIN};
 
 /// Slots beyond which a stream gains nothing.
-const SLOTS_MAX: u64 = 64;
+pub(super) const SLOTS_MAX: usize = 64;
 
 /// Slots that a stream cannot do without.
 const SLOTS_MIN: u64 = LANE_SLOTS_MIN as u64;
@@ -228,7 +228,7 @@ fn lay_out(stream: &StreamDescription, share_bytes: u64) -> Result<(Layout, Slab
     let batch_size = stream.extent.batch_size;
     let layout = |slots| Layout::new(&stream.fields, batch_size, slots).map_err(|error| error.to_string());
     let slot_bytes = layout(1)?.slot_bytes() as u64;
-    let slots = (share_bytes / slot_bytes).min(SLOTS_MAX);
+    let slots = (share_bytes / slot_bytes).min(SLOTS_MAX as u64);
     if slots < SLOTS_MIN {
         return Err(format!(
             "a batch of {batch_size} samples takes {} and {SLOTS_MIN} must fit its share of the memory, {}: raise \

@@ -119,13 +119,14 @@ impl OpenStream {
         let leader = self.lanes[&lane].leader(members).map(|(_, cursor)| cursor);
         let starves = leader.is_some_and(|leader| self.runway(&self.lanes[&lane], leader) == 0);
         let rows = self.cost.rows(self.extent.batch_size, workers, starves);
-        for (position, slot) in self.lanes[&lane].window.clone() {
-            if let Slot::Filling(filling) = self.slot(slot)
-                && let Some(rows) = filling.take(rows)
-            {
-                filling.tasks_out += 1;
-                return (slot, position, rows);
-            }
+        let has_rows = |&(_, slot): &(Position, SlotIndex)| matches!(&self.slots[slots::place(slot)], Slot::Filling(filling) if !filling.todo.is_empty());
+        let begun = self.lanes[&lane].window.iter().copied().find(has_rows);
+        if let Some((position, slot)) = begun
+            && let Slot::Filling(filling) = self.slot(slot)
+            && let Some(rows) = filling.take(rows)
+        {
+            filling.tasks_out += 1;
+            return (slot, position, rows);
         }
         self.clear_lobby_for_one();
         let position = self.lanes[&lane].next;

@@ -42,6 +42,9 @@ impl Scheduler {
         // Also what is still being made, or could not be: whoever waited for it has left.
         let is_passed = |&(position, slot): &_| position < slowest && !open.slots[slots::place(slot)].is_read();
         let passed: Vec<_> = lane.window.iter().copied().filter(is_passed).collect();
+        if passed.is_empty() {
+            return;
+        }
         lane.window.retain(|entry| !passed.contains(entry));
         passed.into_iter().for_each(|(_, slot)| open.abandon(slot));
     }
@@ -75,8 +78,14 @@ impl OpenStream {
     }
 
     /// How many slots a member may read at once. One of its lane is always left to be filled, however much it could hold.
+    ///
+    /// One that takes no time for a batch may have more on the way, so that one message brings several; but of a lane's part
+    /// no more than a quarter, as others may come who need what it does not give back.
     pub(super) fn leases_max(&self, member: &Member) -> usize {
-        slots::count(member.credit).min(self.lane_slots_max() - 1)
+        let part = self.lane_slots_max();
+        let ahead = if member.pace.is_quick() { slots::count(member.ahead) } else { 0 };
+        let credit = slots::count(member.credit);
+        credit.min(part - 1).max((credit + ahead).min(part / 4))
     }
 
     /// How many batches of the lane wait, made or given out in full, for its leader.

@@ -39,7 +39,10 @@ impl Scheduler {
             for member in lane.members.iter().map(|id| &self.members[id]) {
                 assert_eq!(Party::of(&member.share), lane.party, "members of a lane may read together");
                 assert!(member.cursor <= lane.next, "a cursor is not past its window");
-                assert!(member.leases.len() <= slots::count(member.credit), "leases stay under the credit");
+                assert!(
+                    member.leases.len() <= slots::count(member.credit + member.ahead),
+                    "leases stay under the credit"
+                );
                 // A slot is free only when every member has passed it.
                 let ahead = lane.window.iter().map(|(position, _)| *position).filter(|at| *at >= member.cursor);
                 let end = ahead.fold(member.cursor, |next, position| {

@@ -131,6 +131,8 @@ pub(super) struct Member {
     pub(super) until_epoch: Option<u64>,
     /// How many slots it may read at once.
     pub(super) credit: u32,
+    /// How many more while it takes no time for one.
+    pub(super) ahead: u32,
     /// What it reads.
     pub(super) leases: BTreeMap<LeaseId, SlotIndex>,
     pub(super) share: Share,

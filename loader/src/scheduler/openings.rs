@@ -111,7 +111,8 @@ mod tests {
         fn attach(&mut self, member: MemberId, stream: StreamId) -> Vec<Task> {
             let share = Share::Private;
             let from = Position::default();
-            let actions = self.tell(Event::MemberJoined { member, stream, from, until_epoch: None, leases: 2, share });
+            let actions =
+                self.tell(Event::MemberJoined { member, stream, from, until_epoch: None, leases: 2, ahead: 0, share });
             let tasks = actions.into_iter().filter_map(|action| match action {
                 Action::Assign { task, .. } => Some(task),
                 _ => None,
@@ -124,7 +125,7 @@ mod tests {
         }
 
         fn dies(&mut self, worker: WorkerId, index: Option<u64>) -> Vec<Action> {
-            let making = index.map(|_| Making { index, name: "a.jpg".to_owned() });
+            let making = index.map(|_| Making { task: None, index, name: "a.jpg".to_owned() });
             let death = Death { how: "was killed by signal 11".to_owned(), crashed: true, making };
             let actions = self.tell(Event::WorkerGone { worker, death });
             self.now += Duration::from_secs(10);

@@ -18,7 +18,7 @@ const STREAM: StreamId = StreamId(0);
 const HANG_LIMIT: Duration = Duration::from_secs(30);
 
 fn death(how: &str, index: Option<u64>) -> Death {
-    let making = index.map(|index| Making { index: Some(index), name: format!("sample {index}") });
+    let making = index.map(|index| Making { task: None, index: Some(index), name: format!("sample {index}") });
     Death { how: how.to_owned(), crashed: true, making }
 }
 
@@ -153,7 +153,7 @@ impl World {
         self.next_member += 1;
         self.members.insert(member, (Vec::new(), from, Ended::No));
         let (stream, until_epoch) = (STREAM, Some(until_epoch));
-        self.tell(Event::MemberJoined { member, stream, from, until_epoch, leases, share });
+        self.tell(Event::MemberJoined { member, stream, from, until_epoch, leases, ahead: 0, share });
         member
     }
 
@@ -335,6 +335,30 @@ fn a_sample_that_kills_two_workers_is_read_no_more() {
     let reason = "2 worker processes died on reading it; the last was killed by signal 11".to_owned();
     assert_eq!(world.scheduler.poisonous(STREAM), [Quarantined { index: 3, reason }]);
     assert_eq!(world.run_out(), [Ended::Whole], "who opens the stream from now on is told");
+}
+
+#[test]
+fn a_death_is_put_down_to_the_task_in_hand_though_the_one_before_was_not_said_to_be_done() {
+    let mut world = World::new(4, 1, extent(8, 1));
+    world.attach(1, 1);
+    for death in 0..CRASHES_MAX {
+        assert_eq!(world.scheduler.poisonous(STREAM), []);
+        if death > 0 {
+            // What the first had made and not said is made, and said, by the next.
+            world.finish_a_task(0);
+        }
+        let (&worker, tasks) = world.workers.iter().next().expect("a worker");
+        let in_hand = tasks.iter().find(|task| task.position.step == 1).expect("it has the first two");
+        let making = Making { task: Some(in_hand.id), index: Some(1), name: "sample 1".to_owned() };
+        world.workers.remove(&worker);
+        let death = Death { how: "was killed by signal 11".to_owned(), crashed: true, making: Some(making) };
+        world.tell(Event::WorkerGone { worker, death });
+        world.now += Duration::from_secs(10);
+        world.tell(Event::Tick);
+        world.settle();
+    }
+    assert_eq!(world.scheduler.poisonous(STREAM).iter().map(|sample| sample.index).collect::<Vec<_>>(), [1]);
+    assert_eq!(world.run_out(), [Ended::Whole]);
 }
 
 #[test]

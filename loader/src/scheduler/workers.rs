@@ -17,7 +17,7 @@ const OPEN_LIMIT: Duration = Duration::from_secs(600);
 const LEAVE_LIMIT: Duration = Duration::from_secs(30);
 
 /// The tasks that a worker may have at once.
-const TASKS_MAX: usize = 8;
+pub(super) const TASKS_MAX: usize = 32;
 
 /// How much work a worker has before it gets no more: one task in hand, and enough behind it to cover the way to the
 /// daemon and back. What others need more would have to wait behind any that is more than that.

@@ -7,13 +7,13 @@ use std::sync::Arc;
 #[cfg(not(test))]
 use std::sync::Arc as Shared;
 
-use ipc_channel::ipc::IpcSender;
 #[cfg(test)]
 use loom::sync::Arc as Shared;
 
+use super::returns::Returns;
 use crate::digest::Digest;
 use crate::ledger::Entry;
-use crate::message::{FromMember, LeaseId, SlotIndex};
+use crate::message::{LeaseId, SlotIndex};
 use crate::position::{Position, Rows};
 use crate::slab::{RowRecord, SlabReader};
 use crate::tensor::Ragged;
@@ -22,7 +22,7 @@ use crate::tensor::Ragged;
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) slab: Arc<SlabReader>,
-    pub(super) releases: IpcSender<FromMember>,
+    pub(super) returns: Arc<Returns>,
     /// Its end tells the daemon that this process reads nothing any more; so a batch outlives its member.
     #[expect(dead_code, reason = "held, never read")]
     pub(super) life_line: Arc<UnixStream>,
@@ -32,8 +32,7 @@ pub(super) struct Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // A loader that is gone needs no release.
-        let _ = self.releases.send(FromMember::Release { lease: self.lease });
+        self.returns.give_back([self.lease]);
     }
 }
 
@@ -149,7 +148,7 @@ mod tests {
     use loom::thread::{self, JoinHandle};
 
     use super::*;
-    use crate::message::StreamId;
+    use crate::message::{FromMember, StreamId};
     use crate::slab::{Layout, Slab, SlabWriter, SlotHeader};
     use crate::tensor::{Dtype, FieldSpec};
 
@@ -164,7 +163,7 @@ mod tests {
     /// A slot as workers filled it, and the line on which its release is awaited.
     struct Loader {
         slab: Arc<SlabReader>,
-        releases: IpcSender<FromMember>,
+        returns: Arc<Returns>,
         line: Mutex<IpcReceiver<FromMember>>,
         life_line: Arc<UnixStream>,
     }
@@ -185,13 +184,14 @@ mod tests {
             let slab = SlabReader::open(memory.read_only().as_fd(), layout).expect("our own");
             let (releases, line) = ipc::channel().expect("a line");
             let (life_line, _) = UnixStream::pair().expect("a socket pair");
-            Self { slab: Arc::new(slab), releases, line: Mutex::new(line), life_line: Arc::new(life_line) }
+            let returns = Arc::new(Returns::new(releases, slab.layout().slot_bytes(), false));
+            Self { slab: Arc::new(slab), returns, line: Mutex::new(line), life_line: Arc::new(life_line) }
         }
 
         fn lend(&self) -> Batch {
             let lease = Lease {
                 slab: Arc::clone(&self.slab),
-                releases: self.releases.clone(),
+                returns: Arc::clone(&self.returns),
                 life_line: Arc::clone(&self.life_line),
                 lease: LEASE,
                 slot: SLOT,
@@ -222,7 +222,7 @@ mod tests {
         loom::model(move || {
             tried.fetch_add(1, Ordering::Relaxed);
             readers(&loader, loader.lend()).into_iter().for_each(|reader| reader.join().expect("it reads"));
-            assert_eq!(loader.heard(), [FromMember::Release { lease: LEASE }]);
+            assert_eq!(loader.heard(), [FromMember::Release { leases: vec![LEASE] }]);
         });
         assert!(orders.load(Ordering::Relaxed) > 1, "one order proves nothing");
     }
@@ -293,7 +293,7 @@ mod tests {
             assert!(unlucky.is_err());
             loader.look(&field);
             drop(field);
-            assert_eq!(loader.heard(), [FromMember::Release { lease: LEASE }]);
+            assert_eq!(loader.heard(), [FromMember::Release { leases: vec![LEASE] }]);
         });
     }
 }

@@ -6,14 +6,18 @@ use std::sync::atomic::{Ordering, fence};
 
 use super::map::Words;
 use super::{fill, sealed};
+use crate::message::TaskId;
 
 const WORDS: usize = 64;
 const NO_SAMPLE: u64 = u64::MAX;
-const TEXT_BYTES_MAX: usize = (WORDS - 3) * 8;
+const NO_TASK: u64 = u64::MAX;
+const TEXT_BYTES_MAX: usize = (WORDS - 4) * 8;
 
 /// What a worker is making.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Making {
+    /// The task that it is for, when it is for one.
+    pub task: Option<TaskId>,
     /// The sample's index in its dataset, when it is one.
     pub index: Option<u64>,
     /// What a person calls it, never empty.
@@ -22,11 +26,15 @@ pub struct Making {
 
 /// A short note that one process writes and another reads at any time.
 ///
-/// Word 0 counts writes and is odd during one, word 1 is the text's length in bytes, word 2 the sample's index
-/// (all ones for none), the rest is the text. A reader that meets a write in progress sees nothing rather than a
+/// Word 0 counts writes and is odd during one, word 1 is the text's length in bytes, word 2 the sample's index and word 3
+/// the task (all ones for none), the rest is the text. A reader that meets a write in progress sees nothing rather than a
 /// mixture.
 #[derive(Debug)]
-pub struct Telemetry(Words);
+pub struct Telemetry {
+    words: Words,
+    /// What is noted is for this task.
+    task: Option<TaskId>,
+}
 
 impl Telemetry {
     /// Makes an empty page.
@@ -45,19 +53,27 @@ impl Telemetry {
     /// # Errors
     /// When it cannot be mapped.
     pub fn open(fd: impl AsFd) -> io::Result<Self> {
-        Ok(Self(Words::open(fd, WORDS)?))
+        Ok(Self { words: Words::open(fd, WORDS)?, task: None })
+    }
+
+    /// Has what is noted from now on be for a task, or for none.
+    pub fn begin(&mut self, task: Option<TaskId>) {
+        self.task = task;
     }
 
     /// Says that sample `index`, or something else, is being made from now on. Only one process may call this.
     pub fn note(&mut self, index: Option<u64>, name: &str) {
         let bytes = &name.as_bytes()[..name.floor_char_boundary(TEXT_BYTES_MAX)];
-        let [count, length, sample, words @ ..] = self.0.all() else { unreachable!("the page has {WORDS} words") };
+        let [count, length, sample, task, words @ ..] = self.words.all() else {
+            unreachable!("the page has {WORDS} words")
+        };
         let writes = count.load(Ordering::Relaxed);
         count.store(writes.wrapping_add(1), Ordering::Relaxed);
         // SYNC telemetry: what follows is not seen before the odd count.
         fence(Ordering::Release);
         length.store(bytes.len() as u64, Ordering::Relaxed);
         sample.store(index.unwrap_or(NO_SAMPLE), Ordering::Relaxed);
+        task.store(self.task.map_or(NO_TASK, |task| task.0), Ordering::Relaxed);
         for (word, chunk) in words.iter().zip(bytes.chunks(8)) {
             let mut padded = [0; 8];
             padded[..chunk.len()].copy_from_slice(chunk);
@@ -74,11 +90,14 @@ impl Telemetry {
 
     /// What is being made, or `None` for nothing, or in the instant of a change.
     pub fn read(&self) -> Option<Making> {
-        let [count, length, sample, words @ ..] = self.0.all() else { unreachable!("the page has {WORDS} words") };
+        let [count, length, sample, task, words @ ..] = self.words.all() else {
+            unreachable!("the page has {WORDS} words")
+        };
         // SYNC telemetry.
         let before = count.load(Ordering::Acquire);
         let length = usize::try_from(length.load(Ordering::Relaxed)).ok()?.min(TEXT_BYTES_MAX);
         let index = Some(sample.load(Ordering::Relaxed)).filter(|&index| index != NO_SAMPLE);
+        let task = Some(task.load(Ordering::Relaxed)).filter(|&task| task != NO_TASK).map(TaskId);
         let mut bytes: Vec<u8> =
             words[..length.div_ceil(8)].iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
         bytes.truncate(length);
@@ -87,7 +106,7 @@ impl Telemetry {
         if before % 2 == 1 || count.load(Ordering::Relaxed) != before || bytes.is_empty() {
             return None;
         }
-        Some(Making { index, name: String::from_utf8(bytes).ok()? })
+        Some(Making { task, index, name: String::from_utf8(bytes).ok()? })
     }
 }
 
@@ -102,7 +121,7 @@ mod tests {
     #[test]
     fn a_note_is_read_whole_or_not_at_all() {
         let memory = Anonymous::new(WORDS * 8);
-        let view = || ManuallyDrop::new(Telemetry(memory.words()));
+        let view = || ManuallyDrop::new(Telemetry { words: memory.words(), task: None });
         let notes =
             ["cat/0001.jpg", "a much longer path/with many words/dog/0002.jpg", "", "cat/0003.jpg and then some"];
         let rounds = if cfg!(miri) { 3 } else { 3000 };
@@ -115,7 +134,7 @@ mod tests {
             let reader = view();
             for _ in 0..4 * rounds {
                 if let Some(read) = reader.read() {
-                    let Making { index: Some(index), name } = &read else { panic!("{read:?} has no index") };
+                    let Making { index: Some(index), name, .. } = &read else { panic!("{read:?} has no index") };
                     assert_eq!(notes.get(usize::try_from(*index).expect("small")), Some(&name.as_str()), "a mixture");
                 }
             }
@@ -129,11 +148,15 @@ mod tests {
         let (reader, fd) = Telemetry::create().expect("a page");
         let mut writer = Telemetry::open(fd).expect("the same page");
         assert_eq!(reader.read(), None);
-        let making = |index, name: &str| Some(Making { index, name: name.to_owned() });
+        let making = |task, index, name: &str| Some(Making { task, index, name: name.to_owned() });
         writer.note(Some(42), "train/cat/0042.jpg");
-        assert_eq!(reader.read(), making(Some(42), "train/cat/0042.jpg"));
+        assert_eq!(reader.read(), making(None, Some(42), "train/cat/0042.jpg"));
+        writer.begin(Some(TaskId(7)));
+        writer.note(Some(43), "train/cat/0043.jpg");
+        assert_eq!(reader.read(), making(Some(TaskId(7)), Some(43), "train/cat/0043.jpg"));
+        writer.begin(None);
         writer.note(None, "the index");
-        assert_eq!(reader.read(), making(None, "the index"));
+        assert_eq!(reader.read(), making(None, None, "the index"));
         writer.clear();
         assert_eq!(reader.read(), None);
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use batchmill_protocol::tensor::Dtype;
+use batchmill_protocol::tensor::{Dtype, FieldSpec, Shape};
 
 use super::header::Element;
 use super::index::{Column, Description, MAGIC, Place};
@@ -13,6 +13,7 @@ use crate::dataset::{MapDataset, SampleError};
 use crate::sample::{Array, Image, Sample, Value, ValueError};
 use crate::scratch;
 use crate::source::Index;
+use crate::sources::gathering;
 use crate::sources::packed::unpack;
 use crate::sources::scalar::number;
 use crate::transform::IMAGE;
@@ -38,10 +39,9 @@ impl Opened {
         Some(Self { description, files, index })
     }
 
-    /// A sample of an array, as a batch holds it.
-    fn read(&self, column: &Column, index: u64) -> Result<Vec<u8>, SampleError> {
-        let len = column.field.row_bytes().unwrap_or(0);
-        let mut bytes = scratch::take(len);
+    /// Reads a sample of an array, as a batch holds it, into `bytes`, which are as long.
+    fn read(&self, column: &Column, index: u64, bytes: &mut [u8]) -> Result<(), SampleError> {
+        let len = bytes.len();
         match column.place {
             Place::Index { start } => {
                 let stored = self.stored(start, len, index);
@@ -57,13 +57,13 @@ impl Opened {
                         || file
                     }),
                 };
-                let outcome = opened.read_exact_at(&mut bytes, start + index * len as u64);
+                let outcome = opened.read_exact_at(bytes, start + index * len as u64);
                 stamp.check(path, opened)?;
                 outcome.map_err(|source| SampleError::Read { sample: self.name(index), source })?;
-                Element { dtype: column.field.dtype, big_endian: column.big_endian }.normalize(&mut bytes);
+                Element { dtype: column.field.dtype, big_endian: column.big_endian }.normalize(bytes);
             }
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// A sample of `len` bytes of the array that lies in the index from `start` on.
@@ -84,11 +84,30 @@ impl MapDataset for Opened {
         }
         let mut sample = Sample::new();
         for column in &self.description.columns {
-            let value = value(column, self.read(column, index)?)
+            let mut bytes = scratch::take(column.field.row_bytes().unwrap_or(0));
+            self.read(column, index, &mut bytes)?;
+            let value = value(column, bytes)
                 .map_err(|error| SampleError::caused_by(self.name(index), "read the array", error))?;
             sample.insert(column.field.name.clone(), value);
         }
         Ok(sample)
+    }
+
+    fn gather(&self, indices: &[u64], field: &FieldSpec, room: &mut [u8]) -> bool {
+        let Some(column) = self.description.columns.iter().find(|column| column.field.name == field.name) else {
+            return false;
+        };
+        let Some(row_bytes) = column.field.row_bytes() else { return false };
+        let shape = match image_shape(&column.field) {
+            Some(shape) => Shape::from(shape),
+            None => column.field.shape.clone(),
+        };
+        let has = |index| index < self.len();
+        shape == field.shape
+            && column.field.dtype == field.dtype
+            && gathering::fill(indices, row_bytes, room, |index, room| {
+                has(index) && self.read(column, index, room).is_ok()
+            })
     }
 
     fn name(&self, index: u64) -> String {
@@ -118,11 +137,17 @@ impl MapDataset for Opened {
 /// A sample of an array as a value: an image where it is one by name and shape.
 fn value(column: &Column, bytes: Vec<u8>) -> Result<Value, ValueError> {
     let field = &column.field;
-    Ok(match (field.name.as_str(), field.dtype, &field.shape.0[..]) {
-        (IMAGE, Dtype::U8, &[height, width]) => Image::new(height, width, 1, bytes)?.into(),
-        (IMAGE, Dtype::U8, &[height, width, channels @ (1 | 3 | 4)]) => {
-            Image::new(height, width, channels, bytes)?.into()
-        }
-        _ => Array::new(field.dtype, field.shape.clone(), bytes)?.into(),
+    Ok(match image_shape(field) {
+        Some([height, width, channels]) => Image::new(height, width, channels, bytes)?.into(),
+        None => Array::new(field.dtype, field.shape.clone(), bytes)?.into(),
     })
+}
+
+/// Height, width and channels of an array that is an image.
+fn image_shape(field: &FieldSpec) -> Option<[usize; 3]> {
+    match (field.name.as_str(), field.dtype, &field.shape.0[..]) {
+        (IMAGE, Dtype::U8, &[height, width]) => Some([height, width, 1]),
+        (IMAGE, Dtype::U8, &[height, width, channels @ (1 | 3 | 4)]) => Some([height, width, channels]),
+        _ => None,
+    }
 }

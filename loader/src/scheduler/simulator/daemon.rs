@@ -9,7 +9,7 @@ use batchmill_protocol::position::Position;
 use batchmill_protocol::share::{Lag, Share};
 
 use super::events;
-use super::processes::{ATTEMPTS_MAX, Order};
+use super::processes::{ATTEMPTS_MAX, Order, TURN};
 use super::scenario::{Fate, Setup};
 use super::slab::Slab;
 use super::streams::CLOSED;
@@ -51,6 +51,9 @@ pub(super) struct Heard {
 impl World {
     /// Takes note of what the scheduler is about to hear, as far as the world must know it, and has it hear it.
     pub(super) fn hear(&mut self, event: Event) {
+        if !is_of_batches(&event) {
+            self.decide();
+        }
         match &event {
             Event::TaskDone { task, outcome, .. } => {
                 if let Some((_, task)) = self.heard.tasks_out.remove(task) {
@@ -152,13 +155,37 @@ impl World {
             self.trace(format_args!("{event:?}"));
         }
         let (dies, next_task) = (matches!(event, Event::WorkerGone { .. }), TaskId(self.heard.next_task));
-        let actions = self.scheduler.handle(self.now, event);
+        let is_of_batches = is_of_batches(&event);
+        if !is_of_batches {
+            self.decide();
+        }
+        self.scheduler.note(self.now, event);
+        self.undecided = true;
+        if is_of_batches && self.luck.once_in(2) {
+            // More of it may be heard before it is asked what to do.
+            let at = self.now + self.luck.span(TURN);
+            return self.enqueue(at, Happening::Decides);
+        }
+        self.undecided = false;
+        let actions = self.scheduler.decide(self.now);
         for stream in self.slabs.keys().filter(|_| dies) {
             // Whoever is given its rows from now on has been told.
             for Quarantined { index, .. } in self.scheduler.poisonous(*stream) {
                 self.heard.quarantined.entry((*stream, index)).or_insert(next_task);
             }
         }
+        self.act_all(actions);
+    }
+
+    /// Has the scheduler say what follows from what it was not asked about.
+    pub(super) fn decide(&mut self) {
+        if std::mem::take(&mut self.undecided) {
+            let actions = self.scheduler.decide(self.now);
+            self.act_all(actions);
+        }
+    }
+
+    fn act_all(&mut self, actions: Vec<Action>) {
         for action in actions {
             self.trace(format_args!("    {action:?}"));
             self.act(action);
@@ -321,4 +348,9 @@ impl World {
         let is_there = |rank| ranks.iter().any(|(is_over, at)| !is_over && (at.rank, at.world) == (rank, own.world));
         waited && (0..own.world).any(|rank| rank != own.rank && !is_there(rank))
     }
+}
+
+/// Whether many such events are heard before the scheduler is asked what to do.
+fn is_of_batches(event: &Event) -> bool {
+    matches!(event, Event::TaskDone { .. } | Event::Released { .. })
 }

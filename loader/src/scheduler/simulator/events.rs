@@ -10,6 +10,9 @@ use batchmill_protocol::slab::Making;
 
 use crate::scheduler::{Death, Event};
 
+/// Batches that a quick trainer is lent beyond those that it wants to hold.
+pub(super) const AHEAD: u32 = 4;
+
 /// How a process comes to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -27,9 +30,9 @@ pub(super) fn sample_name(sample: u64) -> String {
 }
 
 /// What a worker's telemetry page says.
-pub(super) fn making(sample: Option<u64>) -> Making {
+pub(super) fn making(task: Option<TaskId>, sample: Option<u64>) -> Making {
     let name = sample.map_or_else(|| "the dataset's index".to_owned(), sample_name);
-    Making { index: sample, name }
+    Making { task, index: sample, name }
 }
 
 /// A sample that cannot be used, and why.
@@ -94,7 +97,7 @@ pub(super) fn member_joined(
     leases: u32,
     share: Share,
 ) -> Event {
-    Event::MemberJoined { member, stream, from, until_epoch, leases, share }
+    Event::MemberJoined { member, stream, from, until_epoch, leases, ahead: AHEAD, share }
 }
 
 pub(super) fn released(member: MemberId, lease: LeaseId) -> Event {

@@ -85,7 +85,7 @@ impl World {
                 let worker = worker.filter(|worker| self.heard.surveys_out.values().all(|asked| asked != worker))?;
                 Some(events::retried(worker, StreamId(0), true))
             }
-            11 => Some(events::worker_gone(NOBODY, End::Killed, Some(events::making(Some(0))))),
+            11 => Some(events::worker_gone(NOBODY, End::Killed, Some(events::making(None, Some(0))))),
             12 => Some(events::member_gone(MemberId(u32::MAX))),
             13 => Some(events::worker_opened(NOBODY, StreamId(0))),
             14 => {

@@ -13,6 +13,7 @@ use super::luck::Luck;
 use super::scenario::{Fate, Mishap, Point, Spell};
 use super::slab::{self, Content};
 use super::world::{Happening, Line, Said, World};
+use crate::scheduler::workers::TASKS_MAX;
 
 /// How long a process usually takes to join its line.
 const START: Duration = Duration::from_millis(20);
@@ -21,10 +22,10 @@ const START: Duration = Duration::from_millis(20);
 const OPEN: Duration = Duration::from_millis(5);
 
 /// How long what is neither reading nor writing usually takes.
-const TURN: Duration = Duration::from_micros(10);
+pub(super) const TURN: Duration = Duration::from_micros(10);
 
 /// Orders that a worker's line may hold: a line holds 278 messages before its sender waits.
-const UNREAD_MAX: usize = 24;
+const UNREAD_MAX: usize = TASKS_MAX + 16;
 
 /// Samples that are tried in the place of a bad one.
 pub(super) const ATTEMPTS_MAX: u32 = 4;
@@ -175,7 +176,7 @@ impl World {
                 }
                 Order::Close(stream) => drop(process.open.remove(&stream)),
                 Order::Survey(stream, shunned) => {
-                    process.making = Some(events::making(None));
+                    process.making = Some(events::making(None, None));
                     self.begin(worker, Work::Indexing(stream, shunned_of(shunned)), OPEN);
                 }
                 Order::Open(stream, edition, shunned) => {
@@ -229,7 +230,7 @@ impl World {
             );
         }
         let row_time = self.setup.row_time;
-        self.process(worker).making = Some(events::making(Some(sample)));
+        self.process(worker).making = Some(events::making(Some(task.id), Some(sample)));
         if fate == Some(Fate::Hang) {
             self.process(worker).work = Work::Filling(job);
         } else {
@@ -323,7 +324,7 @@ impl World {
         let Some(sample) = untried.filter(|sample| *sample == 0 || !first_must_do) else {
             return self.say_surveyed(worker, stream, false);
         };
-        self.process(worker).making = Some(events::making(Some(sample)));
+        self.process(worker).making = Some(events::making(None, Some(sample)));
         let (work, row_time) = (Work::Surveying(stream, shunned, sample), self.setup.row_time);
         if self.fates.get(&sample) == Some(&Fate::Hang) {
             self.process(worker).work = work;

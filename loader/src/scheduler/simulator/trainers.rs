@@ -7,7 +7,7 @@ use batchmill_protocol::message::{LeaseId, MemberId, SlotIndex, StreamId};
 use batchmill_protocol::position::Position;
 use batchmill_protocol::share::Share;
 
-use super::events;
+use super::events::{self, AHEAD};
 use super::luck::Luck;
 use super::scenario::{Attach, Spell};
 use super::world::{Control, Happening, Line, Said, World};
@@ -174,7 +174,7 @@ impl World {
         assert_eq!(position, seat.next, "a member receives positions in order, without gaps");
         seat.next = self.setup.extent.next(position);
         seat.leases.push((lease, slot));
-        let credit = self.trainers[seat.trainer].wants.leases;
+        let credit = self.trainers[seat.trainer].wants.leases + AHEAD;
         assert!(seat.leases.len() <= slots::count(credit), "leases and unread batches stay under the credit");
         let stream = seat.stream;
         self.slab(stream).lend(slot);

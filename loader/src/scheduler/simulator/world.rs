@@ -57,6 +57,8 @@ pub(super) enum Happening {
     TrainerGoesOn(usize),
     /// A trainer asks to be let in.
     Knock(usize),
+    /// The daemon has the scheduler say what follows from what it noted.
+    Decides,
 }
 
 /// What the daemon hears.
@@ -126,6 +128,8 @@ pub(super) struct World {
     pub(super) fates: BTreeMap<u64, Fate>,
     /// What the daemon has heard.
     pub(super) heard: Heard,
+    /// Whether the scheduler has heard what it was not asked about.
+    pub(super) undecided: bool,
     pub(super) peace: bool,
     /// Whether the daemon would end.
     pub(super) over: bool,
@@ -159,6 +163,7 @@ impl World {
             past: Past::default(),
             fates: setup.fates.clone(),
             heard: Heard::default(),
+            undecided: false,
             peace: false,
             over: false,
             control,
@@ -280,6 +285,7 @@ impl World {
             Happening::TrainerStep(trainer) => self.trainer_step(trainer),
             Happening::TrainerGoesOn(trainer) => self.trainer_goes_on(trainer),
             Happening::Knock(trainer) => self.knock(trainer),
+            Happening::Decides => self.decide(),
         }
         self.close_failed();
         true

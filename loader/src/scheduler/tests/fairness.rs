@@ -26,6 +26,7 @@ fn given(
             from: from[usize::from(member == 1)],
             until_epoch: None,
             leases: 2,
+            ahead: 0,
             share: share.clone(),
         })
         .collect();
