@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use batchmill_datasets::cache::CacheKind;
@@ -194,9 +194,9 @@ fn survey(
     }
     let index = Index::from(registry.index(&spec)?);
     // Beside all that follows: of a million files it takes as long.
-    let shared = thread::spawn({
+    let shared = (!index.is_empty()).then(|| {
         let index = index.clone();
-        move || (!index.is_empty()).then(|| IpcSharedMemory::from_bytes(&index))
+        thread::spawn(move || IpcSharedMemory::from_bytes(&index))
     });
     let mut pipeline = registry.open(&spec, index)?;
     shun(&mut pipeline, quarantined);
@@ -206,7 +206,10 @@ fn survey(
     let fields = pipeline.survey(&mut |index, name| telemetry.note(Some(index), name))?;
     let identity = pipeline.identity();
     Ok(Survey {
-        index: shared.join().map_err(|_| "there is no memory to share the dataset's index")?,
+        index: shared
+            .map(JoinHandle::join)
+            .transpose()
+            .map_err(|_| "there is no memory to share the dataset's index")?,
         fields,
         samples: pipeline.extent().samples,
         classes: pipeline.classes().to_vec(),
