@@ -182,6 +182,7 @@ pub(crate) struct Scheduler {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are open")]
 enum Stream {
     /// A worker is asked, or still to be asked, what it delivers.
     Survey(Survey),

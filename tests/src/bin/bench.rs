@@ -127,13 +127,16 @@ fn warm_start(workload: &Workload, arguments: &Bench, folder: &tempfile::TempDir
     warm(&program("loader")?, workload, arguments.workers, folder.path(), STARTS)
 }
 
-/// Gives everybody a turn on every workload, in each round; also the gaps between epochs, in steps.
+/// What was measured: the runs, and for each workload the gap between epochs, in steps.
+type Measured = (Vec<Run>, Vec<(&'static str, f64)>);
+
+/// Gives everybody a turn on every workload, in each round.
 fn measure(
     arguments: &Bench,
     workloads: &[Workload],
     data: &Data,
     folder: &tempfile::TempDir,
-) -> Result<(Vec<Run>, Vec<(&'static str, f64)>), Failure> {
+) -> Result<Measured, Failure> {
     let peers = if arguments.alone { None } else { Peers::from_environment()? };
     let (loader, bare_loop) = (program("loader")?, program("examples/bare-loop")?);
     let mut out =

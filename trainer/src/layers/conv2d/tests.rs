@@ -103,7 +103,7 @@ fn every_window_computes_and_learns_what_burns_does() {
     let (device, mut largest) = (Device::flex().autodiff(), 0.0_f32);
     for case in CASES {
         let (layer, x) = (case.layer(&device), case.x(&device));
-        let (ours, burns) = (all(&layer, &x, apply), all(&layer, &x, |layer, x| Conv2d::forward(layer, x)));
+        let (ours, burns) = (all(&layer, &x, apply), all(&layer, &x, Conv2d::forward));
         assert_eq!(ours.len(), 3 + usize::from(case.bias));
         for (what, (ours, burns)) in ours.iter().zip(&burns).enumerate() {
             assert_eq!(ours.len(), burns.len(), "{case:?}: {what}");
@@ -121,7 +121,7 @@ fn the_layer_takes_it_with_gradients_and_without() {
     for device in [Device::flex(), Device::flex().autodiff()] {
         let (layer, x) = (PLAIN.layer(&device), PLAIN.x(&device));
         let convolution = Convolution::of(&layer, &x, &layer.weight.val()).expect("it fits");
-        let [x_numbers, weights] = [x.clone(), layer.weight.val()].map(|tensor| numbers(tensor));
+        let [x_numbers, weights] = [x.clone(), layer.weight.val()].map(numbers);
         let bias = numbers(layer.bias.as_ref().expect("it has one").val());
         let expected: Vec<u32> =
             forward(&convolution, &x_numbers, &weights, &bias).into_iter().map(f32::to_bits).collect();
@@ -167,8 +167,7 @@ fn what_is_frozen_has_no_gradient() {
     let device = Device::flex().autodiff();
     let (mut layer, x) = (PLAIN.layer(&device), PLAIN.x(&device).require_grad());
     let expected = all(&layer, &x.clone().detach(), apply);
-    let freeze = |weight: Param<Tensor<4>>| weight.set_require_grad(false);
-    layer.weight = freeze(layer.weight);
+    layer.weight = layer.weight.set_require_grad(false);
     let gradients = apply(&layer, x.clone()).sum().backward();
     assert!(layer.weight.val().grad(&gradients).is_none());
     assert!(layer.bias.as_ref().expect("it has one").val().grad(&gradients).is_some());

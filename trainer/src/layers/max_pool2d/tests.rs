@@ -53,7 +53,7 @@ fn every_window_has_burns_bits() {
     let device = Device::flex().autodiff();
     for case in CASES {
         let (layer, x) = (layer(case), x(case.0, &device));
-        let burns = both(&layer, &x, |layer, x| MaxPool2d::forward(layer, x));
+        let burns = both(&layer, &x, MaxPool2d::forward);
         assert_eq!(both(&layer, &x, apply), burns, "{case:?}");
         assert_eq!(bits(apply(&layer, x.inner())), burns[0], "{case:?}");
     }
@@ -67,7 +67,7 @@ fn what_is_no_number_is_the_largest() {
         let holes = x.clone().equal_elem(3.0);
         for hole in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let x = x.clone().mask_fill(holes.clone(), hole);
-            assert_eq!(both(&layer, &x, apply), both(&layer, &x, |layer, x| MaxPool2d::forward(layer, x)), "{hole}");
+            assert_eq!(both(&layer, &x, apply), both(&layer, &x, MaxPool2d::forward), "{hole}");
         }
     }
 }
