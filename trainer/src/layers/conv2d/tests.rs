@@ -1,6 +1,5 @@
 //! Tests of convolutions: against burn's own, which are computed in another way.
 
-use burn::module::Param;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::{Device, Distribution, Int, Tensor};
