@@ -20,7 +20,7 @@ use super::workload::{Bare, Workload};
 use super::{Contender, Failure, Run, median};
 
 /// Rounds of the bare loop, of which the first warms up.
-const ROUNDS: &str = "4";
+const ROUNDS: &str = "8";
 
 /// How long what is done in this program goes on.
 const TIME: Duration = Duration::from_secs(2);

@@ -1,7 +1,6 @@
 //! What is loaded: the folders of the other loaders' benchmark, or some of our own making.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use image::codecs::jpeg::JpegEncoder;
@@ -14,8 +13,8 @@ const PHOTOS: u32 = 300;
 const SMALL: u32 = 20_000;
 const ROWS: u32 = 60_000;
 
-/// Where a batch of random numbers is for those that are only carried.
-const CARRIED_ROWS: usize = 64;
+/// Rows of a batch that is only carried.
+const CARRIED_ROWS: u32 = 64;
 
 /// A folder with `imagenet1k/labels.csv`, `cifar10/train.csv` and `mnist-idx/`.
 #[derive(Clone, Debug)]
@@ -50,45 +49,19 @@ impl Data {
         let data = Self { root: root.to_owned() };
         draw_images(&data.photos(), PHOTOS, 500, 375, 90)?;
         draw_images(&data.small(), SMALL, 32, 32, 90)?;
-        let (images, labels) = data.rows();
         fs::create_dir_all(root.join("mnist-idx"))?;
-        let mut noise = Noise(1);
-        let mut file = fs::File::create(images)?;
-        file.write_all(&[0, 0, 8, 3])?;
-        [ROWS, 28, 28].into_iter().try_for_each(|extent| file.write_all(&extent.to_be_bytes()))?;
-        file.write_all(&(0..ROWS * 28 * 28).map(|_| noise.byte()).collect::<Vec<_>>())?;
-        let mut file = fs::File::create(labels)?;
-        file.write_all(&[0, 0, 8, 1])?;
-        file.write_all(&ROWS.to_be_bytes())?;
-        file.write_all(&(0..ROWS).map(|_| noise.byte() % 10).collect::<Vec<_>>())?;
+        write_idx(&data.rows(), [ROWS, 28, 28])?;
         Data::open(root)
     }
 
-    /// Writes a batch that is only to be carried as `.npy`: rows of `shape`, of which each takes `row_bytes`.
+    /// Writes rows of `extents` bytes that are only to be carried, and their labels, as IDX: a batch of them.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub fn carried(
-        folder: &Path,
-        name: &str,
-        descr: &str,
-        shape: &[usize],
-        row_bytes: usize,
-    ) -> Result<PathBuf, Failure> {
-        let path = folder.join(format!("{name}.npy"));
-        let extents: Vec<String> = [CARRIED_ROWS].iter().chain(shape).map(usize::to_string).collect();
-        let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}", extents.join(", "));
-        let padding = 63 - (10 + header.len()) % 64;
-        header.push_str(&" ".repeat(padding));
-        header.push('\n');
-        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-        bytes.extend(u16::try_from(header.len())?.to_le_bytes());
-        bytes.extend(header.into_bytes());
-        let mut noise = Noise(2);
-        // Small bytes only, so that four of them make a number that is one.
-        bytes.extend((0..CARRIED_ROWS * row_bytes).map(|_| noise.byte() & 0x3f));
-        fs::write(&path, bytes)?;
-        Ok(path)
+    /// When they cannot be written.
+    pub fn carried(folder: &Path, name: &str, extents: [u32; 2]) -> Result<(PathBuf, PathBuf), Failure> {
+        let files = (folder.join(format!("{name}-images")), folder.join(format!("{name}-labels")));
+        write_idx(&files, [CARRIED_ROWS, extents[0], extents[1]])?;
+        Ok(files)
     }
 
     /// The folder that the peers call `DATA`.
@@ -140,6 +113,19 @@ fn draw_images(
         rows.push_str(&format!("{name},{}\n", number % 10));
     }
     Ok(fs::write(list, rows)?)
+}
+
+/// Writes images of random bytes, and labels, as IDX files.
+fn write_idx((images, labels): &(PathBuf, PathBuf), extents: [u32; 3]) -> Result<(), Failure> {
+    let mut noise = Noise(1);
+    let mut write = |path: &Path, extents: &[u32], kinds: u8| -> Result<(), Failure> {
+        let mut bytes = vec![0, 0, 8, u8::try_from(extents.len())?];
+        bytes.extend(extents.iter().flat_map(|extent| extent.to_be_bytes()));
+        bytes.extend((0..extents.iter().product()).map(|_| noise.byte() % kinds));
+        Ok(fs::write(path, bytes)?)
+    };
+    write(images, &extents, u8::MAX)?;
+    write(labels, &extents[..1], 10)
 }
 
 /// Bytes without a pattern: xorshift64* (Marsaglia 2003, Vigna 2016).

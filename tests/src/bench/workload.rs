@@ -76,11 +76,12 @@ pub fn all(data: &Data, scratch: &Path, workers: u32) -> Result<Vec<Workload>, F
             labels.display()
         )
     };
-    let carried = |name: &str, descr: &str, shape: &[usize], row_bytes| -> Result<String, Failure> {
-        let file = Data::carried(scratch, name, descr, shape, row_bytes)?;
+    let carried = |name: &str, times: u32, extents| -> Result<String, Failure> {
+        let (images, labels) = Data::carried(scratch, name, extents)?;
+        let (images, labels) = (images.display(), labels.display());
         Ok(format!(
-            "dataset = {{ kind = 'npy', input = '{}' }}\nsampler = 'sequential'\nbatch_size = 64\n",
-            file.display()
+            "dataset = {{ kind = 'repeat', times = {times}, dataset = {{ kind = 'idx', images = '{images}', labels = \
+             '{labels}' }} }}\nsampler = 'sequential'\nbatch_size = 64\n"
         ))
     };
     let bare = |mode: &str, folder: &Path, list: &Path| {
@@ -96,14 +97,14 @@ pub fn all(data: &Data, scratch: &Path, workers: u32) -> Result<Vec<Workload>, F
     let workload = |name, what, stream, epochs, bare, peers| Workload { name, what, stream, epochs, bare, peers };
     let files_peers = |name: &'static str| file_peers(name, workers);
     Ok(vec![
-        workload("W1", "photos, 256 / 224", photo(middle), 4, bare("cut", &photos, &photo_list), files_peers("W1")),
-        workload("W1c", "the same from the cache", photo(&cached), 40, bare("cut", &photos, &photo_list), Vec::new()),
-        workload("W1f", "the same, f32 NCHW", photo(float), 4, bare("cut", &photos, &photo_list), files_peers("W1f")),
+        workload("W1", "photos, 256 / 224", photo(middle), 10, bare("cut", &photos, &photo_list), files_peers("W1")),
+        workload("W1c", "the same from the cache", photo(&cached), 100, bare("cut", &photos, &photo_list), Vec::new()),
+        workload("W1f", "the same, f32 NCHW", photo(float), 10, bare("cut", &photos, &photo_list), files_peers("W1f")),
         workload(
             "W1r",
             "random crop, flip",
             photo(random),
-            4,
+            10,
             bare("random", &photos, &photo_list),
             files_peers("W1r"),
         ),
@@ -120,16 +121,16 @@ pub fn all(data: &Data, scratch: &Path, workers: u32) -> Result<Vec<Workload>, F
         workload(
             "W4",
             "carry 9.6 MB",
-            carried("large", "|u1", &[3, 224, 224], 3 * 224 * 224)?,
-            1500,
+            carried("large", 400, [3 * 224, 224])?,
+            4,
             Bare::Ring { batch_bytes: 64 * 3 * 224 * 224 },
             carry_peers("large"),
         ),
         workload(
             "W4t",
             "carry 200 KB",
-            carried("tiny", "<f4", &[784], 784 * 4)?,
-            40_000,
+            carried("tiny", 6000, [56, 56])?,
+            8,
             Bare::Ring { batch_bytes: 64 * 784 * 4 },
             carry_peers("tiny"),
         ),
