@@ -2,11 +2,14 @@
 
 use std::ops::Range;
 
+use std::sync::OnceLock;
+
 use batchmill_protocol::position::{Extent, Position, Rows};
 use batchmill_protocol::tensor::FieldSpec;
 
 pub use self::error::FillError;
 use self::kept::Kept;
+use self::photo::Last;
 use crate::collate::Collate;
 use crate::dataset::{MapDataset, SampleError};
 use crate::identity::Identity;
@@ -36,6 +39,8 @@ pub struct Pipeline {
     transforms: Vec<Named>,
     /// How many of the first of them need no pixels.
     head: usize,
+    /// What is left behind those to be done to an image, once one was seen.
+    last: OnceLock<Last>,
     collate: Collate,
     /// By label, behind the transforms.
     classes: Vec<String>,
@@ -130,7 +135,20 @@ impl Pipeline {
         let head = photo::head_of(&transforms);
         let quarantine = Quarantine::default();
         let spec = spec.clone();
-        Ok(Self { dataset, sampler, transforms, head, collate, classes, extent, spec, index, quarantine, kept: None })
+        Ok(Self {
+            dataset,
+            sampler,
+            transforms,
+            head,
+            collate,
+            classes,
+            extent,
+            spec,
+            index,
+            quarantine,
+            kept: None,
+            last: OnceLock::new(),
+        })
     }
 
     /// How far one epoch reaches.
@@ -316,10 +334,10 @@ impl Pipeline {
             self.finish(place, done, sample)?
         } else {
             match self.dataset.encoded(place.index)? {
-                Some(encoded) if self.head == self.transforms.len() && self.collate.is_nothing() => {
-                    return self.write_photo(fields, place, encoded, row, out);
-                }
-                Some(encoded) => self.finish(place, self.head, self.develop(place, encoded, self.head)?)?,
+                Some(encoded) => match self.last_step(encoded.decoding.color.channels()) {
+                    Some(last) => return self.write_photo(last, fields, place, encoded, row, out),
+                    None => self.finish(place, self.head, self.develop(place, encoded, self.head)?)?,
+                },
                 None => self.finish(place, 0, self.dataset.get(place.index)?)?,
             }
         };

@@ -95,6 +95,14 @@ pub trait Transform: Send + Sync + fmt::Debug {
         let _ = field;
         None
     }
+
+    /// Whether all it does is to put the channels of the image in `field` before its rows.
+    ///
+    /// Only for speed; `false`, as without an implementation, is always right.
+    fn puts_channels_first(&self, field: &str) -> bool {
+        let _ = field;
+        false
+    }
 }
 
 /// The f32 that stands for each byte, channel by channel.
@@ -120,6 +128,16 @@ impl ByteTable {
             for ((number, &byte), table) in numbers.iter_mut().zip(bytes).zip(&self.0) {
                 *number = table[usize::from(byte)];
             }
+        }
+    }
+
+    /// The same with all numbers of the first channel first, then those of the next.
+    pub(crate) fn write_planes(&self, bytes: &[u8], channels: usize, out: &mut [u8]) {
+        let numbers = out.as_chunks_mut::<4>().0;
+        let planes = numbers.chunks_exact_mut((bytes.len() / channels.max(1)).max(1));
+        for ((channel, plane), table) in planes.enumerate().zip(self.0.iter().cycle()) {
+            let bytes = bytes.iter().skip(channel).step_by(channels);
+            plane.iter_mut().zip(bytes).for_each(|(number, &byte)| *number = table[usize::from(byte)]);
         }
     }
 }

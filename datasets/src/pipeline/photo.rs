@@ -7,12 +7,66 @@ use crate::dataset::{Encoded, SampleError};
 use crate::decode::{Decoded, decode_part};
 use crate::sample::{Sample, Value};
 use crate::scratch;
-use crate::transform::{IMAGE, TransformError};
+use crate::transform::{ByteTable, IMAGE, TransformError};
 use crate::view::{View, takes_over};
 
 /// How many of the first transforms need no pixels.
 pub(super) fn head_of(transforms: &[Named]) -> usize {
     takes_over(transforms.iter().map(|named| named.transform.geometry().map(|geometry| geometry.kind())))
+}
+
+/// What the transforms behind the head do to an image, all together.
+#[derive(Clone, Debug)]
+pub(super) enum Last {
+    /// Nothing: its bytes are the row.
+    Bytes,
+    /// They make a number of each byte of so many channels.
+    Numbers {
+        table: ByteTable,
+        channels: usize,
+        /// Whether all numbers of a channel stand together.
+        is_planar: bool,
+    },
+    /// What takes a sample.
+    More,
+}
+
+impl Last {
+    fn of(rest: &[Named], channels: usize) -> Self {
+        let (first, is_planar) = match rest {
+            [] => return Self::Bytes,
+            [first] => (first, false),
+            [first, second] if second.transform.puts_channels_first(IMAGE) => (first, true),
+            _ => return Self::More,
+        };
+        match first.transform.table(&FieldSpec::new(IMAGE, Dtype::F32, [1, 1, channels])) {
+            Some(table) => Self::Numbers { table, channels, is_planar },
+            None => Self::More,
+        }
+    }
+
+    /// What the row of an image of this shape is.
+    fn field(&self, [height, width, channels]: [usize; 3]) -> FieldSpec {
+        match self {
+            Self::Numbers { is_planar: true, .. } => FieldSpec::new(IMAGE, Dtype::F32, [channels, height, width]),
+            Self::Numbers { is_planar: false, .. } => FieldSpec::new(IMAGE, Dtype::F32, [height, width, channels]),
+            Self::Bytes | Self::More => FieldSpec::new(IMAGE, Dtype::U8, [height, width, channels]),
+        }
+    }
+
+    /// Writes the row of a view of an image.
+    fn write(&self, view: &View, Decoded { image, part }: &Decoded, room: &mut [u8]) -> Result<(), TransformError> {
+        let Self::Numbers { table, channels, is_planar } = self else { return view.write(image, *part, room) };
+        let mut pixels = scratch::take(room.len() / size_of::<f32>());
+        view.write(image, *part, &mut pixels)?;
+        if *is_planar {
+            table.write_planes(&pixels, *channels, room);
+        } else {
+            table.write(&pixels, room);
+        }
+        scratch::give(pixels);
+        Ok(())
+    }
 }
 
 /// An image decoded as far as a view of it needs.
@@ -31,41 +85,50 @@ impl Pipeline {
         Ok(sample)
     }
 
-    /// Writes the row of a sample whose image is encoded, where no transform needs pixels and collate changes nothing.
+    /// What is left to be done to an image of so many channels, where it is done on its way into the row.
+    pub(super) fn last_step(&self, channels: usize) -> Option<&Last> {
+        let last = self.last.get_or_init(|| Last::of(&self.transforms[self.head..], channels));
+        let is_of_these = match last {
+            Last::Bytes => true,
+            Last::Numbers { channels: known, .. } => *known == channels,
+            Last::More => false,
+        };
+        (is_of_these && self.collate.is_nothing()).then_some(last)
+    }
+
+    /// Writes the row of a sample whose image is encoded, where what is left behind the head is the `last` step.
     ///
     /// Nothing is written where there is an error.
     pub(super) fn write_photo(
         &self,
+        last: &Last,
         fields: &[FieldSpec],
         place: Place,
         encoded: Encoded,
         row: u32,
         out: &mut dyn RowSink,
     ) -> Result<(), FillError> {
-        let upto = self.transforms.len();
-        let Looked { decoded, view, sample } = self.look(place, encoded, upto)?;
-        let Decoded { image, part } = decoded;
+        let Looked { decoded, view, sample } = self.look(place, encoded, self.head)?;
+        let image_field = last.field(view.shape());
         for field in fields {
             if field.name != IMAGE {
                 fitting(&sample, field, &|| self.dataset.name(place.index))?;
-            } else if view.shape() != *field.shape.0 || field.dtype != Dtype::U8 {
-                let found = Box::new(FieldSpec::new(IMAGE, Dtype::U8, view.shape()));
-                let sample = self.dataset.name(place.index);
+            } else if *field != image_field {
+                let (found, sample) = (Box::new(image_field), self.dataset.name(place.index));
                 return Err(FillError::Mismatch { sample, found, expected: Box::new(field.clone()) });
             }
         }
         for (place_of_field, field) in fields.iter().enumerate() {
             let room = out.room(row, place_of_field);
             if field.name == IMAGE {
-                let bytes: usize = view.shape().iter().product();
-                assert!(room.len() == bytes, "the room for {field} has {} bytes", room.len());
-                view.write(&image, part, room).map_err(|source| self.failed(place, upto, source))?;
+                assert!(field.row_bytes() == Some(room.len()), "the room for {field} has {} bytes", room.len());
+                last.write(&view, &decoded, room).map_err(|source| self.failed(place, self.head, source))?;
             } else if let Some(value) = sample.get(&field.name) {
                 assert!(room.len() == value.bytes().len(), "the room for {field} has {} bytes", room.len());
                 room.copy_from_slice(value.bytes());
             }
         }
-        scratch::give(image.into_pixels());
+        scratch::give(decoded.image.into_pixels());
         Ok(())
     }
 

@@ -59,6 +59,10 @@ impl Transform for ToNchw {
     fn is_deterministic(&self) -> bool {
         true
     }
+
+    fn puts_channels_first(&self, field: &str) -> bool {
+        field == self.field
+    }
 }
 
 /// Turns tables of `rows` x `columns` elements around, one after the other.
