@@ -1,7 +1,7 @@
 //! The messages, one enum per direction.
 //!
-//! No message carries tensor bytes, or sample indices but those of samples that cannot be read. Whatever comes in from a peer is checked by its receiver
-//! before it is used: these types say what may be said, not what is true.
+//! No message carries tensor bytes, or sample indices but those of samples that cannot be read. Whatever comes in from a
+//! peer is checked by its receiver before it is used: these types say what may be said, not what is true.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -75,8 +75,7 @@ impl Scheduler {
 
 impl OpenStream {
     fn has_work(&self, lane: &Lane) -> bool {
-        let begun = self.window(lane).any(|slot| matches!(slot, Slot::Filling(filling) if !filling.todo.is_empty()));
-        begun || self.may_begin(lane)
+        self.window(lane).any(Slot::has_rows) || self.may_begin(lane)
     }
 
     /// Whether the lane may take one more slot. A failed batch is the lane's end: nothing behind it is made.
@@ -104,7 +103,6 @@ impl OpenStream {
         let slot = slots::index(free.expect("who has work finds rows or a free slot"));
         let mut filling = Filling::new(lane, self.extent.rows(position.step));
         let rows = filling.take(rows).expect("every batch has rows");
-        filling.tasks_out = 1;
         *self.slot(slot) = Slot::Filling(filling);
         (slot, rows)
     }
@@ -119,13 +117,12 @@ impl OpenStream {
         let leader = self.lanes[&lane].leader(members).map(|(_, cursor)| cursor);
         let starves = leader.is_some_and(|leader| self.runway(&self.lanes[&lane], leader) == 0);
         let rows = self.cost.rows(self.extent.batch_size, workers, starves);
-        let has_rows = |&(_, slot): &(Position, SlotIndex)| matches!(&self.slots[slots::place(slot)], Slot::Filling(filling) if !filling.todo.is_empty());
-        let begun = self.lanes[&lane].window.iter().copied().find(has_rows);
+        let mut window = self.lanes[&lane].window.iter().copied();
+        let begun = window.find(|&(_, slot)| self.slots[slots::place(slot)].has_rows());
         if let Some((position, slot)) = begun
             && let Slot::Filling(filling) = self.slot(slot)
             && let Some(rows) = filling.take(rows)
         {
-            filling.tasks_out += 1;
             return (slot, position, rows);
         }
         self.clear_lobby_for_one();

@@ -67,11 +67,8 @@ impl Scheduler {
 
 impl OpenStream {
     fn lobby_has_work(&self) -> bool {
-        let begun = self.lobby.waiting.iter().any(|waiting| match &self.slots[slots::place(waiting.slot)] {
-            Slot::Filling(filling) => !filling.todo.is_empty(),
-            _ => false,
-        });
-        begun || self.lobby_may_begin()
+        let begun = |waiting: &Waiting| self.slots[slots::place(waiting.slot)].has_rows();
+        self.lobby.waiting.iter().any(begun) || self.lobby_may_begin()
     }
 
     /// Whether the lobby may take one more slot: one that is free and not kept for a lane.
@@ -93,7 +90,6 @@ impl OpenStream {
             if let Slot::Filling(filling) = self.slot(slot)
                 && let Some(rows) = filling.take(most)
             {
-                filling.tasks_out += 1;
                 return (slot, position, rows);
             }
             position = self.extent.next(position);

@@ -32,6 +32,11 @@ impl Slot {
     pub(super) fn is_read(&self) -> bool {
         matches!(self, Self::Ready { leases: 1.., .. })
     }
+
+    /// Whether it has rows that nobody was given yet.
+    pub(super) fn has_rows(&self) -> bool {
+        matches!(self, Self::Filling(filling) if !filling.todo.is_empty())
+    }
 }
 
 /// Workers that died on one sample of one batch.
@@ -93,13 +98,14 @@ impl Filling {
         }
     }
 
-    /// Takes up to `rows` rows to give out, the lowest first.
+    /// Takes up to `rows` rows for a task, the lowest first.
     pub(super) fn take(&mut self, rows: u32) -> Option<Rows> {
         let whole = self.todo.pop()?;
         let taken = Rows { lo: whole.lo, hi: whole.hi.min(whole.lo + rows) };
         if taken.hi < whole.hi {
             self.todo.push(Rows { lo: taken.hi, hi: whole.hi });
         }
+        self.tasks_out += 1;
         Some(taken)
     }
 
