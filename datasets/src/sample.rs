@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 
 use batchmill_protocol::tensor::{Dtype, FieldSpec, Shape};
+use smallvec::SmallVec;
 use thiserror::Error;
 
 /// One row of a stream before it becomes part of a batch: values by field name, in the order they were put in.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
-    fields: Vec<(Cow<'static, str>, Value)>,
+    // Most have an image and a label: no sample allocates for those.
+    fields: SmallVec<[(Cow<'static, str>, Value); 2]>,
 }
 
 impl Sample {
@@ -173,8 +175,9 @@ impl Image {
     /// # Errors
     /// [`ValueError::Length`] when there are not `height * width * channels` bytes.
     pub fn new(height: usize, width: usize, channels: usize, pixels: Vec<u8>) -> Result<Self, ValueError> {
-        let shape = Shape::from([height, width, channels]);
-        if shape.elements() != Some(pixels.len()) {
+        let bytes = height.checked_mul(width).and_then(|pixels| pixels.checked_mul(channels));
+        if bytes != Some(pixels.len()) {
+            let shape = [height, width, channels].into();
             return Err(ValueError::Length { bytes: pixels.len(), dtype: Dtype::U8, shape });
         }
         Ok(Self { height, width, channels, pixels })
@@ -221,7 +224,8 @@ impl Image {
 pub struct Array {
     dtype: Dtype,
     shape: Shape,
-    bytes: Vec<u8>,
+    // A number lies in here.
+    bytes: SmallVec<[u8; 8]>,
 }
 
 impl Array {
@@ -235,24 +239,24 @@ impl Array {
         if expected != Some(bytes.len()) {
             return Err(ValueError::Length { bytes: bytes.len(), dtype, shape });
         }
-        Ok(Self { dtype, shape, bytes })
+        Ok(Self { dtype, shape, bytes: bytes.into() })
     }
 
     /// One number without a shape, as a class label is.
     pub fn scalar_i64(value: i64) -> Self {
-        Self { dtype: Dtype::I64, shape: Shape::default(), bytes: value.to_le_bytes().to_vec() }
+        Self { dtype: Dtype::I64, shape: Shape::default(), bytes: value.to_le_bytes().as_slice().into() }
     }
 
     /// One number without a shape.
     pub fn scalar_f32(value: f32) -> Self {
-        Self { dtype: Dtype::F32, shape: Shape::default(), bytes: value.to_le_bytes().to_vec() }
+        Self { dtype: Dtype::F32, shape: Shape::default(), bytes: value.to_le_bytes().as_slice().into() }
     }
 
     /// Bytes, of a text for instance.
     ///
     /// Shapes: `[bytes.len()]`.
     pub fn from_u8(bytes: Vec<u8>) -> Self {
-        Self { dtype: Dtype::U8, shape: [bytes.len()].into(), bytes }
+        Self { dtype: Dtype::U8, shape: [bytes.len()].into(), bytes: bytes.into() }
     }
 
     /// A row of numbers.
@@ -286,9 +290,9 @@ impl Array {
         &self.bytes
     }
 
-    /// Its elements, row-major, little-endian, without a copy.
+    /// Its elements, row-major, little-endian; more than a number without a copy.
     pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+        self.bytes.into_vec()
     }
 }
 

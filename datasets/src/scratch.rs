@@ -4,8 +4,8 @@
 
 use std::cell::RefCell;
 
-/// Buffers kept by a thread: a file, an image, and the image it is resized from.
-const BUFFERS_MAX: usize = 4;
+/// Buffers kept by a thread: a file and the next, an image, and the image it is resized from.
+const BUFFERS_MAX: usize = 5;
 
 /// A buffer above this is given back to the allocator: one giant image must not stay for good.
 const BUFFER_BYTES_MAX: usize = 64 << 20;

@@ -1,6 +1,7 @@
 //! libjpeg-turbo's own interface, made safe: with `protocol/src/slab/map.rs` the only unsafe code of the workspace.
 //!
-//! The crate `turbojpeg` lacks the region of an image that alone is to be decoded, and asks for the header twice.
+//! The crate `turbojpeg` lacks the region of an image that alone is to be decoded, and asks for the header twice, which
+//! for a small image is dear.
 
 use std::ffi::CStr;
 
@@ -143,7 +144,6 @@ impl Decompressor {
         // SAFETY: the handle is whole; as many bytes are read as there are, and nothing is kept of them.
         let status = unsafe { raw::tj3DecompressHeader(self.handle, file.as_ptr(), file.len() as raw::size_t) };
         self.checked(status)?;
-        let extent = |found: c_int| usize::try_from(found).map_err(|_| JpegError("no size in the header".to_owned()));
         let colors = self.get(raw::TJPARAM_TJPARAM_COLORSPACE);
         let is = |space: raw::TJCS| c_int::try_from(space) == Ok(colors);
         // The width of an iMCU: `tjMCUWidth` in turbojpeg.h.
@@ -156,13 +156,73 @@ impl Decompressor {
             raw::TJSAMP_TJSAMP_411 => Some(32),
             _ => None,
         };
-        let header = Header {
-            height: extent(self.get(raw::TJPARAM_TJPARAM_JPEGHEIGHT))?,
-            width: extent(self.get(raw::TJPARAM_TJPARAM_JPEGWIDTH))?,
-            is_inked: is(raw::TJCS_TJCS_CMYK) || is(raw::TJCS_TJCS_YCCK),
-            block,
-        };
+        let (height, width) = self.size()?;
+        let header = Header { height, width, is_inked: is(raw::TJCS_TJCS_CMYK) || is(raw::TJCS_TJCS_YCCK), block };
         Ok(Opened { decompressor: self, file, header })
+    }
+
+    /// Decodes all of an image whose size is known, and whose header is thus read but once.
+    ///
+    /// # Errors
+    /// [`JpegError`]: the file is broken, or the image is of another size. What `pixels` are then is unspecified.
+    ///
+    /// # Panics
+    /// When `pixels` is not as long as the image.
+    #[expect(unsafe_code, reason = "a C library")]
+    pub fn decode_all(
+        &mut self,
+        file: &[u8],
+        size: (usize, usize),
+        kind: Pixels,
+        pixels: &mut [u8],
+    ) -> Result<(), JpegError> {
+        let other_size = || JpegError("it is of another size".to_owned());
+        let (height, width) = size;
+        assert_eq!(pixels.len(), height * width * kind.bytes(), "the room for {height} x {width}");
+        // None at all would mean any number.
+        let limit = c_int::try_from(height * width).ok().filter(|&limit| limit > 0).ok_or_else(other_size)?;
+        self.set(raw::TJPARAM_TJPARAM_MAXPIXELS, limit)?;
+        self.choose(1, None)?;
+        // SAFETY: the handle is whole. Whatever the header says, there are no more than `limit` pixels, and with a pitch of
+        // 0 their rows follow one another: `pixels` holds them. Nothing is kept of either.
+        let status = unsafe {
+            raw::tj3Decompress8(
+                self.handle,
+                file.as_ptr(),
+                file.len() as raw::size_t,
+                pixels.as_mut_ptr(),
+                0,
+                kind.code(),
+            )
+        };
+        self.checked(status)?;
+        if self.size()? == size { Ok(()) } else { Err(other_size()) }
+    }
+
+    /// Height and width, as the header that was last read says.
+    fn size(&self) -> Result<(usize, usize), JpegError> {
+        let extent =
+            |parameter| usize::try_from(self.get(parameter)).map_err(|_| JpegError("no size in the header".to_owned()));
+        Ok((extent(raw::TJPARAM_TJPARAM_JPEGHEIGHT)?, extent(raw::TJPARAM_TJPARAM_JPEGWIDTH)?))
+    }
+
+    /// Sets the scale and the part, `None` for all, that are decoded next.
+    #[expect(unsafe_code, reason = "a C library")]
+    fn choose(&mut self, scale: usize, part: Option<Part>) -> Result<(), JpegError> {
+        let int = |extent: usize| c_int::try_from(extent).map_err(|_| JpegError("Image is too large".to_owned()));
+        let factor = raw::tjscalingfactor { num: 1, denom: int(scale)? };
+        // SAFETY: the handle is whole; wrong factors are refused.
+        let status = unsafe { raw::tj3SetScalingFactor(self.handle, factor) };
+        self.checked(status)?;
+        let region = match part {
+            None => raw::tjregion { x: 0, y: 0, w: 0, h: 0 },
+            Some(part) => {
+                raw::tjregion { x: int(part.left)?, y: int(part.top)?, w: int(part.width)?, h: int(part.height)? }
+            }
+        };
+        // SAFETY: the handle is whole; wrong regions are refused.
+        let status = unsafe { raw::tj3SetCroppingRegion(self.handle, region) };
+        self.checked(status)
     }
 
     #[expect(unsafe_code, reason = "a C library")]
@@ -213,20 +273,11 @@ impl Opened<'_> {
         assert!(part.height > 0 && part.width > 0, "{part:?} is empty");
         assert!(part.top + part.height <= height && part.left + part.width <= width, "{part:?} of {height} x {width}");
         assert_eq!(pixels.len(), part.height * part.width * kind.bytes(), "the room for {part:?}");
-        let int = |extent: usize| c_int::try_from(extent).map_err(|_| JpegError("Image is too large".to_owned()));
-        let factor = raw::tjscalingfactor { num: 1, denom: int(scale)? };
-        // SAFETY: the handle is whole; wrong factors are refused.
-        let status = unsafe { raw::tj3SetScalingFactor(decompressor.handle, factor) };
-        decompressor.checked(status)?;
-        let region = if part == Part::whole(height, width) {
-            raw::tjregion { x: 0, y: 0, w: 0, h: 0 }
-        } else {
-            raw::tjregion { x: int(part.left)?, y: int(part.top)?, w: int(part.width)?, h: int(part.height)? }
-        };
-        // SAFETY: the handle is whole; wrong regions are refused.
-        let status = unsafe { raw::tj3SetCroppingRegion(decompressor.handle, region) };
-        decompressor.checked(status)?;
-        let pitch = int(part.width * kind.bytes())?;
+        // Its own header says how many there are.
+        decompressor.set(raw::TJPARAM_TJPARAM_MAXPIXELS, 0)?;
+        decompressor.choose(scale, Some(part).filter(|part| *part != Part::whole(height, width)))?;
+        let pitch = c_int::try_from(part.width * kind.bytes());
+        let pitch = pitch.map_err(|_| JpegError("Image is too large".to_owned()))?;
         // SAFETY: the handle is whole. The header in `file`, which is borrowed since it was opened, says the same size as
         // then, so that `height` rows of `pitch` bytes are written: what was asserted. Nothing is kept of either.
         let status = unsafe {

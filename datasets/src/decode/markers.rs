@@ -1,4 +1,4 @@
-//! The markers of a JPEG: whether it is complete, and how the camera was held.
+//! The markers of a JPEG: whether it is complete, how large it is, and how the camera was held.
 //!
 //! Source: ITU-T T.81, B.1.1 (markers) and B.2 (segments).
 
@@ -8,10 +8,24 @@ const END_OF_IMAGE: u8 = 0xd9;
 const START_OF_SCAN: u8 = 0xda;
 const APP1: u8 = 0xe1;
 
+/// Among the codes of frames: tables of codes (DHT), an extension (JPG) and arithmetic conditions (DAC).
+const NO_FRAMES: [u8; 3] = [0xc4, 0xc8, 0xcc];
+
 /// Whether a JPEG has its end marker: walks the segments, and in the scans from marker to marker.
 pub(super) fn is_complete(bytes: &[u8]) -> bool {
     // Nearly all end with it. A scan that is cut short does not, and before one there is no image to be complete.
     bytes.ends_with(&[0xff, END_OF_IMAGE]) || Markers { bytes, place: 0 }.any(|(marker, _)| marker == END_OF_IMAGE)
+}
+
+/// Height and width, where the frame header says them: not which kinds of frames can be decoded, or that it is whole.
+pub(super) fn size(bytes: &[u8]) -> Option<(usize, usize)> {
+    let is_frame = |marker: u8| matches!(marker, 0xc0..=0xcf) && !NO_FRAMES.contains(&marker);
+    let (_, frame) = Markers { bytes, place: 0 }
+        .take_while(|(marker, _)| *marker != START_OF_SCAN)
+        .find(|(marker, _)| is_frame(*marker))?;
+    // Before them, the bits of a number.
+    let [height, width] = [1, 3].map(|place| frame.get(place..)?.first_chunk().copied().map(u16::from_be_bytes));
+    Some((height?.into(), width?.into()))
 }
 
 /// How the camera was held, as the first EXIF segment says, which stands before the image.
@@ -75,5 +89,19 @@ mod tests {
         assert!(is_complete(&file));
         file.extend(b"a camera's trailer");
         assert!(is_complete(&file));
+    }
+
+    #[test]
+    fn the_size_is_that_of_the_frame() {
+        let frame = [0xff, 0xc2, 0, 8, 8, 1, 2, 3, 4, 1];
+        // A thumbnail's frame lies within another segment.
+        let thumbnail = [0xff, APP1, 0, 12, 0xff, 0xc0, 0, 8, 8, 0, 9, 0, 9, 1];
+        let tables = [0xff, 0xc4, 0, 7, 8, 0, 1, 0, 1];
+        let file = [&[0xff, 0xd8], &thumbnail[..], &tables, &frame].concat();
+        assert_eq!(size(&file), Some((0x102, 0x304)));
+        for len in 0..file.len() {
+            assert_eq!(size(&file[..len]), None, "{len} of {} bytes", file.len());
+        }
+        assert_eq!(size(&[&[0xff, 0xd8, 0xff, START_OF_SCAN, 0, 2], &frame[..]].concat()), None);
     }
 }

@@ -24,7 +24,8 @@ pub(super) fn decode(
     wanted: &mut dyn FnMut(usize, usize) -> Option<Part>,
 ) -> Result<Decoded, DecodeError> {
     let mut decompressor = DECOMPRESSOR.take().map_or_else(start, Ok)?;
-    if let Ok(image) = decode_by(&mut decompressor, bytes, options, wanted) {
+    let all = decode_all(&mut decompressor, bytes, options, wanted);
+    if let Ok(image) = all.unwrap_or_else(|| decode_by(&mut decompressor, bytes, options, wanted)) {
         DECOMPRESSOR.set(Some(decompressor));
         return Ok(image);
     }
@@ -36,6 +37,39 @@ pub(super) fn decode(
     })?;
     DECOMPRESSOR.set(Some(decompressor));
     Ok(image)
+}
+
+/// Decodes an image of which all is wanted, reading its header once; `None` when that is not so.
+fn decode_all(
+    decompressor: &mut Decompressor,
+    bytes: &[u8],
+    options: DecodeOptions,
+    wanted: &mut dyn FnMut(usize, usize) -> Option<Part>,
+) -> Option<Result<Decoded, DecodeError>> {
+    let kind = pixels_of(options.color);
+    let (height, width) = markers::size(bytes).filter(|_| options.draft.is_none())?;
+    let part = Part::whole(height, width);
+    check_size(height as u64, width as u64).ok()?;
+    if wanted(height, width).is_some_and(|wanted| wanted != part) {
+        return None;
+    }
+    let mut pixels = scratch::take(height * width * kind.bytes());
+    let outcome = decompressor.decode_all(bytes, (height, width), kind, &mut pixels);
+    Some(outcome.map_err(broken).and_then(|()| Ok(Decoded { image: image(part, kind.bytes(), pixels)?, part })))
+}
+
+fn image(part: Part, channels: usize, pixels: Vec<u8>) -> Result<Image, DecodeError> {
+    let image = Image::new(part.height, part.width, channels, pixels);
+    image.map_err(|error| DecodeError::Broken { format: Format::Jpeg, source: error.into() })
+}
+
+/// What libjpeg-turbo is asked for.
+fn pixels_of(color: ColorMode) -> Pixels {
+    match color {
+        ColorMode::Rgb => Pixels::Rgb,
+        ColorMode::Gray => Pixels::Gray,
+        ColorMode::Rgba => Pixels::Rgba,
+    }
 }
 
 /// Height and width that the header says, by a fresh decompressor for the reason above.
@@ -64,9 +98,7 @@ fn decode_by(
     let kind = match mode {
         // These it gives only as CMYK. ImageNet has a few.
         _ if header.is_inked => Pixels::Cmyk,
-        ColorMode::Rgb => Pixels::Rgb,
-        ColorMode::Gray => Pixels::Gray,
-        ColorMode::Rgba => Pixels::Rgba,
+        color => pixels_of(color),
     };
     let whole = Part::whole(height, width);
     let part = wanted(height, width).filter(|part| !part.is_empty()).map_or(whole, |part| header.around(part, scale));
@@ -84,9 +116,7 @@ fn decode_by(
     if kind == Pixels::Cmyk {
         pixels = recolor(rgb_from_inverted_cmyk(pixels), 3, mode);
     }
-    let image = Image::new(part.height, part.width, mode.channels(), pixels)
-        .map_err(|error| DecodeError::Broken { format: Format::Jpeg, source: error.into() })?;
-    Ok(Decoded { image, part })
+    Ok(Decoded { image: image(part, mode.channels(), pixels)?, part })
 }
 
 fn broken(error: JpegError) -> DecodeError {

@@ -46,11 +46,11 @@ impl Last {
     }
 
     /// What the row of an image of this shape is.
-    fn field(&self, [height, width, channels]: [usize; 3]) -> FieldSpec {
+    fn field(&self, [height, width, channels]: [usize; 3]) -> (Dtype, [usize; 3]) {
         match self {
-            Self::Numbers { is_planar: true, .. } => FieldSpec::new(IMAGE, Dtype::F32, [channels, height, width]),
-            Self::Numbers { is_planar: false, .. } => FieldSpec::new(IMAGE, Dtype::F32, [height, width, channels]),
-            Self::Bytes | Self::More => FieldSpec::new(IMAGE, Dtype::U8, [height, width, channels]),
+            Self::Numbers { is_planar: true, .. } => (Dtype::F32, [channels, height, width]),
+            Self::Numbers { is_planar: false, .. } => (Dtype::F32, [height, width, channels]),
+            Self::Bytes | Self::More => (Dtype::U8, [height, width, channels]),
         }
     }
 
@@ -109,12 +109,13 @@ impl Pipeline {
         out: &mut dyn RowSink,
     ) -> Result<(), FillError> {
         let Looked { decoded, view, sample } = self.look(place, encoded, self.head)?;
-        let image_field = last.field(view.shape());
+        let (dtype, shape) = last.field(view.shape());
         for field in fields {
             if field.name != IMAGE {
                 fitting(&sample, field, &|| self.dataset.name(place.index))?;
-            } else if *field != image_field {
-                let (found, sample) = (Box::new(image_field), self.dataset.name(place.index));
+            } else if (field.dtype, &*field.shape.0) != (dtype, &shape) {
+                let found = Box::new(FieldSpec::new(IMAGE, dtype, shape));
+                let sample = self.dataset.name(place.index);
                 return Err(FillError::Mismatch { sample, found, expected: Box::new(field.clone()) });
             }
         }

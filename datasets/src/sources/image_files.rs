@@ -120,8 +120,8 @@ impl ImageFiles {
 
     /// The bytes of the image of a row.
     fn read(&self, row: u64) -> Result<Vec<u8>, SampleError> {
-        let file = self.table.file(0, row).ok_or_else(|| SampleError::new(self.name(row), "not in the index"))?;
-        self.folder.read(row, &file).inspect_err(|error| self.note(error))
+        let entry = || self.table.file(0, row).ok_or_else(|| SampleError::new(self.name(row), "not in the index"));
+        self.folder.read(row, entry).inspect_err(|error| self.note(error))
     }
 
     /// The sample of a row with its image, which is without pixels where there are no masks.

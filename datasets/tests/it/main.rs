@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "clippy allows it in test functions, not in what they share")]
 
 mod again;
+mod allocations;
 mod bad_files;
 mod bad_samples;
 mod collate;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{File, Metadata};
-use std::io::Read;
+use std::io::{IoSliceMut, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -29,14 +29,26 @@ impl<'a> FileEntry<'a> {
     }
 }
 
+/// Larger files are not read ahead: the system may still fetch them, and no more memory is taken for what comes next.
+const READ_AHEAD_MAX: u64 = 1 << 20;
+
+/// A file that is to be read next.
+#[derive(Debug)]
+enum Ahead {
+    /// Its bytes are here already.
+    Read(Vec<u8>),
+    /// The system fetches them.
+    Fetched(File),
+}
+
 /// The folder that listed files are in. It is held open: a file is found from there, not from the root.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
     /// `None` where it cannot be opened, which every file then says.
     handle: Option<OwnedFd>,
-    /// Files that are to be read next, by their rows: the system fetches them meanwhile.
-    ahead: Mutex<VecDeque<(u64, File)>>,
+    /// Files that are to be read next, by their rows.
+    ahead: Mutex<VecDeque<(u64, Ahead)>>,
 }
 
 impl Folder {
@@ -49,28 +61,44 @@ impl Folder {
         &self.path
     }
 
-    /// Has the file of a row fetched, if that is possible.
+    /// Has the file of a row at hand when it is read, if that is possible without waiting.
     pub(super) fn expect(&self, row: u64, entry: &FileEntry<'_>) {
         let Some(file) = self.open(entry) else { return };
-        // A hint, which no file system need follow.
-        #[cfg(target_os = "linux")]
-        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed);
-        if let Ok(mut ahead) = self.ahead.try_lock() {
-            ahead.truncate(AHEAD_MAX - 1);
-            ahead.push_front((row, file));
+        let ahead = match read_at_hand(&file, entry) {
+            Some(bytes) => Ahead::Read(bytes),
+            None => {
+                // A hint, which no file system need follow.
+                #[cfg(target_os = "linux")]
+                let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed);
+                Ahead::Fetched(file)
+            }
+        };
+        if let Ok(mut known) = self.ahead.try_lock() {
+            known.truncate(AHEAD_MAX - 1);
+            known.push_front((row, ahead));
         }
     }
 
-    /// Reads the whole file of a row, which must still be the one that was listed.
-    pub(super) fn read(&self, row: u64, entry: &FileEntry<'_>) -> Result<Vec<u8>, SampleError> {
+    /// Reads the whole file of a row, which must still be the one that was listed: that of its `entry`.
+    pub(super) fn read<'a>(
+        &self,
+        row: u64,
+        entry: impl FnOnce() -> Result<FileEntry<'a>, SampleError>,
+    ) -> Result<Vec<u8>, SampleError> {
         let ahead = self.ahead.try_lock().ok().and_then(|mut ahead| {
             let place = ahead.iter().position(|(of, _)| *of == row)?;
             ahead.remove(place)
         });
-        match ahead.map(|(_, file)| file).or_else(|| self.open(entry)) {
-            Some(file) => read_from(file, || self.path.join(entry.path), entry),
+        let fetched = match ahead {
+            Some((_, Ahead::Read(bytes))) => return Ok(bytes),
+            Some((_, Ahead::Fetched(file))) => Some(file),
+            None => None,
+        };
+        let entry = entry()?;
+        match fetched.or_else(|| self.open(&entry)) {
+            Some(file) => read_from(file, || self.path.join(entry.path), &entry),
             // Why not, and whether it ever could be.
-            None => read(&self.path.join(entry.path), entry),
+            None => read(&self.path.join(entry.path), &entry),
         }
     }
 
@@ -83,6 +111,25 @@ impl Folder {
 /// Reads the whole file, which must still be the one that was listed.
 pub(super) fn read(path: &Path, entry: &FileEntry<'_>) -> Result<Vec<u8>, SampleError> {
     read_from(entry.stamp().open(path)?, || path.to_owned(), entry)
+}
+
+/// The bytes of a file that is still the one that was listed, where the system has them in memory.
+#[cfg(target_os = "linux")]
+fn read_at_hand(file: &File, entry: &FileEntry<'_>) -> Option<Vec<u8>> {
+    let len = Some(entry.bytes).filter(|bytes| *bytes <= READ_AHEAD_MAX)?;
+    let mut bytes = scratch::take(usize::try_from(len).ok()?);
+    let room = &mut [IoSliceMut::new(&mut bytes)];
+    let read = rustix::io::preadv2(file, room, 0, rustix::io::ReadWriteFlags::NOWAIT);
+    if read == Ok(bytes.len()) && entry.stamp().is_of(file) {
+        return Some(bytes);
+    }
+    scratch::give(bytes);
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_at_hand(_: &File, _: &FileEntry<'_>) -> Option<Vec<u8>> {
+    None
 }
 
 fn read_from(mut file: File, path: impl Fn() -> PathBuf, entry: &FileEntry<'_>) -> Result<Vec<u8>, SampleError> {
