@@ -97,8 +97,8 @@ pub(crate) struct Serve {
     /// beside them, where both were started from one terminal, or in one container [default: 0]
     #[arg(long, value_name = "N")]
     pub(crate) worker_nice: Option<Nice>,
-    /// How much of the processors that the loader may run on all workers together use, at the most and on average, so that
-    /// training beside them keeps its pace also when it was started elsewhere
+    /// How much of the processors that the loader may run on all workers together use to make batches, at the most and on
+    /// average, so that training beside them keeps its pace also when it was started elsewhere
     #[arg(long, value_name = "PERCENT")]
     pub(crate) cpu_budget: Option<Percent>,
     /// How long a range of samples may take, at least, before its worker is killed as hung [default: 30]

@@ -186,8 +186,8 @@ pub(crate) struct Scheduler {
 enum Stream {
     /// A worker is asked, or still to be asked, what it delivers.
     Survey(Survey),
-    /// Surveyed; its memory is being reserved.
-    Reserving(Quarantine),
+    /// The daemon lays it out in memory.
+    Surveyed(Quarantine),
     /// It can be read.
     Open(OpenStream),
     /// It cannot be served.
@@ -353,8 +353,8 @@ impl Scheduler {
     fn stream_opened(&mut self, stream: StreamId, extent: Extent, slots: u32, bad_limit: u64) {
         assert!(slots::count(slots) >= LANE_SLOTS_MIN, "the daemon reserves at least {LANE_SLOTS_MIN} slots");
         assert!(extent.steps() > 0, "datasets refuse an epoch without batches");
-        let Some(state @ Stream::Reserving(_)) = self.streams.get_mut(&stream) else { return };
-        let Stream::Reserving(quarantine) = std::mem::replace(state, Stream::Failed) else { return };
+        let Some(state @ Stream::Surveyed(_)) = self.streams.get_mut(&stream) else { return };
+        let Stream::Surveyed(quarantine) = std::mem::replace(state, Stream::Failed) else { return };
         *state = Stream::Open(OpenStream {
             extent,
             slots: (0..slots).map(|_| Slot::Free).collect(),

@@ -4,7 +4,7 @@ use batchmill_datasets::spec::StreamSpec;
 use batchmill_protocol::message::{MemberId, Reply, StreamId, ToWorker, WorkerId};
 use tokio::sync::oneshot;
 
-use super::cache::{StreamCache, check_memory};
+use super::cache::check_memory;
 use super::streams::Served;
 use super::{Daemon, DaemonError};
 use crate::config;
@@ -71,8 +71,7 @@ impl Daemon {
         }
         let room = self.room.beside(streams).check(self.scheduler.workers_wanted().into());
         room.map_err(|error| format!("beside {streams} streams {error}"))?;
-        let caches = self.streams.values().filter_map(|served| served.opened.as_ref()?.cache.as_ref());
-        check_memory(memory_bytes, &specs, caches.map(StreamCache::promised_bytes).sum())?;
+        check_memory(memory_bytes, &specs, self.streams.values().map(Served::promised_bytes).sum())?;
         let share_bytes = memory_bytes / specs.len() as u64;
         let served = specs.iter().map(|spec| Served::new(spec, share_bytes));
         served.collect::<Result<_, _>>().map_err(|error| error.to_string())
@@ -104,7 +103,7 @@ impl Daemon {
         while let Some((place, reply)) = self.settled() {
             let Opening { streams, answer, .. } = self.openings.remove(place);
             if matches!(reply, Reply::Refused { .. }) {
-                streams.into_iter().for_each(|stream| self.end_stream(stream));
+                streams.into_iter().for_each(|stream| self.end_stream(stream, closed));
             }
             let _ = answer.send(Answer::Reply(reply));
         }
@@ -142,17 +141,17 @@ impl Daemon {
             );
             return Reply::Refused { reason };
         }
-        self.end_stream(stream);
+        self.end_stream(stream, closed);
         self.say_ready();
         Reply::Closed { trainers: readers.into_iter().map(|(_, pid)| pid).collect() }
     }
 
-    /// Forgets a stream, and has everybody else do so.
-    fn end_stream(&mut self, stream: StreamId) {
+    /// Forgets a stream, and has everybody else do so; its trainers are told what `reason` makes of its name.
+    fn end_stream(&mut self, stream: StreamId, reason: impl FnOnce(&str) -> String) {
         let Some(served) = self.streams.remove(&stream) else { return };
         self.streams_changed();
         self.gone.retain(|gone| gone.stream != stream);
-        self.tell(Event::StreamClosed { stream, reason: closed(&served.name) });
+        self.tell(Event::StreamClosed { stream, reason: reason(&served.name) });
     }
 
     /// Ends streams that there is no memory for after all: what was available has gone to others meanwhile.
@@ -160,15 +159,16 @@ impl Daemon {
         let failures =
             self.streams.iter_mut().filter_map(|(id, served)| Some((*id, served.opened.as_mut()?.reserve_failure()?)));
         for (stream, reason) in failures.collect::<Vec<_>>() {
-            let Some(Served { name, ready, .. }) = self.streams.get(&stream) else { continue };
+            let Some(Served { name, .. }) = self.streams.get(&stream) else { continue };
             if self.on_ready.is_some() {
                 let stream = name.clone();
                 self.fail(DaemonError::Stream { stream, reason });
-            } else if *ready {
-                output::log(&format!("stream `{name}` is closed: {reason}"));
-                self.end_stream(stream);
+            } else if let Some(opening) = self.openings.iter_mut().find(|opening| opening.streams.contains(&stream)) {
+                let error = DaemonError::Stream { stream: name.clone(), reason };
+                opening.failure.get_or_insert(error.to_string());
             } else {
-                self.fail_stream(stream, reason);
+                output::log(&format!("stream `{name}` is closed: {reason}"));
+                self.end_stream(stream, |name| format!("{}: {reason}", closed(name)));
             }
         }
     }

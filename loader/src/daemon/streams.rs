@@ -85,7 +85,7 @@ impl Served {
         })
     }
 
-    /// Reserves its memory, now that the size of its batches is known: its extent, its slots, and how many of its samples
+    /// Lays it out in memory, now that the size of its batches is known, and begins to reserve that: its extent, its slots, and how many of its samples
     /// may be bad.
     ///
     /// # Errors
@@ -108,13 +108,22 @@ impl Served {
             return Err("an epoch of it has no batch".to_owned());
         }
         let (layout, slab, reservation) = lay_out(&description, self.share_bytes)?;
-        let reserving = Some(reserve(reservation)?);
         let slots = layout.slots();
         let cache =
             self.cache.as_ref().map(|cache| StreamCache::open(&self.name, cache, survey.cache_file)).transpose()?;
+        // Last: it goes on by itself.
+        let reserving = Some(reserve(reservation)?);
         self.opened =
             Some(Opened { description, index: survey.index, layout, slab, cache, reserving, retry_failed: None });
         Ok((extent, slots, self.bad_limit(extent)))
+    }
+
+    /// The memory that it may come to take beside what it takes now.
+    pub(super) fn promised_bytes(&self) -> u64 {
+        match &self.opened {
+            None => self.cache.as_ref().map_or(0, CacheSpec::ram_bytes).saturating_add(self.share_bytes),
+            Some(opened) => opened.promised_bytes(),
+        }
     }
 
     /// How many of its samples may be bad.
@@ -173,6 +182,12 @@ impl Served {
 }
 
 impl Opened {
+    fn promised_bytes(&self) -> u64 {
+        // Of what is being reserved some is there already, and counted twice: that is soon over.
+        let reserving = if self.reserving.is_some() { self.layout.slab_bytes() as u64 } else { 0 };
+        self.cache.as_ref().map_or(0, StreamCache::promised_bytes).saturating_add(reserving)
+    }
+
     /// Why its memory could not be reserved, as soon as that is known.
     pub(super) fn reserve_failure(&mut self) -> Option<String> {
         let reserving = self.reserving.take_if(|reserving| reserving.is_finished())?;

@@ -60,7 +60,7 @@ impl Daemon {
         }
     }
 
-    /// Reserves a stream's memory, now that the size of its batches is known; or has an open one go on with its data as
+    /// Lays a stream out in memory, now that the size of its batches is known; or has an open one go on with its data as
     /// they are now.
     fn surveyed(&mut self, worker: WorkerId, stream: StreamId, survey: Survey) {
         let Some(served) = self.streams.get_mut(&stream) else { return };

@@ -11,6 +11,15 @@ use super::Scheduler;
 /// What the bucket holds at the most, as the time in which it is filled.
 const SAVED: Duration = Duration::from_millis(20);
 
+/// The tasks that are out, all together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Out {
+    /// The processor time that they are expected to take.
+    pub(super) estimated: Duration,
+    /// The most that they can have taken, or will by the estimates.
+    pub(super) so_far: Duration,
+}
+
 /// A bucket of processor time.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -20,7 +29,7 @@ pub(super) struct Budget {
     level_s: f64,
     /// When the bucket was last filled.
     filled: Duration,
-    /// Until when there is too little in it for one more task, if one waits.
+    /// Until when there is too little in it for one more task.
     short_until: Option<Duration>,
 }
 
@@ -30,14 +39,14 @@ impl Budget {
         Self { cpus, level_s: 0.0, filled: Duration::ZERO, short_until: None }
     }
 
-    /// Whether one more task may be given out beside those that are out and take the time of `committed`.
-    pub(super) fn allows(&mut self, now: Duration, committed: Duration) -> bool {
-        let committed_s = committed.as_secs_f64();
+    /// Whether one more task may be given out beside those that are out.
+    pub(super) fn allows(&mut self, now: Duration, out: Out) -> bool {
         let gained_s = now.saturating_sub(self.filled).as_secs_f64() * self.cpus;
-        // What tasks that are out will take counts as taken: a long one does not make the bucket run over.
-        let most_s = SAVED.as_secs_f64() * self.cpus + committed_s;
+        // What tasks that are out have taken, if they computed all the time, is still in there: it must not run over.
+        let most_s = SAVED.as_secs_f64() * self.cpus + out.so_far.max(out.estimated).as_secs_f64();
         (self.level_s, self.filled) = ((self.level_s + gained_s).min(most_s), now);
-        let short_s = (committed_s - self.level_s) / self.cpus;
+        // One that takes longer than estimated may as well wait for a disk: others need not wait for it.
+        let short_s = (out.estimated.as_secs_f64() - self.level_s) / self.cpus;
         self.short_until = (short_s >= 0.0).then(|| now + Duration::from_secs_f64(short_s) + Duration::from_micros(1));
         self.short_until.is_none()
     }
@@ -71,7 +80,7 @@ impl Scheduler {
 
     /// Whether one more task may be given out.
     pub(super) fn is_within_budget(&mut self, now: Duration) -> bool {
-        self.budget.as_mut().is_none_or(|budget| budget.allows(now, self.workers.committed(now)))
+        self.budget.as_mut().is_none_or(|budget| budget.allows(now, self.workers.out(now)))
     }
 
     /// Takes note of what a worker has used.
@@ -102,12 +111,12 @@ mod tests {
                     until[worker] = None;
                     budget.take(task);
                 }
-                let out = until.iter().flatten().map(|end: &Duration| {
-                    let in_hand = now.saturating_sub(end.saturating_sub(task));
-                    in_hand.max(estimate)
+                let begun = until.iter().flatten().map(|end: &Duration| end.saturating_sub(task));
+                let out = begun.fold(Out::default(), |out, begun| Out {
+                    estimated: out.estimated + estimate,
+                    so_far: out.so_far + now.saturating_sub(begun).max(estimate),
                 });
-                let committed = out.sum();
-                if until[worker].is_none() && budget.allows(now, committed) {
+                if until[worker].is_none() && budget.allows(now, out) {
                     until[worker] = Some(now + task);
                 }
             }
@@ -145,11 +154,11 @@ mod tests {
     #[test]
     fn little_is_saved_up_and_it_says_until_when_it_lasts() {
         let mut budget = Budget::new(0.5);
-        assert!(budget.allows(3600 * 1000 * MS, Duration::ZERO));
+        assert!(budget.allows(3600 * 1000 * MS, Out::default()));
         budget.take(20 * MS);
-        assert!(!budget.allows(3600 * 1000 * MS, Duration::ZERO), "20 ms at half a processor are 10 ms");
+        assert!(!budget.allows(3600 * 1000 * MS, Out::default()), "20 ms at half a processor are 10 ms");
         let until = budget.short_until.expect("it is short");
         assert!(until.abs_diff(3600 * 1000 * MS + 20 * MS) < MS, "10 ms more are there in 20 ms: {until:?}");
-        assert!(budget.allows(until, Duration::ZERO) && budget.short_until.is_none());
+        assert!(budget.allows(until, Out::default()) && budget.short_until.is_none());
     }
 }

@@ -40,7 +40,7 @@ impl Scheduler {
                 assert_eq!(Party::of(&member.share), lane.party, "members of a lane may read together");
                 assert!(member.cursor <= lane.next, "a cursor is not past its window");
                 assert!(
-                    member.leases.len() <= slots::count(member.credit + member.ahead),
+                    member.leases.len() <= slots::count(member.credit).saturating_add(slots::count(member.ahead)),
                     "leases stay under the credit"
                 );
                 // A slot is free only when every member has passed it.

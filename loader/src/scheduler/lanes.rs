@@ -355,7 +355,8 @@ impl OpenStream {
     /// Makes a slot another lane's.
     pub(super) fn hand_over(&mut self, slot: SlotIndex, to: LaneId) {
         match self.slot(slot) {
-            Slot::Filling(Filling { lane, .. }) | Slot::Ready { lane, .. } => *lane = Some(to),
+            Slot::Filling(filling) => (filling.lane, filling.is_unasked) = (Some(to), false),
+            Slot::Ready { lane, .. } => *lane = Some(to),
             Slot::Free | Slot::Failed { .. } => {}
         }
     }

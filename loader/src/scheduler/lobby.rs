@@ -1,7 +1,8 @@
 //! A stream's lobby: its first batches, made while nobody else wants the workers, for whoever begins there.
 //!
-//! No member is any worse off for it. It is made by workers that have nothing in hand when no lane has work for them, in
-//! slots that no lane may take, and gives slots up as soon as one may. It keeps what is wholly sound: a batch with a sample
+//! A member is hardly any worse off for it. It is made by workers that have nothing in hand when no lane has work for them,
+//! a few rows at a time, which is as long as somebody who comes meanwhile waits, in slots that no lane may take, and gives
+//! slots up as soon as one may. It keeps what is wholly sound: a batch with a sample
 //! that cannot be read, or that ends a worker, is left to be made for a member, who is told. What it found is counted
 //! nowhere, as nobody asked for it. It then stays empty until somebody has begun there, or the data are looked at anew.
 
@@ -149,26 +150,35 @@ impl OpenStream {
 
     /// Takes note of what came of a task: in the lobby, what is not sound empties it and is nobody's trouble.
     pub(super) fn note_made(&mut self, task: &Task, outcome: Result<Filled, String>) -> Result<Filled, String> {
-        let Some(waiting) = self.lobby.waiting.iter_mut().find(|waiting| waiting.slot == task.slot) else {
+        if !self.is_unasked(task.slot) {
             self.samples_made += u64::from(task.rows.len());
             return outcome;
-        };
-        waiting.made += task.rows.len();
-        match outcome {
-            Ok(filled) if filled.bad.is_empty() => Ok(filled),
-            _ => {
+        }
+        let waiting = self.lobby.waiting.iter_mut().find(|waiting| waiting.slot == task.slot);
+        match (waiting, outcome) {
+            (Some(waiting), Ok(filled)) if filled.bad.is_empty() => {
+                waiting.made += task.rows.len();
+                Ok(filled)
+            }
+            (Some(_), _) => {
                 self.clear_lobby(true);
                 Ok(Filled::default())
             }
+            // It was given up meanwhile.
+            (None, _) => Ok(Filled::default()),
         }
     }
 
-    /// Closes the lobby if a worker died on one of its batches.
+    /// Whether a worker died on a batch that nobody asked for. The lobby is closed if it was one of its own.
     pub(super) fn is_lost_in_lobby(&mut self, slot: SlotIndex) -> bool {
-        let is_there = self.lobby.waiting.iter().any(|waiting| waiting.slot == slot);
-        if is_there {
+        let is_unasked = self.is_unasked(slot);
+        if self.lobby.waiting.iter().any(|waiting| waiting.slot == slot) {
             self.clear_lobby(true);
         }
-        is_there
+        is_unasked
+    }
+
+    fn is_unasked(&self, slot: SlotIndex) -> bool {
+        matches!(&self.slots[slots::place(slot)], Slot::Filling(Filling { is_unasked: true, .. }))
     }
 }

@@ -82,6 +82,8 @@ pub(super) struct Filling {
     pub(super) fault: Option<(u32, String)>,
     /// Whether no more rows of it are to be made.
     pub(super) given_up: bool,
+    /// Whether no member ever waited for it: it is the lobby's, or was.
+    pub(super) is_unasked: bool,
 }
 
 impl Filling {
@@ -95,6 +97,7 @@ impl Filling {
             deaths: BTreeMap::new(),
             fault: None,
             given_up: false,
+            is_unasked: lane == LaneId::LOBBY,
         }
     }
 

@@ -59,7 +59,7 @@ impl Stream {
         match self {
             Self::Survey(survey) => Some(survey),
             Self::Open(open) => open.retry.as_mut(),
-            Self::Reserving(_) | Self::Failed => None,
+            Self::Surveyed(_) | Self::Failed => None,
         }
     }
 }
@@ -84,7 +84,7 @@ impl Scheduler {
             && let Stream::Survey(survey) = state
             && survey.is_by(worker)
         {
-            *state = Stream::Reserving(std::mem::take(&mut survey.quarantine));
+            *state = Stream::Surveyed(std::mem::take(&mut survey.quarantine));
             self.workers.surveyed(worker);
         }
     }

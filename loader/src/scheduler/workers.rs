@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use batchmill_protocol::message::{StreamId, TaskId, WorkerId};
 
+use super::budget::Out;
 use super::{Action, slots};
 
 /// How long a new worker may take to join its line.
@@ -157,9 +158,13 @@ impl Workers {
         self.joined().filter(|id| !self.all[id].is_occupied())
     }
 
-    /// What all tasks that are out will have taken when they are done.
-    pub(super) fn committed(&self, now: Duration) -> Duration {
-        self.all.values().map(|worker| worker.committed(now)).sum()
+    /// What all tasks that are out take of the processors.
+    pub(super) fn out(&self, now: Duration) -> Out {
+        let at_work = self.all.values().filter(|worker| !matches!(worker.phase, Phase::Killed { .. }));
+        at_work.map(|worker| worker.out(now)).fold(Out::default(), |all, one| Out {
+            estimated: all.estimated + one.estimated,
+            so_far: all.so_far + one.so_far,
+        })
     }
 
     /// Has a worker open a stream as soon as it can.
@@ -368,11 +373,11 @@ impl Worker {
         (self.tasks.len() < TASKS_MAX && busy < AHEAD).then_some(busy)
     }
 
-    /// What its tasks will have taken when it is done with them, as far as that can be said.
-    fn committed(&self, now: Duration) -> Duration {
-        let Some(first) = self.tasks.front() else { return Duration::ZERO };
-        let in_hand = first.estimate.max(now.saturating_sub(self.begun));
-        in_hand + self.tasks.iter().skip(1).map(|given| given.estimate).sum::<Duration>()
+    fn out(&self, now: Duration) -> Out {
+        let Some(first) = self.tasks.front() else { return Out::default() };
+        let more = now.saturating_sub(self.begun).saturating_sub(first.estimate);
+        let estimated = self.tasks.iter().map(|given| given.estimate).sum();
+        Out { estimated, so_far: estimated + more }
     }
 
     fn enter(&mut self, now: Duration, phase: Phase) {

@@ -140,6 +140,30 @@ fn what_is_not_sound_there_is_nobodys_trouble_until_somebody_wants_it() {
 }
 
 #[test]
+fn what_was_given_up_there_counts_no_more_than_the_rest() {
+    for trouble in troubles() {
+        let mut world = World::new(4, 2, extent(64, 4));
+        let mut troubled = 0;
+        // Both have rows of it. What the second comes to is told when the lobby has given up.
+        while let Some((&worker, tasks)) = world.workers.iter_mut().find(|(_, tasks)| !tasks.is_empty()) {
+            let event = trouble(worker, tasks.pop_front().expect("just seen"));
+            if matches!(event, Event::WorkerGone { .. }) {
+                world.workers.remove(&worker);
+            }
+            world.tell(event);
+            troubled += 1;
+        }
+        assert!(troubled >= 2, "{troubled} tasks");
+        let status = world.scheduler.stream_status(STREAM, |_| 0);
+        assert_eq!((status.bad_samples, world.scheduler.samples_made(STREAM)), (0, 0));
+        world.wait(Duration::from_secs(1));
+        world.attach(1, 4);
+        assert_eq!(world.run_out(), [Ended::Whole]);
+        assert_eq!(world.scheduler.stream_status(STREAM, |_| 0).bad_samples, 0);
+    }
+}
+
+#[test]
 fn it_is_of_the_data_as_they_are() {
     let mut world = World::idle(4, 1, extent(64, 4));
     world.tell(Event::Retry(STREAM));
