@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use batchmill_datasets::decode::jpeg::{Decompressor, Pixels};
+use batchmill_datasets::decode::jpeg::{self, Decompressor, Pixels};
 use batchmill_datasets::pipeline::{Pipeline, RowLabel, RowSink};
 use batchmill_datasets::random::Rng;
 use batchmill_datasets::spec::StreamSpec;
@@ -135,13 +135,14 @@ impl Bare {
         let mut file = File::open(path)?;
         self.file.resize(usize::try_from(file.metadata()?.len())?, 0);
         file.read_exact(&mut self.file)?;
-        let opened = self.decoder.open(&self.file)?;
-        let header = opened.header();
         if self.mode == Mode::Small {
-            self.made.resize(header.height * header.width * 3, 0);
-            opened.decode(Part::whole(header.height, header.width), 1, Pixels::Rgb, &mut self.made)?;
+            let (height, width) = jpeg::size(&self.file).ok_or("no size in the header")?;
+            self.made.resize(height * width * 3, 0);
+            self.decoder.decode_all(&self.file, (height, width), Pixels::Rgb, &mut self.made)?;
             return Ok(self.sum());
         }
+        let opened = self.decoder.open(&self.file)?;
+        let header = opened.header();
         let plan = match self.mode {
             Mode::Random => random(header.height, header.width, &mut Rng::new(0, epoch, index, 0, 0)),
             _ => middle(header.height, header.width, self.mode == Mode::Whole),

@@ -104,7 +104,12 @@ impl Cache {
         if file.metadata()?.len() < entries_at {
             file.write_all_at(&[0], entries_at - 1)?;
         }
-        file.write_all_at(&[0; 8], FULL_AT)?;
+        // There is room again for a limit that is higher; others may have it open with this one, and have found it full.
+        let mut full_at = [0; 8];
+        read_up_to(&file, &mut full_at, FULL_AT)?;
+        if u64::from_le_bytes(full_at) < limit_bytes {
+            file.write_all_at(&[0; 8], FULL_AT)?;
+        }
         // Reopened, not duplicated: a descriptor that came from another process shares its place with that.
         let appender = OpenOptions::new().append(true).open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
         Ok(Some(Self { file, appender, samples, entries_at, limit_bytes, is_full: AtomicBool::new(false) }))

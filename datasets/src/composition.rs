@@ -161,9 +161,9 @@ impl<R: Route> MapDataset for Composed<R> {
         self.find(index).map_or(Ok(None), |(dataset, index)| dataset.encoded(index))
     }
 
-    fn expect(&self, index: u64) {
+    fn expect(&self, index: u64, begin: &mut dyn FnMut()) {
         if let Some((dataset, index)) = self.find(index) {
-            dataset.expect(index);
+            dataset.expect(index, begin);
         }
     }
 

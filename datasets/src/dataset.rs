@@ -66,9 +66,9 @@ pub trait MapDataset: Send + Sync + fmt::Debug {
     }
 
     /// Sample `index` is the next to be asked for: its file may be fetched while others are decoded. What fails is found
-    /// when it is asked for.
-    fn expect(&self, index: u64) {
-        let _ = index;
+    /// when it is asked for; `begin` is called before anything that may hang.
+    fn expect(&self, index: u64, begin: &mut dyn FnMut()) {
+        let _ = (index, begin);
     }
 
     /// The names of the classes, by label; none where labels are no classes.

@@ -251,7 +251,8 @@ impl Pipeline {
                 && self.quarantine.reason(next.index).is_none()
                 && !self.is_kept(next.index)
             {
-                self.dataset.expect(next.index);
+                self.dataset
+                    .expect(next.index, &mut || self.say(next.index, &mut |index, name| out.attempt(index, name)));
             }
             let label = self.fill_row(fields, place, row, out, &mut bad)?;
             out.finish(row, RowLabel { padding: row >= first_padding, ..label });
@@ -367,11 +368,16 @@ impl Pipeline {
         if let Some(reason) = self.quarantine.reason(place.index) {
             return Err(SampleError::new(self.dataset.name(place.index), reason).into());
         }
-        scratch::with_text(|name| {
-            self.dataset.write_name(place.index, name);
-            attempt(place.index, name);
-        });
+        self.say(place.index, attempt);
         Ok(())
+    }
+
+    /// Says which sample is about to be read.
+    fn say(&self, index: u64, attempt: &mut dyn FnMut(u64, &str)) {
+        scratch::with_text(|name| {
+            self.dataset.write_name(index, name);
+            attempt(index, name);
+        });
     }
 
     /// The sample of one place behind the first `upto` transforms.

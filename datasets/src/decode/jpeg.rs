@@ -9,6 +9,7 @@ use thiserror::Error;
 use turbojpeg::libc::{c_int, c_uint};
 use turbojpeg::raw;
 
+pub use super::markers::size;
 use crate::view::Part;
 
 /// Scans a progressive JPEG may have. A hostile file asks for thousands of passes over the image; cameras and
@@ -22,12 +23,13 @@ pub struct JpegError(pub(super) String);
 
 /// A decompressor and its memory, to be used for file after file until there is an error.
 ///
-/// It goes on in the middle of the next file where an error in a header left it, and takes the size of the last image for
-/// that of a file that ends before it says one (`tj3DecompressHeader` resets neither): start another after an error.
+/// It would go on in the middle of the next file where an error in a header left it, and take the size of the last image
+/// for that of a file that ends before it says one (`tj3DecompressHeader` resets neither): after an error it refuses.
 #[derive(Debug)]
 pub struct Decompressor {
     /// Never null, and this value's alone.
     handle: raw::tjhandle,
+    had_error: bool,
 }
 
 /// What the header of a JPEG says.
@@ -42,6 +44,8 @@ pub struct Header {
     /// Pixels of a row that are stored together, before which a part of the image may begin; `None` where it is decoded as
     /// a whole or not at all.
     block: Option<usize>,
+    /// Whether its pixels are stored again and again, finer each time. What was never refined is smoothed.
+    is_progressive: bool,
 }
 
 /// The bytes of a pixel.
@@ -102,7 +106,9 @@ impl Header {
         const WIDTH_MIN: usize = 64;
         let (height, width) = self.scaled(scale);
         let Some(block) = self.block.map(|block| block / scale) else { return Part::whole(height, width) };
-        let left = part.left.saturating_sub(REACH) / block * block;
+        // Blocks are smoothed with two on either side (jdcoefct.c, `decompress_smooth_data`), of which it lacks the left.
+        let more = if self.is_progressive { 2 } else { 0 };
+        let left = (part.left.saturating_sub(REACH) / block).saturating_sub(more) * block;
         let right = (part.left + part.width + REACH).max(left + WIDTH_MIN).min(width);
         let left = left.min(right.saturating_sub(WIDTH_MIN) / block * block);
         Part { top: part.top, left, height: part.height, width: right - left }
@@ -130,7 +136,7 @@ impl Decompressor {
         if handle.is_null() {
             return Err(error_of(handle));
         }
-        let mut new = Self { handle };
+        let mut new = Self { handle, had_error: false };
         new.set(raw::TJPARAM_TJPARAM_SCANLIMIT, SCANS_MAX)?;
         Ok(new)
     }
@@ -141,6 +147,7 @@ impl Decompressor {
     /// [`JpegError`]: it has none, or a broken one.
     #[expect(unsafe_code, reason = "a C library")]
     pub fn open<'a>(&'a mut self, file: &'a [u8]) -> Result<Opened<'a>, JpegError> {
+        self.had_none()?;
         // SAFETY: the handle is whole; as many bytes are read as there are, and nothing is kept of them.
         let status = unsafe { raw::tj3DecompressHeader(self.handle, file.as_ptr(), file.len() as raw::size_t) };
         self.checked(status)?;
@@ -157,7 +164,9 @@ impl Decompressor {
             _ => None,
         };
         let (height, width) = self.size()?;
-        let header = Header { height, width, is_inked: is(raw::TJCS_TJCS_CMYK) || is(raw::TJCS_TJCS_YCCK), block };
+        let is_progressive = self.get(raw::TJPARAM_TJPARAM_PROGRESSIVE) != 0;
+        let is_inked = is(raw::TJCS_TJCS_CMYK) || is(raw::TJCS_TJCS_YCCK);
+        let header = Header { height, width, is_inked, block, is_progressive };
         Ok(Opened { decompressor: self, file, header })
     }
 
@@ -176,6 +185,7 @@ impl Decompressor {
         kind: Pixels,
         pixels: &mut [u8],
     ) -> Result<(), JpegError> {
+        self.had_none()?;
         let other_size = || JpegError("it is of another size".to_owned());
         let (height, width) = size;
         assert_eq!(pixels.len(), height * width * kind.bytes(), "the room for {height} x {width}");
@@ -238,8 +248,16 @@ impl Decompressor {
         unsafe { raw::tj3Get(self.handle, number(parameter)) }
     }
 
-    fn checked(&self, status: c_int) -> Result<(), JpegError> {
-        if status == 0 { Ok(()) } else { Err(error_of(self.handle)) }
+    fn checked(&mut self, status: c_int) -> Result<(), JpegError> {
+        if status == 0 {
+            return Ok(());
+        }
+        self.had_error = true;
+        Err(error_of(self.handle))
+    }
+
+    fn had_none(&self) -> Result<(), JpegError> {
+        if self.had_error { Err(JpegError("it had an error before: start another".to_owned())) } else { Ok(()) }
     }
 }
 
@@ -273,13 +291,18 @@ impl Opened<'_> {
         assert!(part.height > 0 && part.width > 0, "{part:?} is empty");
         assert!(part.top + part.height <= height && part.left + part.width <= width, "{part:?} of {height} x {width}");
         assert_eq!(pixels.len(), part.height * part.width * kind.bytes(), "the room for {part:?}");
+        if header.block.is_none() && (scale, part) != (1, Part::whole(height, width)) {
+            // It would not do so, and give more than there is room for.
+            return Err(JpegError("it is decoded as a whole only".to_owned()));
+        }
         // Its own header says how many there are.
         decompressor.set(raw::TJPARAM_TJPARAM_MAXPIXELS, 0)?;
         decompressor.choose(scale, Some(part).filter(|part| *part != Part::whole(height, width)))?;
         let pitch = c_int::try_from(part.width * kind.bytes());
         let pitch = pitch.map_err(|_| JpegError("Image is too large".to_owned()))?;
-        // SAFETY: the handle is whole. The header in `file`, which is borrowed since it was opened, says the same size as
-        // then, so that `height` rows of `pitch` bytes are written: what was asserted. Nothing is kept of either.
+        // SAFETY: the handle is whole, and had no error. The header in `file`, which is borrowed since it was opened, says
+        // the same size as then, and scale and part are those that were chosen, so that `height` rows of `pitch` bytes are
+        // written: what was asserted. Nothing is kept of either.
         let status = unsafe {
             raw::tj3Decompress8(
                 decompressor.handle,

@@ -17,8 +17,8 @@ pub(super) fn is_complete(bytes: &[u8]) -> bool {
     bytes.ends_with(&[0xff, END_OF_IMAGE]) || Markers { bytes, place: 0 }.any(|(marker, _)| marker == END_OF_IMAGE)
 }
 
-/// Height and width, where the frame header says them: not which kinds of frames can be decoded, or that it is whole.
-pub(super) fn size(bytes: &[u8]) -> Option<(usize, usize)> {
+/// Height and width of a JPEG, where its frame header says them: not whether it can be decoded, or is whole.
+pub fn size(bytes: &[u8]) -> Option<(usize, usize)> {
     let is_frame = |marker: u8| matches!(marker, 0xc0..=0xcf) && !NO_FRAMES.contains(&marker);
     let (_, frame) = Markers { bytes, place: 0 }
         .take_while(|(marker, _)| *marker != START_OF_SCAN)

@@ -16,7 +16,7 @@ thread_local! {
 
 /// Decodes straight to the wanted colours; for gray the chrominance is never computed.
 ///
-/// `wanted` is told height and width and answers which part is needed, if not all; it may be asked twice. The part that
+/// `wanted` is told height and width and answers which part is needed, if not all; it may be asked again. The part that
 /// comes out has the pixels that it has in the whole image.
 pub(super) fn decode(
     bytes: &[u8],
@@ -208,6 +208,28 @@ mod tests {
             }
         }
         assert!(parts_alone > 500, "{parts_alone}");
+    }
+
+    #[test]
+    fn a_part_of_what_was_never_refined_is_smoothed_as_in_the_whole() {
+        for colors in [Subsamp::Sub2x2, Subsamp::None, Subsamp::Gray] {
+            let file = colorful(120, 300, colors, true);
+            // Its first scan alone: before the next marker, which is none within a scan.
+            let scan = file.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap() + 2;
+            let end = file[scan..].windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xd0..=0xd7));
+            let file = [&file[..scan + end.unwrap()], &[0xff, 0xd9]].concat();
+            let whole = decode(&file, ColorMode::Rgb.into(), &mut |_, _| None).unwrap().image;
+            for left in (0..240).step_by(13) {
+                let wanted = Part { top: 40, left, height: 9, width: 60 };
+                let Decoded { image, part } = decode(&file, ColorMode::Rgb.into(), &mut |_, _| Some(wanted)).unwrap();
+                assert!(part.width < 300, "{part:?}");
+                for row in 0..wanted.height {
+                    let found = &image.pixels()[(row * part.width + left - part.left) * 3..][..wanted.width * 3];
+                    let expected = &whole.pixels()[((wanted.top + row) * 300 + left) * 3..][..wanted.width * 3];
+                    assert!(found == expected, "row {row} from {left} of {colors:?}, decoded as {part:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -92,8 +92,14 @@ impl Pipeline {
         if !cache.takes_more() {
             return Ok(None);
         }
-        let sample = self.make_until(place, *head)?;
-        cache.put(place.index, &sample);
-        Ok(Some((*head, sample)))
+        match self.make_until(place, *head) {
+            Ok(sample) => {
+                cache.put(place.index, &sample);
+                Ok(Some((*head, sample)))
+            }
+            // Without a cache less of it may be looked at: what is broken elsewhere must not tell whether there is one.
+            Err(error) if error.is_bad_sample() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -187,8 +187,9 @@ impl MapDataset for ImageFiles {
         Ok(Some(Encoded { file, decoding: self.decoding, sample }))
     }
 
-    fn expect(&self, index: u64) {
+    fn expect(&self, index: u64, begin: &mut dyn FnMut()) {
         if let Some(file) = self.table.file(0, index) {
+            begin();
             self.folder.expect(index, &file);
         }
     }

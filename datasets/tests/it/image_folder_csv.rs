@@ -46,7 +46,7 @@ fn a_sample_is_an_image_and_a_label() {
     assert_eq!(batch.rows[0][0], crate::support::picture(3, 2).into_raw());
     assert_eq!(batch.rows[0][1], 1_i64.to_le_bytes());
     assert_eq!(batch.order(), [(0, false), (1, false)]);
-    assert_eq!(batch.attempts[1], (1, folder.path("images/sub/b.jpg").display().to_string()));
+    assert_eq!(batch.attempts[2], (1, folder.path("images/sub/b.jpg").display().to_string()));
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
+#[cfg(feature = "turbojpeg")]
+use batchmill_datasets::cache::Cache;
 use batchmill_datasets::dataset::{MapDataset, SampleError};
 use batchmill_datasets::decode::decode;
 use batchmill_datasets::pipeline::{FillError, Pipeline, RowLabel, RowSink};
@@ -148,6 +150,27 @@ fn a_draft_is_a_smaller_image_to_every_transform() {
         refusal.ends_with("`draft` has no sense beside masks, which would stay larger than their images"),
         "{refusal}"
     );
+}
+
+/// Without libjpeg-turbo an image is decoded whole, cache or not.
+#[cfg(feature = "turbojpeg")]
+#[test]
+fn what_is_broken_below_all_that_is_looked_at_is_good_with_a_cache_too() {
+    let mut file = encode(crate::support::picture(64, 200), ImageFormat::Jpeg);
+    let end = file.len() - 2;
+    file[end - 40..end].fill(0x55);
+    decode(&file, batchmill_datasets::decode::ColorMode::Rgb).expect_err("it is broken");
+    let list = "a.jpg,0\n".repeat(8);
+    let folder = Folder::new().with("a.jpg", file).with("labels.csv", list);
+    let table = "dataset = { kind = 'image-folder-csv', images = '.', labels = 'labels.csv' }\nbatch_size = 8\n\
+                 on_bad = 'mask'\ntransforms = [{ kind = 'random-crop', size = 60 }]";
+    let mut pipeline = folder.open(table).unwrap();
+    let expected = batches(&pipeline);
+    let bad = expected.iter().map(|batch| batch.bad.len()).sum::<usize>();
+    assert!(0 < bad && bad < 24, "{bad} of 24 reach what is broken");
+    let kept = Cache::open(tempfile::tempfile().unwrap(), pipeline.cache_key(""), 8, 1 << 20).unwrap();
+    pipeline.keep_in(kept.expect("it is new"));
+    assert!(batches(&pipeline) == expected);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::dataset::SampleError;
 use crate::scratch;
 use crate::sources::stamp::Stamp;
 
-/// Files that are held open for what is to come: the one about to be read, and the next.
+/// Files that are held for what is to come: the one about to be read, and the next.
 const AHEAD_MAX: usize = 2;
 
 impl<'a> FileEntry<'a> {
