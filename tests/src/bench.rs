@@ -54,8 +54,10 @@ pub struct Run {
     pub cpu_us: f64,
     /// Milliseconds from the process's start to the first batch, where it was seen.
     pub cold_start_ms: Option<f64>,
-    /// Memory of all processes, shared pages divided among them, without the batches' own: MB of 10^6 bytes.
+    /// Memory of all processes, shared pages divided among them, and of what is cached: MB of 10^6 bytes.
     pub pss_mb: Option<f64>,
+    /// What of it loader and workers take beside batches and cache; known of ours.
+    pub beside_mb: Option<f64>,
 }
 
 /// The middle one of some values; of an even number the lower of the middle two. `None` of none.

@@ -56,27 +56,28 @@ fn fields(stat: &str) -> impl Iterator<Item = f64> + '_ {
     fields.into_iter().flatten().filter_map(|field| field.parse().ok())
 }
 
-/// The proportional set size of processes without the batches' memory, in MB of 10^6 bytes.
+/// The proportional set size of processes in MB of 10^6 bytes: all of it, and what of it is beside the batches' memory.
 #[must_use]
-pub fn pss_mb(pids: &[u32]) -> f64 {
+pub fn pss_mb(pids: &[u32]) -> (f64, f64) {
     let maps = pids.iter().filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/smaps")).ok());
-    maps.map(|maps| pss_kib(&maps)).sum::<f64>() * 1024.0 / 1e6
+    let mb = |kib: f64| kib * 1024.0 / 1e6;
+    maps.map(|maps| pss_kib(&maps)).fold((0.0, 0.0), |sum, (all, beside)| (sum.0 + mb(all), sum.1 + mb(beside)))
 }
 
-/// The sum of `Pss` over all mappings but those of slabs.
-fn pss_kib(smaps: &str) -> f64 {
-    let mut counts = true;
-    let mut sum = 0.0;
+/// The sum of `Pss` over all mappings, and over those that are no slabs.
+fn pss_kib(smaps: &str) -> (f64, f64) {
+    let mut is_slab = false;
+    let (mut all, mut beside) = (0.0, 0.0);
     for line in smaps.lines() {
         if let Some(kib) = line.strip_prefix("Pss:") {
-            if counts {
-                sum += kib.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0);
-            }
+            let kib = kib.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0);
+            all += kib;
+            beside += if is_slab { 0.0 } else { kib };
         } else if line.split_once(' ').is_some_and(|(range, _)| range.contains('-') && !range.ends_with(':')) {
-            counts = !line.contains(SLAB);
+            is_slab = line.contains(SLAB);
         }
     }
-    sum
+    (all, beside)
 }
 
 #[cfg(test)]
@@ -90,10 +91,11 @@ mod tests {
     }
 
     #[test]
-    fn batches_do_not_count_as_memory() {
+    fn batches_are_told_from_other_memory() {
         let smaps = "55d0-55e0 r--p 00000000 fe:00 12 /usr/bin/loader\nSize: 64 kB\nPss:                  12 kB\nPss_Dirty: 1 kB\n\
                      7f00-7f10 rw-s 00000000 00:01 9 /memfd:batchmill-train (deleted)\nPss:                1000 kB\n\
                      7f20-7f30 rw-p 00000000 00:00 0 \nPss:                  30 kB\n";
-        assert_eq!(pss_kib(smaps).to_string(), "42");
+        let (all, beside) = pss_kib(smaps);
+        assert_eq!((all.to_string(), beside.to_string()), ("1042".to_owned(), "42".to_owned()));
     }
 }

@@ -1,4 +1,4 @@
-//! The bare work: what the loader cannot be faster than, with nothing around it.
+//! The bare work of a workload, with nothing around it: what its loader is measured against.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -36,13 +36,12 @@ pub const RING_WRITER: &str = "ring-writer";
 ///
 /// # Errors
 /// When a process cannot be started, or fails.
-pub fn run(program: &Path, workload: &Workload, workers: u32) -> Result<Run, Failure> {
+pub fn run(program: &Path, workload: &Workload) -> Result<Run, Failure> {
     let (samples_per_s, cpu_us) = match &workload.bare {
-        Bare::Loop(arguments) => loops(program, arguments, workers)?,
+        Bare::Loop(arguments) => loops(program, arguments, workload.workers)?,
         Bare::Gather { file, row_bytes, batch } => gather(Path::new(file), *row_bytes, *batch)?,
         Bare::Ring { batch_bytes } => ring(*batch_bytes)?,
     };
-    let (cold_start_ms, pss_mb) = (None, None);
     let workload = workload.name.to_owned();
     Ok(Run {
         workload,
@@ -50,8 +49,9 @@ pub fn run(program: &Path, workload: &Workload, workers: u32) -> Result<Run, Fai
         version: String::new(),
         samples_per_s,
         cpu_us,
-        cold_start_ms,
-        pss_mb,
+        cold_start_ms: None,
+        pss_mb: None,
+        beside_mb: None,
     })
 }
 

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use batchmill_protocol::client::{Batch, Client, Member, Subscription};
+use batchmill_protocol::message::{Reply, Request};
 use rustix::process::{Pid, Signal};
 
 use super::account::{cpu_s, family, own_cpu_s, pss_mb};
@@ -71,6 +72,19 @@ impl Loader {
     }
 }
 
+impl Loader {
+    /// What is cached in memory, in MB.
+    fn cached_mb(&self) -> Result<f64, Failure> {
+        let Reply::Status(status) = Client::connect(Some(&self.socket))?.request(&Request::Status)? else {
+            return Err("the loader does not say how it stands".into());
+        };
+        let in_memory =
+            status.streams.iter().filter_map(|stream| stream.cache.as_ref()).filter(|cache| cache.place == "ram");
+        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
+        Ok(in_memory.map(|cache| cache.bytes).sum::<u64>() as f64 / 1e6)
+    }
+}
+
 /// The stream with so many samples only, if any number is named.
 fn limited(stream: &str, limit: u32) -> String {
     match stream.strip_prefix("dataset = ").and_then(|rest| rest.split_once('\n')) {
@@ -100,14 +114,8 @@ impl Drop for Loader {
 ///
 /// # Errors
 /// When the loader fails.
-pub fn run(
-    program: &Path,
-    workload: &Workload,
-    workers: u32,
-    limit: u32,
-    scratch: &Path,
-) -> Result<(Run, Option<f64>), Failure> {
-    let loader = Loader::serve(program, workload, workers, limit, scratch)?;
+pub fn run(program: &Path, workload: &Workload, limit: u32, scratch: &Path) -> Result<(Run, Option<f64>), Failure> {
+    let loader = Loader::serve(program, workload, workload.workers, limit, scratch)?;
     let mut member = loader.attach(workload.epochs)?;
     let fields: Vec<String> = member.stream().fields.iter().map(|field| field.name.clone()).collect();
     let mut cold_start = None;
@@ -150,7 +158,8 @@ pub fn run(
         samples_per_s: samples / seconds,
         cpu_us: cpu / samples * 1e6,
         cold_start_ms: cold_start.map(|time| time.as_secs_f64() * 1e3),
-        pss_mb: Some(pss_mb(&processes)),
+        pss_mb: Some(pss_mb(&[&processes[..], &[std::process::id()]].concat()).0 + loader.cached_mb()?),
+        beside_mb: Some(pss_mb(&processes).1),
     };
     Ok((run, gap))
 }

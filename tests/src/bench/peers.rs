@@ -3,12 +3,15 @@
 use std::collections::HashMap;
 use std::env;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
 use super::workload::{Peer, Workload};
 use super::{Contender, Failure, Run, median};
+
+/// The exit status of a script that cannot do a workload.
+const UNSUPPORTED: i32 = 3;
 
 /// Rows of a carried batch.
 const CARRIED_ROWS: f64 = 64.0;
@@ -40,15 +43,21 @@ impl Peers {
                 "PEERS names other loaders' scripts: say with PY_TORCH or PY_PEERS which Python runs them".into()
             );
         }
-        let libraries =
-            others.as_deref().and_then(|python| output(Command::new(python).arg(folder.join("spdl_setup.py"))));
+        let libraries = others.as_deref().and_then(|python| {
+            let output = Command::new(python).arg(folder.join("spdl_setup.py")).stdin(Stdio::null()).output().ok()?;
+            String::from_utf8(output.stdout).ok().filter(|_| output.status.success())
+        });
         Ok(Some(Self { folder, torch, others, libraries: libraries.map(|text| text.trim().to_owned()) }))
     }
 
-    /// Has one do its work; `None` when it is not there or cannot do it.
-    #[must_use]
-    pub fn run(&self, workload: &Workload, peer: &Peer, data: &Path, limit: u32) -> Option<Run> {
-        let python = if peer.torch { self.torch.as_ref() } else { self.others.as_ref() }?;
+    /// Has one do its work; `None` when its interpreter is not named or it says that it cannot do it.
+    ///
+    /// # Errors
+    /// One sentence when it fails.
+    pub fn run(&self, workload: &Workload, peer: &Peer, data: &Path, limit: u32) -> Result<Option<Run>, Failure> {
+        let Some(python) = (if peer.torch { self.torch.as_ref() } else { self.others.as_ref() }) else {
+            return Ok(None);
+        };
         let mut command = Command::new(python);
         command.current_dir(&self.folder).args(&peer.arguments).env("DATA", data).env("PYTHONDONTWRITEBYTECODE", "1");
         command.env("TF_CPP_MIN_LOG_LEVEL", "3");
@@ -58,17 +67,26 @@ impl Peers {
         if let Some(libraries) = self.libraries.as_ref().filter(|_| peer.arguments[0].contains("spdl")) {
             command.env("LD_LIBRARY_PATH", libraries);
         }
-        let lines = output(&mut command)?;
+        let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output()?;
+        if status.code() == Some(UNSUPPORTED) {
+            return Ok(None);
+        }
+        let failed = |why: &str| format!("{} failed at {}: {why}", peer.name, workload.name);
+        if !status.success() {
+            let said = String::from_utf8_lossy(&stderr);
+            return Err(failed(said.lines().last().unwrap_or("it says nothing")).into());
+        }
+        let lines = String::from_utf8_lossy(&stdout);
         let epochs: Vec<HashMap<String, Value>> =
             lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        summed_up(workload, peer, &epochs)
+        let is_wrong = |key| epochs.iter().any(|epoch| epoch.get(key) == Some(&Value::Bool(false)));
+        if is_wrong("count_ok") || is_wrong("labels_ok") {
+            return Err(failed("it gave other samples than there are").into());
+        }
+        let run =
+            summed_up(workload, peer, &epochs).ok_or_else(|| failed("its lines are not those of the benchmark"))?;
+        Ok(Some(run))
     }
-}
-
-/// What a command prints, if it ends well.
-fn output(command: &mut Command) -> Option<String> {
-    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
-    String::from_utf8(output.stdout).ok().filter(|_| output.status.success())
 }
 
 /// The medians of the epochs; of several the first only says how long it took to start.
@@ -91,5 +109,6 @@ fn summed_up(workload: &Workload, peer: &Peer, epochs: &[HashMap<String, Value>]
         cpu_us,
         cold_start_ms: median(epochs.iter().filter_map(|epoch| number(epoch, "cold_start_ms"))),
         pss_mb: median(epochs.iter().filter_map(|epoch| number(epoch, "pss_mib"))).map(|mib| mib * 1.048_576),
+        beside_mb: None,
     })
 }

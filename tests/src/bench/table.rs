@@ -49,6 +49,13 @@ pub fn table(workloads: &[Workload], runs: &[Run]) -> String {
     table
 }
 
+/// For each workload the memory of loader and workers beside batches and cache, in MB.
+#[must_use]
+pub fn beside<'a>(workloads: &'a [Workload], runs: &[Run]) -> Vec<(&'a str, f64)> {
+    let of = |name: &str| median(runs.iter().filter(|run| run.workload == name).filter_map(|run| run.beside_mb));
+    workloads.iter().filter_map(|workload| Some((workload.name, of(workload.name)?))).collect()
+}
+
 /// The contenders of a workload: the bare loop, ours, then the others, the fastest first.
 fn rows<'a>(workload: &str, runs: &'a [Run]) -> Vec<Row<'a>> {
     let runs: Vec<&Run> = runs.iter().filter(|run| run.workload == workload).collect();
@@ -114,6 +121,7 @@ mod tests {
             cpu_us,
             cold_start_ms: None,
             pss_mb: Some(12.4),
+            beside_mb: None,
         };
         let peer = |name: &str| Contender::Peer(name.to_owned());
         let runs = [
@@ -129,6 +137,7 @@ mod tests {
             what: "photos",
             stream: String::new(),
             epochs: 1,
+            workers: 2,
             bare: Bare::Ring { batch_bytes: 0 },
             peers: Vec::new(),
         };

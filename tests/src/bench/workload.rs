@@ -16,6 +16,8 @@ pub struct Workload {
     pub stream: String,
     /// Epochs to read: more where they are short.
     pub epochs: u32,
+    /// Worker processes, and threads or processes of the others.
+    pub workers: u32,
     /// How the bare loop is asked for it.
     pub bare: Bare,
     /// Other loaders.
@@ -94,7 +96,13 @@ pub fn all(data: &Data, scratch: &Path, workers: u32) -> Result<Vec<Workload>, F
     let random = "transforms = [{ kind = 'random-resized-crop', size = 224 }, 'horizontal-flip']";
     let cached = format!("{middle}\ncache = {{ kind = 'ram', limit = '1GiB' }}");
 
-    let workload = |name, what, stream, epochs, bare, peers| Workload { name, what, stream, epochs, bare, peers };
+    let workload =
+        |name, what, stream, epochs, bare, peers| Workload { name, what, stream, epochs, workers, bare, peers };
+    // What only carries has one process that copies, whoever it is.
+    let carry = |name, what, stream, epochs, bare, peers| Workload {
+        workers: 1,
+        ..workload(name, what, stream, epochs, bare, peers)
+    };
     let files_peers = |name: &'static str| file_peers(name, workers);
     Ok(vec![
         workload("W1", "photos, 256 / 224", photo(middle), 10, bare("cut", &photos, &photo_list), files_peers("W1")),
@@ -116,9 +124,10 @@ pub fn all(data: &Data, scratch: &Path, workers: u32) -> Result<Vec<Workload>, F
             bare("small", &small, &small_list),
             files_peers("W2"),
         ),
-        workload("W3", "IDX of 28 x 28, u8", idx(""), 40, gather(), row_peers(workers)),
+        // The others give numbers.
+        workload("W3", "IDX of 28 x 28, u8", idx(""), 40, gather(), Vec::new()),
         workload("W3f", "the same, f32", idx("transforms = ['to-f32']"), 20, gather(), row_peers(workers)),
-        workload(
+        carry(
             "W4",
             "carry 9.6 MB",
             carried("large", 400, [3 * 224, 224])?,
@@ -126,7 +135,7 @@ pub fn all(data: &Data, scratch: &Path, workers: u32) -> Result<Vec<Workload>, F
             Bare::Ring { batch_bytes: 64 * 3 * 224 * 224 },
             carry_peers("large"),
         ),
-        workload(
+        carry(
             "W4t",
             "carry 200 KB",
             carried("tiny", 6000, [56, 56])?,
@@ -162,12 +171,17 @@ fn file_peers(workload: &str, workers: u32) -> Vec<Peer> {
 
 fn row_peers(workers: u32) -> Vec<Peer> {
     let workers = workers.to_string();
-    let common = ["--workload", "W3", "--workers", &workers, "--epochs", "3"];
-    let run = |name, torch, script, variant: &[&str]| peer(name, torch, &[&[script], &common[..], variant].concat());
+    let by = |workers, name, torch, script, variant: &[&str]| {
+        let common = ["--workload", "W3", "--workers", workers, "--epochs", "3"];
+        peer(name, torch, &[&[script], &common[..], variant].concat())
+    };
+    let run = |name, torch, script, variant| by(&workers, name, torch, script, variant);
+    let alone = |name, torch, script, variant| by("0", name, torch, script, variant);
     vec![
-        peer("numpy, one process", false, &["plain_loader.py", "--workload", "W3", "--workers", "0", "--epochs", "3"]),
+        alone("numpy, one process", false, "plain_loader.py", &[]),
         run("PyTorch quickstart", true, "torch_loader.py", &["--variant", "quickstart"]),
         run("PyTorch TensorDataset", true, "torch_loader.py", &["--variant", "tensor"]),
+        alone("PyTorch TensorDataset, one process", true, "torch_loader.py", &["--variant", "tensor"]),
         run("mlx-data", false, "mlx_loader.py", &[]),
         run("tf.data", false, "tfdata_loader.py", &[]),
     ]

@@ -114,6 +114,9 @@ fn run(arguments: &Bench) -> Result<(), Failure> {
         return Ok(());
     }
     print!("{}", table::table(&workloads, &runs));
+    for (name, beside_mb) in table::beside(&workloads, &runs) {
+        println!("{name}: loader and workers take {beside_mb:.0} MB beside batches and cache");
+    }
     for (name, gap) in gaps {
         println!("{name}: from one epoch's last batch to the next one's first takes {gap:.2} of a step");
     }
@@ -144,7 +147,7 @@ fn measure(
     let turns: usize = workloads.iter().map(|workload| 2 + peers.as_ref().map_or(0, |_| workload.peers.len())).sum();
     let bar = ProgressBar::new(turns as u64 * u64::from(arguments.rounds));
     bar.set_style(ProgressStyle::with_template("{msg:30} {bar:40} {pos}/{len} runs, {eta} left")?);
-    let (mut runs, mut gaps) = (Vec::new(), Vec::new());
+    let (mut runs, mut gaps, mut missing) = (Vec::new(), Vec::new(), Vec::new());
     let mut note = |run: Run| -> Result<(), Failure> {
         let line = serde_json::to_string(&run)?;
         if let Some(out) = &mut out {
@@ -163,19 +166,23 @@ fn measure(
     for round in 0..arguments.rounds {
         for workload in workloads {
             bar.set_message(format!("{} {}", workload.name, workload.what));
-            note(bare::run(&bare_loop, workload, arguments.workers)?)?;
-            let (run, gap) = ours::run(&loader, workload, arguments.workers, arguments.limit, folder.path())?;
+            note(bare::run(&bare_loop, workload)?)?;
+            let (run, gap) = ours::run(&loader, workload, arguments.limit, folder.path())?;
             note(run)?;
             gaps.extend(gap.filter(|_| round == 0).map(|gap| (workload.name, gap)));
             for peer in peers.iter().flat_map(|peers| workload.peers.iter().map(move |peer| (peers, peer))) {
                 match peer.0.run(workload, peer.1, data.root(), arguments.limit) {
-                    Some(run) => note(run)?,
-                    None => bar.println(format!("{} cannot do {} here", peer.1.name, workload.name)),
+                    Ok(Some(run)) => note(run)?,
+                    Ok(None) => missing.push(format!("{} cannot do {} here", peer.1.name, workload.name)),
+                    Err(error) => missing.push(error.to_string()),
                 }
             }
         }
     }
     bar.finish_and_clear();
+    missing.sort();
+    missing.dedup();
+    missing.iter().for_each(|line| eprintln!("{line}"));
     Ok((runs, gaps))
 }
 
