@@ -11,7 +11,7 @@ use super::block::{COLUMNS, ROWS, Row, multiply};
 
 /// Columns of what leaves that one thread takes at a time. So many lie side by side that reading them from memory waits
 /// little.
-const LEAVING: usize = 4 * COLUMNS;
+const LEAVING: usize = 8 * COLUMNS;
 
 /// The same of the gradient of what arrived, which is computed in columns of [`ROWS`].
 const ARRIVING: usize = 8 * ROWS;
