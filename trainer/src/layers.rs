@@ -18,6 +18,7 @@ mod group_norm;
 mod layer_norm;
 mod linear;
 mod max_pool2d;
+mod registers;
 mod reshape;
 mod residual;
 mod running;

@@ -1,5 +1,11 @@
 //! `linear`: every output is a weighted sum of all inputs.
 
+mod block;
+mod product;
+mod step;
+#[cfg(test)]
+mod tests;
+
 use burn::nn::{Linear, LinearConfig};
 
 use super::FEATURES_MAX;
@@ -46,8 +52,8 @@ impl Layer for Linear {
 
     fn forward(&self, x: Activation) -> Activation {
         match x {
-            Activation::Flat(x) => Activation::Flat(Linear::forward(self, x)),
-            Activation::Sequence(x) => Activation::Sequence(Linear::forward(self, x)),
+            Activation::Flat(x) => Activation::Flat(step::apply(self, x)),
+            Activation::Sequence(x) => Activation::Sequence(step::apply(self, x)),
             other => unreachable!("`leaves` refuses {:?}", other.extents()),
         }
     }

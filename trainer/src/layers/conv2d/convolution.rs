@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::kernel::{LANES, ROWS, correlate};
+use super::kernel::{ROWS, correlate};
 use crate::layers::axis::Axis;
+use crate::layers::registers::LANES;
 
 /// A convolution of images; channels are those of one group.
 #[derive(Clone, Copy, Debug)]

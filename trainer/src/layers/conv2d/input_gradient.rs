@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::convolution::{Convolution, Packed, Room, Tap};
-use super::kernel::LANES;
+use crate::layers::registers::LANES;
 
 /// One phase of what arrived, which some of the taps read.
 struct Phase {

@@ -2,8 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
-/// Rows are padded to a multiple of this: as many numbers as the widest register that is used holds.
-pub(super) const LANES: usize = 8;
+use crate::layers::registers::{first, vectorized};
 
 /// Channels that are computed together.
 pub(super) const ROWS: usize = 4;
@@ -12,24 +11,7 @@ pub(super) const ROWS: usize = 4;
 /// fill the sixteen registers.
 pub(super) const COLUMNS: usize = 3;
 
-/// Whether this processor has the instructions that the loops are made for: fused multiplication and addition.
-pub(super) fn is_fast() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return pulp::x86::V3::try_new().is_some();
-    #[cfg(not(target_arch = "x86_64"))]
-    cfg!(target_arch = "aarch64")
-}
-
-/// Runs `op` with the instructions that this processor has.
-fn vectorized<T: WithSimd>(op: T) -> T::Output {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(simd) = pulp::x86::V3::try_new() {
-        return Simd::vectorize(simd, op);
-    }
-    pulp::Arch::new().dispatch(op)
-}
-
-/// Gives each of the `R` rows of `out`, whose length is a multiple of [`LANES`], the sum over `k` of `weights[k][row]`
+/// Gives each of the `R` rows of `out`, whose length is a multiple of [`LANES`](crate::layers::registers::LANES), the sum over `k` of `weights[k][row]`
 /// times the row of `input` that begins at `offsets[k]`.
 ///
 /// *Order* of the sum: that of `k`.
@@ -74,7 +56,7 @@ fn block<S: Simd, const R: usize, const V: usize>(
 ) -> usize {
     let mut sums = [[simd.splat_f32s(0.0); V]; R];
     for (weights, &offset) in weights.iter().zip(offsets) {
-        let numbers = vectors::<S, V>(&input[offset..]);
+        let numbers = first::<S, V>(&input[offset..]);
         for (sums, &weight) in sums.iter_mut().zip(weights) {
             let weight = simd.splat_f32s(weight);
             for (sum, &number) in sums.iter_mut().zip(numbers) {
@@ -92,7 +74,7 @@ fn block<S: Simd, const R: usize, const V: usize>(
 
 /// Gives for each of `R` rows and each `k` the sum of the products of their numbers, over all `samples`: of the rows of
 /// the one side, `length` numbers each, with the row of the other side that begins at `offsets[k]`. `length` is a multiple
-/// of [`LANES`].
+/// of [`LANES`](crate::layers::registers::LANES).
 pub(super) fn multiply<const R: usize, const K: usize>(
     samples: &[(&[f32], &[f32])],
     length: usize,
@@ -137,11 +119,4 @@ impl<const R: usize, const K: usize> WithSimd for Multiply<'_, R, K> {
         }
         totals
     }
-}
-
-/// The first `V` registers of `numbers`.
-#[inline(always)]
-fn vectors<S: Simd, const V: usize>(numbers: &[f32]) -> &[S::f32s; V] {
-    let (vectors, _) = S::as_simd_f32s(&numbers[..V * S::F32_LANES]);
-    vectors.first_chunk().expect("the slice is of so many")
 }

@@ -17,15 +17,15 @@ use burn::tensor::{DType, Tensor};
 use super::convolution::Convolution;
 use super::forward::forward;
 use super::input_gradient::input_gradient;
-use super::kernel;
 use super::weight_gradient::weight_gradient;
 use crate::layers::flex::{Tracked, numbers, of, tensor};
+use crate::layers::registers;
 
 /// Applies the layer where its numbers lie: on the CPU as here, elsewhere as burn does.
 pub(super) fn apply(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
     let weight = layer.weight.val();
     let convolution = Convolution::of(layer, &x, &weight);
-    let is_known = kernel::is_fast() && [x.dtype(), weight.dtype()] == [DType::F32; 2];
+    let is_known = registers::are_fast() && [x.dtype(), weight.dtype()] == [DType::F32; 2];
     let Some(convolution) = convolution.filter(|_| is_known) else { return Conv2d::forward(layer, x) };
     let no_bias = || Tensor::zeros([weight.dims()[0]], &weight.device());
     let bias = layer.bias.as_ref().map_or_else(no_bias, |bias| bias.val());
