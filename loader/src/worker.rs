@@ -36,7 +36,7 @@ const SLAB_TIMEOUT: Duration = Duration::from_secs(10);
 /// Slabs that may arrive before they are announced.
 const SLABS_MAX: usize = 1024;
 
-/// How long a worker keeps to itself that a task is done, while it does the next: as long as some messages take.
+/// How long a worker goes on with tasks of one stream before it says that some are done: as long as some messages take.
 const SILENCE_MAX: Duration = Duration::from_micros(250);
 
 /// The kernel's leaning, -1000 to 1000, to end this process first when memory runs out: a worker is replaced, a
@@ -131,7 +131,12 @@ fn fill_all(
 ) -> Result<(), Failure> {
     let mut done = Vec::with_capacity(tasks.len());
     let (mut said, mut start) = (Instant::now(), Instant::now());
+    let mut last = tasks.first().map(|task| task.stream);
     for task in tasks {
+        // Those of another stream may take far longer, and what is done would have to wait for them.
+        if last.replace(task.stream) != Some(task.stream) && !done.is_empty() {
+            say(told(&mut done, cpu))?;
+        }
         let stream = streams.get_mut(&task.stream).ok_or("the daemon gave a task of an unopened stream")?;
         telemetry.begin(Some(task.id));
         let outcome = stream.fill(task, telemetry);
@@ -250,7 +255,7 @@ impl Stream {
         let kept = if in_memory { Some(memory()?) } else { None };
         let index = index.map_or_else(|| Index::from(Vec::new()), |index| Index::new(Shared(index)));
         let mut pipeline = registry.open(&spec, index)?;
-        cache::open(&spec, &mut pipeline, kept)?;
+        cache::open(&spec, &mut pipeline, kept);
         let layout = Layout::new(&fields, spec.batch_size, slots)?;
         Ok(Self { id, pipeline, fields, slab: SlabWriter::open(slab, layout)? })
     }

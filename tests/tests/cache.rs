@@ -71,6 +71,21 @@ fn the_digests_are_those_without_a_cache_for_any_number_of_workers_and_across_re
 }
 
 #[test]
+fn where_the_folder_has_gone_since_others_work_without() {
+    let data = PROGRAMS.sample_data(60);
+    fs::create_dir(data.path().join("kept")).expect("made");
+    let (expected, _) = three_epochs(data.path(), 1, CHAINS[0], "");
+    let loader = serve(data.path(), 1, CHAINS[0], DISK);
+    fs::remove_dir_all(data.path().join("kept")).expect("removed");
+    let first = loader.status().workers[0].pid;
+    signal(first, Signal::KILL);
+    loader.wait_until("another worker", |status| status.workers.iter().any(|worker| worker.pid != first));
+    assert_eq!(loader.digests("train", 3), expected);
+    assert_eq!(loader.status().workers.len(), 1);
+    loader.stop();
+}
+
+#[test]
 fn what_was_kept_on_disk_is_not_made_again() {
     let data = PROGRAMS.sample_data(100);
     fs::create_dir(data.path().join("kept")).expect("made");

@@ -5,12 +5,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use batchmill_datasets::cache::{Cache, CacheKind, folder};
+use batchmill_datasets::cache::{Cache, CacheKind, CacheSpec, folder};
 use batchmill_datasets::pipeline::Pipeline;
 use batchmill_datasets::spec::StreamSpec;
 use batchmill_protocol::slab::size;
 
-use crate::error::Failure;
+use crate::error::{Failure, report};
 
 /// Sees that a stream's cache can be kept on disk, where it is to be there, removes what was not used for longest if it
 /// must, and says which file it is.
@@ -44,16 +44,29 @@ pub(super) fn prepare(spec: &StreamSpec, pipeline: &Pipeline) -> Result<Option<P
 }
 
 /// Has a pipeline keep samples, if the stream is to; `memory` is where, unless that is on disk.
-pub(super) fn open(spec: &StreamSpec, pipeline: &mut Pipeline, memory: Option<OwnedFd>) -> Result<(), Failure> {
-    let Some(cache) = &spec.cache else { return Ok(()) };
-    let (key, samples) = (pipeline.cache_key(&program()), pipeline.dataset().len());
-    let kept = match (&cache.kind, memory) {
-        (CacheKind::Disk(folder), _) => Some(folder::open(folder, key, samples, cache.limit_bytes)?),
-        (CacheKind::Ram, Some(memory)) => Cache::open(File::from(memory), key, samples, cache.limit_bytes)?,
-        (CacheKind::Ram, None) => None,
-    };
-    pipeline.keep_in(kept.ok_or("the memory of its cache is not that of this stream")?);
-    Ok(())
+///
+/// What is wrong with its place [`prepare`] has told. Where it has gone wrong since, samples are made as without one.
+pub(super) fn open(spec: &StreamSpec, pipeline: &mut Pipeline, memory: Option<OwnedFd>) {
+    let Some(cache) = &spec.cache else { return };
+    match opened(cache, pipeline, memory) {
+        Ok(kept) => pipeline.keep_in(kept),
+        Err(error) => eprintln!("it does without the cache of stream `{}`: {}", spec.name, report(&*error)),
+    }
+}
+
+fn opened(cache: &CacheSpec, pipeline: &Pipeline, memory: Option<OwnedFd>) -> Result<Cache, Failure> {
+    let samples = pipeline.dataset().len();
+    match (&cache.kind, memory) {
+        (CacheKind::Disk(folder), _) => {
+            Ok(folder::open(folder, pipeline.cache_key(&program()), samples, cache.limit_bytes)?)
+        }
+        (CacheKind::Ram, Some(memory)) => {
+            // No other program than the daemon's ever has it.
+            let kept = Cache::open(File::from(memory), pipeline.cache_key(""), samples, cache.limit_bytes)?;
+            Ok(kept.ok_or("its memory is not that of this stream")?)
+        }
+        (CacheKind::Ram, None) => Err("it came without its memory".into()),
+    }
 }
 
 /// What code this is. Datasets and transforms of other crates have no version: another build counts as another program.
