@@ -14,7 +14,7 @@ use crate::options::{Options, Role};
 use crate::pipeline::Pipeline;
 use crate::progress::{Lines, Progress};
 use crate::sampler::{Population, SamplerSource};
-use crate::source::{Index, OpenError, Source};
+use crate::source::{Index, IndexRoom, OpenError, Source};
 use crate::spec::{Component, SpecError, StreamSpec};
 use crate::transform::Transform;
 
@@ -112,16 +112,30 @@ impl Registry {
     /// # Errors
     /// [`OpenError`], with file and line.
     pub fn index(&self, spec: &StreamSpec) -> Result<Vec<u8>, OpenError> {
-        let Constructed { source, sampler, .. } = self.construct(spec)?;
-        // Where nobody reads the lines, they are lost.
-        let mut lines = Lines::new(|line: &str| drop(writeln!(io::stderr().lock(), "{line}")));
-        source.prepare(&mut |progress| lines.tell(progress))?;
-        let data = Arc::new(source.index()?);
-        let dataset = source.open(Index::new(Shared(data.clone())))?;
-        let order = sampler.index(&population(spec, &*dataset))?;
-        drop(dataset);
+        let prepared = self.prepared(spec)?;
+        let data = Arc::new(prepared.source.index()?);
+        let order = prepared.order(spec, Index::new(Shared(data.clone())))?;
         // Taken back without a copy, which for millions of samples would be felt.
         Ok(Index::join([Arc::unwrap_or_clone(data), order]))
+    }
+
+    /// The same bytes, written to `room`, which is empty; `look` shows what is there, in the middle of it.
+    ///
+    /// # Errors
+    /// As [`index`](Self::index), and when the room does not take them.
+    pub fn index_into<Room: IndexRoom>(
+        &self,
+        spec: &StreamSpec,
+        room: &mut Room,
+        look: impl FnOnce(&Room) -> io::Result<Index>,
+    ) -> Result<(), OpenError> {
+        let prepared = self.prepared(spec)?;
+        prepared.source.index_into(room)?;
+        let data = look(room).map_err(OpenError::room)?;
+        let data_bytes = data.len();
+        let order = prepared.order(spec, data)?;
+        let ending = Index::ending(&[data_bytes, order.len()]);
+        room.write_all(&order).and_then(|()| room.write_all(&ending)).map_err(OpenError::room)
     }
 
     /// Opens a stream for use in this process alone: reads its index and opens it over that.
@@ -169,6 +183,15 @@ impl Registry {
         folder: &Path,
     ) -> Result<Box<dyn Source>, SpecError> {
         self.make(&self.datasets, key, Role::Dataset.noun(), component, folder)
+    }
+
+    /// What makes the index, when all that was lacking is fetched.
+    fn prepared(&self, spec: &StreamSpec) -> Result<Constructed, OpenError> {
+        let constructed = self.construct(spec)?;
+        // Where nobody reads the lines, they are lost.
+        let mut lines = Lines::new(|line: &str| drop(writeln!(io::stderr().lock(), "{line}")));
+        constructed.source.prepare(&mut |progress| lines.tell(progress))?;
+        Ok(constructed)
     }
 
     fn construct(&self, spec: &StreamSpec) -> Result<Constructed, SpecError> {
@@ -241,4 +264,12 @@ struct Constructed {
     sampler: Box<dyn SamplerSource>,
     transforms: Vec<Box<dyn Transform>>,
     collate: Collate,
+}
+
+impl Constructed {
+    /// The sampler's part of the index, behind the dataset's.
+    fn order(self, spec: &StreamSpec, data: Index) -> Result<Vec<u8>, OpenError> {
+        let dataset = self.source.open(data)?;
+        self.sampler.index(&population(spec, &*dataset))
+    }
 }

@@ -2,7 +2,8 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek, Write};
 use std::ops::{Deref, Range};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -89,6 +90,16 @@ pub trait Source {
         Ok(Vec::new())
     }
 
+    /// Writes what [`index`](Self::index) returns to `room`, which is empty.
+    ///
+    /// Without an implementation it is made first, and copied. One that lies in a file already need not be in memory twice.
+    ///
+    /// # Errors
+    /// As [`index`](Self::index), and when the room does not take it.
+    fn index_into(&self, room: &mut dyn IndexRoom) -> Result<(), OpenError> {
+        room.write_all(&self.index()?).map_err(OpenError::room)
+    }
+
     /// Removes what an earlier [`index`](Self::index) kept beside the data, so that the next one looks at all of them.
     ///
     /// What consists of other sources has each of them do so. Without an implementation nothing is kept.
@@ -104,6 +115,29 @@ pub trait Source {
 impl<Dataset: MapDataset + 'static> Source for Dataset {
     fn open(self: Box<Self>, _: Index) -> Result<Box<dyn MapDataset>, OpenError> {
         Ok(self)
+    }
+}
+
+/// Where an index is written: memory that is shared, for one.
+pub trait IndexRoom: Write {
+    /// Takes back all that was written.
+    ///
+    /// # Errors
+    /// Those of the room.
+    fn clear(&mut self) -> io::Result<()>;
+}
+
+impl IndexRoom for Vec<u8> {
+    fn clear(&mut self) -> io::Result<()> {
+        self.truncate(0);
+        Ok(())
+    }
+}
+
+impl IndexRoom for File {
+    fn clear(&mut self) -> io::Result<()> {
+        self.set_len(0)?;
+        self.rewind()
     }
 }
 
@@ -127,14 +161,20 @@ impl Index {
     pub fn join(parts: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
         let (mut joined, mut lengths) = (Vec::new(), Vec::new());
         for part in parts {
-            lengths.extend((part.len() as u64).to_le_bytes());
+            lengths.push(part.len());
             // The first is taken as it is: it may be large.
             if joined.is_empty() { joined = part } else { joined.extend(part) }
         }
-        if !joined.is_empty() {
-            joined.extend(lengths);
-        }
+        joined.extend(Self::ending(&lengths));
         joined
+    }
+
+    /// What stands behind parts of these lengths that are joined.
+    pub(crate) fn ending(lengths: &[usize]) -> Vec<u8> {
+        if lengths.iter().all(|length| *length == 0) {
+            return Vec::new();
+        }
+        lengths.iter().flat_map(|length| (*length as u64).to_le_bytes()).collect()
     }
 
     /// The `parts` indexes that were [joined](Self::join), without a copy; `None` where these are not their bytes.
@@ -223,6 +263,11 @@ impl OpenError {
     /// Says that a file could not be read.
     pub fn read(file: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Read { file: file.into(), source }
+    }
+
+    /// Says that there is no room for an index.
+    pub(crate) fn room(source: io::Error) -> Self {
+        Self::other("keep the dataset's index in memory", Some(source.into()))
     }
 
     /// Says what is wrong with a file.

@@ -328,11 +328,7 @@ impl Daemon {
                 self.alive.insert(worker);
                 self.supervise(supervisor::Request::Spawn(worker));
             }
-            Action::Survey { worker, stream, quarantined } => {
-                let served = &self.streams[&stream];
-                let (spec, anew) = (served.spec.clone(), served.opened.is_some());
-                self.send_worker(worker, ToWorker::Survey { stream, spec, quarantined, anew });
-            }
+            Action::Survey { worker, stream, quarantined } => self.survey_at(worker, stream, quarantined),
             Action::Close { worker, stream } => self.send_worker(worker, ToWorker::Close { stream }),
             Action::Quarantine { worker, stream, sample } => {
                 self.send_worker(worker, ToWorker::Quarantine { stream, sample });
@@ -384,6 +380,7 @@ impl Daemon {
     fn fail_stream(&mut self, stream: StreamId, reason: String) {
         let Some(served) = self.streams.get_mut(&stream) else { return };
         let name = served.name.clone();
+        served.index = None;
         if served.ready
             && let Some(opened) = &mut served.opened
         {

@@ -1,12 +1,12 @@
 //! The other side: what `loader worker` does. It fills the rows it is told to, and knows nothing else.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use batchmill_datasets::cache::CacheKind;
@@ -21,10 +21,10 @@ use batchmill_protocol::message::{
     WorkerHello, WorkerLine,
 };
 use batchmill_protocol::position::Rows;
-use batchmill_protocol::slab::{Layout, RowRecord, SlabWriter, SlotHeader, Telemetry};
+use batchmill_protocol::slab::{Layout, RowRecord, Shared, SlabWriter, SlotHeader, Telemetry};
 use batchmill_protocol::tensor::FieldSpec;
 use ipc_channel::IpcError;
-use ipc_channel::ipc::{self, IpcSender, IpcSharedMemory};
+use ipc_channel::ipc::{self, IpcSender};
 
 use crate::error::{Failure, report};
 
@@ -72,14 +72,15 @@ pub(crate) fn work(registry: &Registry) -> Result<(), Failure> {
         let answer = match message {
             ToWorker::Survey { stream, spec, quarantined, anew } => {
                 let indexed = || answers.send(FromWorker::Indexed { stream });
-                let survey = survey(registry, &spec, quarantined, anew, indexed, &mut telemetry);
+                let survey = handed(&slabs, stream)
+                    .and_then(|room| survey(registry, &spec, room, quarantined, anew, indexed, &mut telemetry));
                 let survey = survey.map_err(|error| report(&*error));
                 telemetry.clear();
                 cpu.lap();
                 FromWorker::Surveyed { stream, survey }
             }
-            ToWorker::Open { stream, spec, index, fields, slots, quarantined } => {
-                let mut opened = Stream::open(registry, &spec, index, fields, slots, stream, &slabs);
+            ToWorker::Open { stream, spec, fields, slots, quarantined } => {
+                let mut opened = Stream::open(registry, &spec, fields, slots, stream, &slabs);
                 if let Ok(opened) = &mut opened {
                     shun(&mut opened.pipeline, quarantined);
                 }
@@ -178,15 +179,25 @@ fn hold(life_line: &UnixStream, slabs: &SyncSender<(StreamId, OwnedFd)>) {
     std::process::exit(0);
 }
 
+/// The next memory that came for a stream.
+fn handed(slabs: &Receiver<(StreamId, OwnedFd)>, wanted: StreamId) -> Result<OwnedFd, Failure> {
+    let (stream, memory) = slabs.recv_timeout(SLAB_TIMEOUT)?;
+    if stream != wanted {
+        return Err(format!("the memory of stream {stream} came where that of {wanted} was announced").into());
+    }
+    Ok(memory)
+}
+
 /// Keeps a pipeline from reading samples.
 fn shun(pipeline: &mut Pipeline, samples: impl IntoIterator<Item = Quarantined>) {
     samples.into_iter().for_each(|Quarantined { index, reason }| pipeline.quarantine(index, reason));
 }
 
-/// Reads a stream's index and its first sample that can be read.
+/// Reads a stream's index into `room`, and its first sample that can be read.
 fn survey(
     registry: &Registry,
     spec: &str,
+    room: OwnedFd,
     quarantined: Vec<Quarantined>,
     anew: bool,
     indexed: impl FnOnce() -> Result<(), IpcError>,
@@ -197,13 +208,9 @@ fn survey(
     if anew {
         registry.forget_index(&spec)?;
     }
-    let index = Index::from(registry.index(&spec)?);
-    // Beside all that follows: of a million files it takes as long.
-    let shared = (!index.is_empty()).then(|| {
-        let index = index.clone();
-        thread::spawn(move || IpcSharedMemory::from_bytes(&index))
-    });
-    let mut pipeline = registry.open(&spec, index)?;
+    let mut room = File::from(room);
+    registry.index_into(&spec, &mut room, |room| Ok(Index::new(Shared::so_far(room)?)))?;
+    let mut pipeline = registry.open(&spec, Index::new(Shared::freeze(room)?))?;
     shun(&mut pipeline, quarantined);
     indexed()?;
     // Before the first sample is made: what is wrong with the folder need not wait for that.
@@ -211,10 +218,6 @@ fn survey(
     let fields = pipeline.survey(&mut |index, name| telemetry.note(Some(index), name))?;
     let identity = pipeline.identity();
     Ok(Survey {
-        index: shared
-            .map(JoinHandle::join)
-            .transpose()
-            .map_err(|_| "there is no memory to share the dataset's index")?,
         fields,
         samples: pipeline.extent().samples,
         classes: pipeline.classes().to_vec(),
@@ -236,25 +239,17 @@ impl Stream {
     fn open(
         registry: &Registry,
         spec: &str,
-        index: Option<IpcSharedMemory>,
         fields: Vec<FieldSpec>,
         slots: u32,
         id: StreamId,
         slabs: &Receiver<(StreamId, OwnedFd)>,
     ) -> Result<Self, Failure> {
-        let memory = || -> Result<OwnedFd, Failure> {
-            let (stream, memory) = slabs.recv_timeout(SLAB_TIMEOUT)?;
-            if stream != id {
-                return Err(format!("the memory of stream {stream} came where that of {id} was announced").into());
-            }
-            Ok(memory)
-        };
+        let memory = || handed(slabs, id);
         let spec: StreamSpec = serde_json::from_str(spec)?;
-        let slab = memory()?;
+        let (slab, index) = (memory()?, memory()?);
         let in_memory = spec.cache.as_ref().is_some_and(|cache| cache.kind == CacheKind::Ram);
         let kept = if in_memory { Some(memory()?) } else { None };
-        let index = index.map_or_else(|| Index::from(Vec::new()), |index| Index::new(Shared(index)));
-        let mut pipeline = registry.open(&spec, index)?;
+        let mut pipeline = registry.open(&spec, Index::new(Shared::open(index)?))?;
         cache::open(&spec, &mut pipeline, kept);
         let layout = Layout::new(&fields, spec.batch_size, slots)?;
         Ok(Self { id, pipeline, fields, slab: SlabWriter::open(slab, layout)? })
@@ -318,13 +313,4 @@ impl RowSink for SlotRows<'_> {
 
 fn record(RowLabel { index, padding, substituted, masked }: RowLabel) -> RowRecord {
     RowRecord { index, padding, substituted, masked }
-}
-
-/// An index in memory that all workers share.
-struct Shared(IpcSharedMemory);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
 }

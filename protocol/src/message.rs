@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use ipc_channel::ipc::{IpcReceiver, IpcSender, IpcSharedMemory};
+use ipc_channel::ipc::{IpcReceiver, IpcSender};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -267,8 +267,7 @@ pub struct WorkerHello {
     pub nice: u8,
 }
 
-/// What comes with a descriptor of a stream on a worker's life-line: first that of its slab, then that of its cache where it
-/// has one in memory.
+/// What comes with a descriptor of a stream on a worker's life-line: as [`ToWorker`] says, one behind the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlabHandOver {
     /// The stream whose memory it is.
@@ -278,7 +277,8 @@ pub struct SlabHandOver {
 /// Daemon to worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToWorker {
-    /// Read the stream's index and say what the stream delivers.
+    /// Read the stream's index into the empty memory whose descriptor waits on the life-line, freeze it, and say what the
+    /// stream delivers.
     Survey {
         /// The number to answer under.
         stream: StreamId,
@@ -289,15 +289,14 @@ pub enum ToWorker {
         /// Whether to look at all data again, whatever is kept of them.
         anew: bool,
     },
-    /// Map the slab, whose descriptor waits on the life-line, with that of the cache behind it where the stream keeps
-    /// samples in memory, and be ready for tasks. A stream that was open already is opened anew.
+    /// Map the slab and the index that one worker made for all, whose descriptors wait on the life-line, with that of the
+    /// cache behind them where the stream keeps samples in memory, and be ready for tasks. A stream that was open already
+    /// is opened anew.
     Open {
         /// The number tasks will name.
         stream: StreamId,
         /// The stream's spec, as JSON.
         spec: String,
-        /// The index one worker made for all.
-        index: Option<IpcSharedMemory>,
         /// The tensors of a batch, in slot order.
         fields: Vec<FieldSpec>,
         /// Slots of the slab.
@@ -412,8 +411,6 @@ pub struct BadSample {
 /// What reading a stream's index told.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Survey {
-    /// The parsed index for the other workers, when the dataset has one.
-    pub index: Option<IpcSharedMemory>,
     /// The tensors of a batch, in slot order.
     pub fields: Vec<FieldSpec>,
     /// Samples an epoch has.

@@ -9,6 +9,7 @@ use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
 use thiserror::Error;
 
 pub use layout::{Layout, LayoutError, PAGE_BYTES, RowRecord, SlotHeader};
+pub use shared::Shared;
 pub use telemetry::{Making, Telemetry};
 
 use crate::digest::{Digest, RowDigest};
@@ -18,6 +19,7 @@ use map::{ReadMap, WriteMap};
 
 mod layout;
 mod map;
+mod shared;
 mod telemetry;
 
 /// What is left to the machine when a slab is reserved.
@@ -265,7 +267,7 @@ impl SlabWriter {
 
 /// Makes sealed memory of a fixed length.
 fn sealed(name: &str, bytes: u64) -> Result<OwnedFd, (&'static str, rustix::io::Errno)> {
-    let memory = unnamed(name).map_err(|errno| ("create", errno))?;
+    let memory = unnamed(&format!("batchmill-{name}")).map_err(|errno| ("create", errno))?;
     rustix::fs::ftruncate(&memory, bytes).map_err(|errno| ("size", errno))?;
     rustix::fs::fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
         .map_err(|errno| ("seal", errno))?;
@@ -284,10 +286,9 @@ fn fill(memory: &OwnedFd, bytes: u64) -> Result<(), rustix::io::Errno> {
 /// Makes memory of no length that this user alone can open.
 fn unnamed(name: &str) -> Result<OwnedFd, rustix::io::Errno> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let name = format!("batchmill-{name}");
-    let memory = match rustix::fs::memfd_create(&name, flags | MemfdFlags::NOEXEC_SEAL) {
+    let memory = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
         // Linux before 6.3 does not know NOEXEC_SEAL.
-        Err(rustix::io::Errno::INVAL) => rustix::fs::memfd_create(&name, flags),
+        Err(rustix::io::Errno::INVAL) => rustix::fs::memfd_create(name, flags),
         made => made,
     }?;
     // A memfd is born 0777: without this another user could reopen it for writing through /proc.
@@ -301,7 +302,7 @@ fn unnamed(name: &str) -> Result<OwnedFd, rustix::io::Errno> {
 /// # Errors
 /// As `memfd_create(2)`.
 pub fn growing(name: &str) -> io::Result<OwnedFd> {
-    Ok(unnamed(name)?)
+    Ok(unnamed(&format!("batchmill-{name}"))?)
 }
 
 fn check(fd: BorrowedFd<'_>, layout: &Layout) -> Result<(), SlabError> {

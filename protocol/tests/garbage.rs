@@ -245,7 +245,7 @@ fn to_worker() -> Vec<Vec<u8>> {
     let quarantined = vec![sample.clone()];
     let messages = [
         ToWorker::Survey { stream: StreamId(1), spec: spec.clone(), quarantined: quarantined.clone(), anew: true },
-        ToWorker::Open { stream: StreamId(1), spec, index: None, fields: fields(), slots: 3, quarantined },
+        ToWorker::Open { stream: StreamId(1), spec, fields: fields(), slots: 3, quarantined },
         ToWorker::Quarantine { stream: StreamId(1), sample },
         ToWorker::Close { stream: StreamId(1) },
         ToWorker::Tasks(vec![task; 2]),
@@ -256,7 +256,6 @@ fn to_worker() -> Vec<Vec<u8>> {
 
 fn from_worker() -> Vec<Vec<u8>> {
     let survey = Survey {
-        index: None,
         fields: fields(),
         samples: 1000,
         classes: vec!["cat".to_owned()],

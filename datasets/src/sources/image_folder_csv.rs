@@ -14,7 +14,7 @@ use super::kept_index;
 use crate::dataset::MapDataset;
 use crate::decode::DecodeOptions;
 use crate::options::Options;
-use crate::source::{Index, OpenError, Source};
+use crate::source::{Index, IndexRoom, OpenError, Source};
 use crate::spec::SpecError;
 
 /// The kind `image-folder-csv`: PyTorch's `CustomImageDataset` of the tutorial.
@@ -97,13 +97,19 @@ impl ImageFolderCsv {
 
 impl Source for ImageFolderCsv {
     fn index(&self) -> Result<Vec<u8>, OpenError> {
+        let mut index = Vec::new();
+        self.index_into(&mut index)?;
+        Ok(index)
+    }
+
+    fn index_into(&self, room: &mut dyn IndexRoom) -> Result<(), OpenError> {
         let Self { images, labels, delimiter, columns, keep_index, .. } = self;
         let read = || listing::read(images, labels, *delimiter, columns);
         if !keep_index {
-            return read();
+            return room.write_all(&read()?).map_err(OpenError::room);
         }
         let options = format!("{images:?} {delimiter} {columns:?}");
-        kept_index::kept_or(labels, &options, &columns.files(), read)
+        kept_index::kept_or(labels, &options, &columns.files(), read, room)
     }
 
     fn forget_index(&self) {

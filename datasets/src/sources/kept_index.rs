@@ -16,7 +16,7 @@ use std::thread;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
 
 use super::stamp::Stamp;
-use crate::source::OpenError;
+use crate::source::{IndexRoom, OpenError};
 
 /// Counted up when the same list and options come to give another index.
 const VERSION: u32 = 1;
@@ -24,8 +24,8 @@ const VERSION: u32 = 1;
 const KEY_BYTES: usize = 16;
 const CHECKSUM_BYTES: usize = 8;
 
-/// How much of a list is read at a time.
-const CHUNK_BYTES: usize = 1 << 20;
+/// How much of a file is read at a time: what the nearer caches hold until it is hashed and copied.
+const CHUNK_BYTES: usize = 256 << 10;
 
 /// Where the index of a list is kept: `labels.csv.index`.
 pub(super) fn path_of(list: &Path) -> PathBuf {
@@ -38,30 +38,33 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// The index of `list` as it was kept, or else what `make` makes of it, which then is kept.
+/// Writes the index of `list` to `room` as it was kept, or else what `make` makes of it, which then is kept.
 ///
 /// `options` says what else the index follows from, `files` which files beside the list are read for it. A folder that
 /// cannot be written to is no failure; a line on standard error says so.
 ///
 /// # Errors
-/// Those of `make`.
+/// Those of `make`, and when the room does not take it.
 pub(super) fn kept_or(
     list: &Path,
     options: &str,
     files: &[&Path],
     make: impl FnOnce() -> Result<Vec<u8>, OpenError>,
-) -> Result<Vec<u8>, OpenError> {
+    room: &mut dyn IndexRoom,
+) -> Result<(), OpenError> {
     let path = path_of(list);
     let key = || key(list, options, files).ok();
     // Each is tens of megabytes for a million files: on a thread of its own the list costs no time.
     let (before, kept) = thread::scope(|scope| {
         let before = scope.spawn(key);
-        let kept = read(&path);
+        let kept = copy(&path, room);
         (before.join().ok().flatten(), kept)
     });
-    if let Some((index, _)) = kept.filter(|(_, key)| Some(*key) == before) {
-        return Ok(index);
+    let kept = kept.map_err(OpenError::room)?;
+    if kept.is_some_and(|key| Some(key) == before) {
+        return Ok(());
     }
+    room.clear().map_err(OpenError::room)?;
     let mut index = make()?;
     // A list that was changed meanwhile has an index that belongs to neither.
     if let Some(key) = before.filter(|before| key() == Some(*before))
@@ -74,7 +77,7 @@ pub(super) fn kept_or(
             "the index of {list} is not kept, all its files are looked at each time: {error}"
         );
     }
-    Ok(index)
+    room.write_all(&index).map_err(OpenError::room)
 }
 
 /// Removes the index of a list, so that the next one is made anew.
@@ -102,17 +105,34 @@ fn key(list: &Path, options: &str, files: &[&Path]) -> io::Result<u128> {
     Ok(xxh3_128(text.as_bytes()))
 }
 
-/// The index that was kept, and under which key, if the file is there and whole.
-fn read(path: &Path) -> Option<(Vec<u8>, u128)> {
-    let mut bytes = fs::read(path).ok()?;
-    let (rest, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>()?;
-    let (index, key) = rest.split_last_chunk::<KEY_BYTES>()?;
-    let (index_bytes, key) = (index.len(), u128::from_le_bytes(*key));
-    if u64::from_le_bytes(*checksum) != xxh3_64(rest) {
-        return None;
+/// Writes the index that was kept to `room`, and says under which key that was, if the file is there and whole. Where it is
+/// not, some of it may be written.
+///
+/// It is not mapped where it lies: whoever cuts the file would end this process. What was hashed is what was written.
+///
+/// # Errors
+/// Those of the room.
+fn copy(path: &Path, room: &mut dyn IndexRoom) -> io::Result<Option<u128>> {
+    let Ok(mut file) = File::open(path) else { return Ok(None) };
+    let bytes = file.metadata().map_or(0, |metadata| metadata.len());
+    let Some(mut left) = bytes.checked_sub((KEY_BYTES + CHECKSUM_BYTES) as u64) else { return Ok(None) };
+    let (mut hash, mut chunk) = (Xxh3::new(), vec![0; CHUNK_BYTES]);
+    while left > 0 {
+        let bytes = usize::try_from(left).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
+        let chunk = &mut chunk[..bytes];
+        if file.read_exact(chunk).is_err() {
+            return Ok(None);
+        }
+        hash.update(chunk);
+        room.write_all(chunk)?;
+        left -= bytes as u64;
     }
-    bytes.truncate(index_bytes);
-    Some((bytes, key))
+    let (mut key, mut checksum) = ([0; KEY_BYTES], [0; CHECKSUM_BYTES]);
+    if file.read_exact(&mut key).and_then(|()| file.read_exact(&mut checksum)).is_err() {
+        return Ok(None);
+    }
+    hash.update(&key);
+    Ok((hash.digest() == u64::from_le_bytes(checksum)).then_some(u128::from_le_bytes(key)))
 }
 
 /// Writes the file under another name first: under its own it is whole, or the one before.

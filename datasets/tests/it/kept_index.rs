@@ -1,8 +1,10 @@
 //! The option `keep_index`: the index in its file is the one that would be made, or is not used.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 
 use batchmill_datasets::registry::Registry;
+use batchmill_datasets::source::Index;
 use batchmill_protocol::position::Position;
 
 use crate::support::{Batch, Folder, png, report, survey, touch};
@@ -25,6 +27,18 @@ fn kept() -> Folder {
 fn index(folder: &Folder, table: &str) -> Result<Vec<u8>, String> {
     let spec = folder.spec(table).unwrap();
     batchmill_datasets::builtin().index(&spec).map_err(|error| folder.report(&error))
+}
+
+/// The index as it is written to a file, which stands for the memory of workers.
+fn index_in_file(folder: &Folder, table: &str) -> Result<Vec<u8>, String> {
+    let read = |file: &File| {
+        let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).unwrap()];
+        file.read_exact_at(&mut bytes, 0).map(|()| bytes)
+    };
+    let (mut room, spec) = (tempfile::tempfile().unwrap(), folder.spec(table).unwrap());
+    let look = |file: &File| read(file).map(Index::from);
+    let written = batchmill_datasets::builtin().index_into(&spec, &mut room, look);
+    written.map(|()| read(&room).unwrap()).map_err(|error| folder.report(&error))
 }
 
 /// What is said where the files are looked at, of which one is gone.
@@ -50,6 +64,9 @@ fn is_used(folder: &Folder, table: &str) -> bool {
 fn the_index_that_is_kept_is_the_one_that_would_be_made() {
     let folder = kept();
     let plain = TABLE.replace(", keep_index = true", "");
+    for table in [TABLE, &plain, &format!("{TABLE}\nsampler = 'class-balanced'")] {
+        assert_eq!(index(&folder, table), index_in_file(&folder, table), "{table}");
+    }
     assert_eq!(index(&folder, TABLE), index(&folder, &plain));
     assert!(is_used(&folder, TABLE));
     assert!(!is_used(&folder, &plain), "only where it is asked for");
@@ -95,9 +112,11 @@ fn a_file_that_is_cut_or_flipped_is_made_again() {
         let mut flipped = whole.clone();
         flipped[at] ^= 1 << (at % 8);
         for bytes in [&flipped[..], &whole[..at]] {
-            fs::write(&file, bytes).unwrap();
-            assert_eq!(index(&folder, TABLE), expected, "byte {at}");
-            assert!(fs::read(&file).unwrap() == whole, "byte {at}");
+            for index in [index, index_in_file] {
+                fs::write(&file, bytes).unwrap();
+                assert_eq!(index(&folder, TABLE), expected, "byte {at}");
+                assert!(fs::read(&file).unwrap() == whole, "byte {at}");
+            }
         }
     }
     fs::write(&file, [&whole[..], b"more"].concat()).unwrap();

@@ -1,7 +1,7 @@
 //! Streams that come and go while the daemon runs.
 
 use batchmill_datasets::spec::StreamSpec;
-use batchmill_protocol::message::{MemberId, Reply, StreamId, ToWorker, WorkerId};
+use batchmill_protocol::message::{MemberId, Quarantined, Reply, StreamId, ToWorker, WorkerId};
 use tokio::sync::oneshot;
 
 use super::cache::check_memory;
@@ -77,6 +77,19 @@ impl Daemon {
         served.collect::<Result<_, _>>().map_err(|error| error.to_string())
     }
 
+    /// Has a worker look at the data, and gives it room for the index.
+    pub(super) fn survey_at(&mut self, id: WorkerId, stream: StreamId, quarantined: Vec<Quarantined>) {
+        let (Some(served), Some(worker)) = (self.streams.get_mut(&stream), self.workers.get(&id)) else { return };
+        let Some(started) = &worker.started else { return };
+        if let Err(reason) = served.hand_over_room(stream, &started.life_line) {
+            output::log(&format!("worker {id} cannot be told to look at stream `{}`: {reason}", served.name));
+            return self.kill(id);
+        }
+        let message =
+            ToWorker::Survey { stream, spec: served.spec.clone(), quarantined, anew: served.opened.is_some() };
+        self.send_worker(id, message);
+    }
+
     /// Gives a worker the slab and all it needs to fill it.
     pub(super) fn open_at(&mut self, id: WorkerId, stream: StreamId) {
         let served = &self.streams[&stream];
@@ -88,7 +101,6 @@ impl Daemon {
         let message = ToWorker::Open {
             stream,
             spec: served.spec.clone(),
-            index: opened.index.clone(),
             fields: opened.description.fields.clone(),
             slots: opened.layout.slots(),
             quarantined: self.scheduler.poisonous(stream),

@@ -1,6 +1,6 @@
 //! What the daemon knows of its streams beside the scheduler: what they deliver, and their memory.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 
@@ -10,8 +10,7 @@ use batchmill_protocol::fd::{self, WireError};
 use batchmill_protocol::message::{Attach, SlabHandOver, StreamDescription, StreamId, Survey};
 use batchmill_protocol::position::{Extent, Tail};
 use batchmill_protocol::share::Share;
-use batchmill_protocol::slab::{Layout, Reservation, Slab, size};
-use ipc_channel::ipc::IpcSharedMemory;
+use batchmill_protocol::slab::{Layout, Reservation, Shared, Slab, size};
 
 use super::cache::StreamCache;
 use super::rate::Rate;
@@ -43,6 +42,8 @@ pub(super) struct Served {
     /// Its part of the memory.
     share_bytes: u64,
     cache: Option<CacheSpec>,
+    /// Memory for the index, while a worker writes it.
+    pub(super) index: Option<OwnedFd>,
     pub(super) opened: Option<Opened>,
     /// Whether some worker was ever ready for it.
     pub(super) ready: bool,
@@ -55,7 +56,7 @@ pub(super) struct Served {
 /// What there is once it was surveyed.
 pub(super) struct Opened {
     pub(super) description: StreamDescription,
-    pub(super) index: Option<IpcSharedMemory>,
+    index: OwnedFd,
     pub(super) layout: Layout,
     pub(super) slab: Slab,
     pub(super) cache: Option<StreamCache>,
@@ -78,6 +79,7 @@ impl Served {
             on_bad_limit: spec.on_bad_limit,
             share_bytes,
             cache: spec.cache.clone(),
+            index: None,
             opened: None,
             ready: false,
             open_failures: 0,
@@ -85,12 +87,23 @@ impl Served {
         })
     }
 
-    /// Lays it out in memory, now that the size of its batches is known, and begins to reserve that: its extent, its slots, and how many of its samples
+    /// Sends a worker the empty memory in which the index is to be.
+    ///
+    /// # Errors
+    /// One sentence fragment: there is none to be had, or the life-line is broken.
+    pub(super) fn hand_over_room(&mut self, stream: StreamId, life_line: &UnixStream) -> Result<(), String> {
+        let memory = Shared::memory(&self.name).map_err(|error| format!("make memory for its index: {error}"))?;
+        let memory = self.index.insert(memory);
+        fd::send(life_line, &SlabHandOver { stream }, Some(memory.as_fd())).map_err(|error| report(&error))
+    }
+
+    /// Lays it out in memory, now that the size of its batches is known, and begins to reserve that: its extent, its
+    /// slots, and how many of its samples
     /// may be bad.
     ///
     /// # Errors
     /// One sentence fragment with the remedy when its batches do not fit there.
-    pub(super) fn open(&mut self, id: StreamId, survey: Survey) -> Result<(Extent, u32, u64), String> {
+    pub(super) fn open(&mut self, id: StreamId, survey: Survey, index: OwnedFd) -> Result<(Extent, u32, u64), String> {
         let extent = Extent { samples: survey.samples, batch_size: self.batch_size, tail: self.tail };
         let description = StreamDescription {
             id,
@@ -113,8 +126,7 @@ impl Served {
             self.cache.as_ref().map(|cache| StreamCache::open(&self.name, cache, survey.cache_file)).transpose()?;
         // Last: it goes on by itself.
         let reserving = Some(reserve(reservation)?);
-        self.opened =
-            Some(Opened { description, index: survey.index, layout, slab, cache, reserving, retry_failed: None });
+        self.opened = Some(Opened { description, index, layout, slab, cache, reserving, retry_failed: None });
         Ok((extent, slots, self.bad_limit(extent)))
     }
 
@@ -194,23 +206,25 @@ impl Opened {
         reserving.join().unwrap_or_else(|_| Err("the thread that reserves its memory panicked".to_owned())).err()
     }
 
-    /// Sends a worker the memory that it needs to be told of the stream: slots, and cache where that is in memory.
+    /// Sends a worker the memory that it needs to be told of the stream: slots, index, and cache where that is in memory.
     ///
     /// # Errors
     /// Its life-line is broken.
     pub(super) fn hand_over(&self, stream: StreamId, life_line: &UnixStream) -> Result<(), WireError> {
         fd::send(life_line, &SlabHandOver { stream }, Some(self.slab.writable()))?;
+        fd::send(life_line, &SlabHandOver { stream }, Some(self.index.as_fd()))?;
         match self.cache.as_ref().and_then(StreamCache::memory) {
             Some(memory) => fd::send(life_line, &SlabHandOver { stream }, Some(memory)),
             None => Ok(()),
         }
     }
 
-    /// Takes on the data as they are now, when their samples are as many and of the same fields and classes.
+    /// Takes on the data as they are now, with their index, when their samples are as many and of the same fields and
+    /// classes.
     ///
     /// # Errors
     /// One sentence fragment with the remedy when they are not.
-    pub(super) fn renew(&mut self, survey: Survey) -> Result<(), String> {
+    pub(super) fn renew(&mut self, survey: Survey, index: OwnedFd) -> Result<(), String> {
         let stream = &mut self.description;
         let (was, is) = (stream.extent.samples, survey.samples);
         if was != is {
@@ -223,7 +237,7 @@ impl Opened {
         if let Some(cache) = self.cache.as_mut().filter(|_| stream.spec_hash != survey.spec_hash) {
             *cache = cache.anew(&stream.name, survey.cache_file)?;
         }
-        self.index = survey.index;
+        self.index = index;
         stream.identity = survey.identity;
         stream.spec_hash = survey.spec_hash;
         self.retry_failed = None;

@@ -64,15 +64,17 @@ impl Daemon {
     /// they are now.
     fn surveyed(&mut self, worker: WorkerId, stream: StreamId, survey: Survey) {
         let Some(served) = self.streams.get_mut(&stream) else { return };
+        // It was not asked.
+        let Some(index) = served.index.take() else { return self.kill(worker) };
         if let Some(opened) = &mut served.opened {
-            let renewed = opened.renew(survey);
+            let renewed = opened.renew(survey, index);
             let anew = renewed.is_ok();
             if let Err(reason) = renewed {
                 self.fail_stream(stream, reason);
             }
             return self.tell(Event::Retried { worker, stream, anew });
         }
-        let opened = served.open(stream, survey);
+        let opened = served.open(stream, survey, index);
         self.tell(Event::StreamSurveyed { worker, stream });
         match opened {
             Ok((extent, slots, bad_limit)) => {

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 
 use memmap2::{MmapOptions, MmapRaw};
 
-/// A read-only mapping of a slab.
+/// A read-only mapping of a slab, or of what one process writes for others.
 #[derive(Debug)]
 pub(super) struct ReadMap(MmapRaw);
 
@@ -19,7 +19,8 @@ impl ReadMap {
     /// Maps `len_bytes` of `fd` for reading.
     ///
     /// The promise: bytes handed out are not written by anyone while they are borrowed, because the daemon lends a slot
-    /// to readers only after its writers are done, and to writers only after its readers released it.
+    /// to readers only after its writers are done, and to writers only after its readers released it. What is no slab
+    /// is sealed against writing, or written on behind `len_bytes` by who maps it.
     pub(super) fn open(fd: impl AsFd, len_bytes: usize) -> io::Result<Self> {
         Ok(Self(MmapOptions::new().len(len_bytes).map_raw_read_only(fd.as_fd().as_raw_fd())?))
     }
@@ -31,7 +32,8 @@ impl ReadMap {
         // SAFETY: `range.start` is inside the mapping (asserted above).
         let start = unsafe { self.0.as_ptr().add(range.start) };
         // SAFETY: the range is inside the mapping (asserted above), which lives as long as `self`; its file cannot
-        // shrink, because it is sealed (checked in `Slab::open`); nobody writes it meanwhile (the promise of `open`).
+        // shrink, because it is sealed (by `check` of slabs, by `Shared`); nobody writes it meanwhile (the promise of
+        // `open`).
         unsafe { std::slice::from_raw_parts(start, range.len()) }
     }
 }
