@@ -70,10 +70,12 @@ pub(crate) fn work(registry: &Registry) -> Result<(), Failure> {
     // No deadline: the life-line ends this process when the daemon ends.
     while let Ok(message) = tasks.recv() {
         let answer = match message {
-            ToWorker::Survey { stream, spec, quarantined, anew } => {
+            ToWorker::Survey { stream, spec, quarantined, anew, beside_bytes } => {
                 let indexed = || answers.send(FromWorker::Indexed { stream });
-                let survey = handed(&slabs, stream)
-                    .and_then(|room| survey(registry, &spec, room, quarantined, anew, indexed, &mut telemetry));
+                let survey = handed(&slabs, stream).and_then(|room| {
+                    let asked = Asked { room, quarantined, anew, beside_bytes };
+                    survey(registry, &spec, asked, indexed, &mut telemetry)
+                });
                 let survey = survey.map_err(|error| report(&*error));
                 telemetry.clear();
                 cpu.lap();
@@ -193,13 +195,19 @@ fn shun(pipeline: &mut Pipeline, samples: impl IntoIterator<Item = Quarantined>)
     samples.into_iter().for_each(|Quarantined { index, reason }| pipeline.quarantine(index, reason));
 }
 
-/// Reads a stream's index into `room`, and its first sample that can be read.
-fn survey(
-    registry: &Registry,
-    spec: &str,
+/// What a survey needs beside the spec: as [`ToWorker::Survey`] has it, and room for the index.
+struct Asked {
     room: OwnedFd,
     quarantined: Vec<Quarantined>,
     anew: bool,
+    beside_bytes: u64,
+}
+
+/// Reads a stream's index into the room for it, and its first sample that can be read.
+fn survey(
+    registry: &Registry,
+    spec: &str,
+    Asked { room, quarantined, anew, beside_bytes }: Asked,
     indexed: impl FnOnce() -> Result<(), IpcError>,
     telemetry: &mut Telemetry,
 ) -> Result<Survey, Failure> {
@@ -214,7 +222,7 @@ fn survey(
     shun(&mut pipeline, quarantined);
     indexed()?;
     // Before the first sample is made: what is wrong with the folder need not wait for that.
-    let cache_file = cache::prepare(&spec, &pipeline)?;
+    let cache_file = cache::prepare(&spec, &pipeline, beside_bytes)?;
     let fields = pipeline.survey(&mut |index, name| telemetry.note(Some(index), name))?;
     let identity = pipeline.identity();
     Ok(Survey {

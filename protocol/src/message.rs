@@ -288,6 +288,8 @@ pub enum ToWorker {
         quarantined: Vec<Quarantined>,
         /// Whether to look at all data again, whatever is kept of them.
         anew: bool,
+        /// What caches of other streams may take in the folder of its own.
+        beside_bytes: u64,
     },
     /// Map the slab and the index that one worker made for all, whose descriptors wait on the life-line, with that of the
     /// cache behind them where the stream keeps samples in memory, and be ready for tasks. A stream that was open already

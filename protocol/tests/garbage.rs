@@ -244,7 +244,13 @@ fn to_worker() -> Vec<Vec<u8>> {
     let sample = Quarantined { index: 7, reason: "it ends its reader".to_owned() };
     let quarantined = vec![sample.clone()];
     let messages = [
-        ToWorker::Survey { stream: StreamId(1), spec: spec.clone(), quarantined: quarantined.clone(), anew: true },
+        ToWorker::Survey {
+            stream: StreamId(1),
+            spec: spec.clone(),
+            quarantined: quarantined.clone(),
+            anew: true,
+            beside_bytes: 7,
+        },
         ToWorker::Open { stream: StreamId(1), spec, fields: fields(), slots: 3, quarantined },
         ToWorker::Quarantine { stream: StreamId(1), sample },
         ToWorker::Close { stream: StreamId(1) },

@@ -71,6 +71,25 @@ fn the_digests_are_those_without_a_cache_for_any_number_of_workers_and_across_re
 }
 
 #[test]
+fn a_small_cache_leaves_that_of_another_stream_in_its_folder() {
+    let data = PROGRAMS.sample_data(100);
+    fs::create_dir(data.path().join("kept")).expect("made");
+    three_epochs(data.path(), 1, CHAINS[0], DISK);
+    let kept = kept_file(data.path());
+    let small = configuration(1, "{ kind = 'resize', size = 8 }", &DISK.replace("64MiB", "64KiB"));
+    assert!(kept.metadata().expect("there").len() > 64 << 10);
+    // The small one is surveyed first, when nobody has the other's file open.
+    let small = small.replace("[stream.train]", "[stream.a]");
+    let (_, large) =
+        configuration(1, CHAINS[0], DISK).split_once("[stream").map(|(_, rest)| ((), rest.to_owned())).expect("one");
+    let loader = PROGRAMS.serve(data.path(), &format!("{small}[stream{large}"));
+    let status = loader.status();
+    let train = status.streams.iter().find(|stream| stream.name == "train").expect("served");
+    assert_eq!(train.cache.as_ref().map(|cache| cache.kept), Some(100), "{status:?}");
+    loader.stop();
+}
+
+#[test]
 fn where_the_folder_has_gone_since_others_work_without() {
     let data = PROGRAMS.sample_data(60);
     fs::create_dir(data.path().join("kept")).expect("made");

@@ -79,15 +79,19 @@ impl Daemon {
 
     /// Has a worker look at the data, and gives it room for the index.
     pub(super) fn survey_at(&mut self, id: WorkerId, stream: StreamId, quarantined: Vec<Quarantined>) {
+        let folder = self.streams.get(&stream).and_then(Served::cache_on_disk).map(|(folder, _)| folder.to_owned());
+        let others = self.streams.iter().filter(|(other, _)| **other != stream);
+        let beside = others.filter_map(|(_, served)| served.cache_on_disk());
+        let beside = beside.filter(|(other, _)| Some(*other) == folder.as_deref()).map(|(_, limit_bytes)| limit_bytes);
+        let beside_bytes = beside.fold(0, u64::saturating_add);
         let (Some(served), Some(worker)) = (self.streams.get_mut(&stream), self.workers.get(&id)) else { return };
         let Some(started) = &worker.started else { return };
         if let Err(reason) = served.hand_over_room(stream, &started.life_line) {
             output::log(&format!("worker {id} cannot be told to look at stream `{}`: {reason}", served.name));
             return self.kill(id);
         }
-        let message =
-            ToWorker::Survey { stream, spec: served.spec.clone(), quarantined, anew: served.opened.is_some() };
-        self.send_worker(id, message);
+        let (spec, anew) = (served.spec.clone(), served.opened.is_some());
+        self.send_worker(id, ToWorker::Survey { stream, spec, quarantined, anew, beside_bytes });
     }
 
     /// Gives a worker the slab and all it needs to fill it.

@@ -2,9 +2,10 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::thread::{self, JoinHandle};
 
-use batchmill_datasets::cache::CacheSpec;
+use batchmill_datasets::cache::{CacheKind, CacheSpec};
 use batchmill_datasets::spec::{Component, StreamSpec};
 use batchmill_protocol::fd::{self, WireError};
 use batchmill_protocol::message::{Attach, SlabHandOver, StreamDescription, StreamId, Survey};
@@ -98,8 +99,7 @@ impl Served {
     }
 
     /// Lays it out in memory, now that the size of its batches is known, and begins to reserve that: its extent, its
-    /// slots, and how many of its samples
-    /// may be bad.
+    /// slots, and how many of its samples may be bad.
     ///
     /// # Errors
     /// One sentence fragment with the remedy when its batches do not fit there.
@@ -128,6 +128,14 @@ impl Served {
         let reserving = Some(reserve(reservation)?);
         self.opened = Some(Opened { description, index, layout, slab, cache, reserving, retry_failed: None });
         Ok((extent, slots, self.bad_limit(extent)))
+    }
+
+    /// The folder of its cache, where that is on disk, and what it may take there.
+    pub(super) fn cache_on_disk(&self) -> Option<(&Path, u64)> {
+        match self.cache.as_ref()? {
+            CacheSpec { kind: CacheKind::Disk(folder), limit_bytes } => Some((folder, *limit_bytes)),
+            CacheSpec { kind: CacheKind::Ram, .. } => None,
+        }
     }
 
     /// The memory that it may come to take beside what it takes now.

@@ -13,8 +13,8 @@ use batchmill_protocol::slab::size;
 use crate::error::{Failure, report};
 
 /// Sees that a stream's cache can be kept on disk, where it is to be there, removes what was not used for longest if it
-/// must, and says which file it is.
-pub(super) fn prepare(spec: &StreamSpec, pipeline: &Pipeline) -> Result<Option<PathBuf>, Failure> {
+/// must, and says which file it is. Other streams have theirs in the same folder, of `beside_bytes` at the most.
+pub(super) fn prepare(spec: &StreamSpec, pipeline: &Pipeline, beside_bytes: u64) -> Result<Option<PathBuf>, Failure> {
     let Some((cache, CacheKind::Disk(folder))) = spec.cache.as_ref().map(|cache| (cache, &cache.kind)) else {
         return Ok(None);
     };
@@ -25,7 +25,7 @@ pub(super) fn prepare(spec: &StreamSpec, pipeline: &Pipeline) -> Result<Option<P
     }
     let key = pipeline.cache_key(&program());
     drop(folder::open(folder, key, pipeline.dataset().len(), cache.limit_bytes)?);
-    folder::make_room(folder, key, cache.limit_bytes)?;
+    folder::make_room(folder, key, cache.limit_bytes.saturating_add(beside_bytes))?;
     let file = folder::file_of(folder, key);
     let has_bytes = fs::metadata(&file)?.blocks() * 512;
     let disk = rustix::fs::statvfs(folder)?;
