@@ -80,9 +80,8 @@ fn a_small_cache_leaves_that_of_another_stream_in_its_folder() {
     assert!(kept.metadata().expect("there").len() > 64 << 10);
     // The small one is surveyed first, when nobody has the other's file open.
     let small = small.replace("[stream.train]", "[stream.a]");
-    let (_, large) =
-        configuration(1, CHAINS[0], DISK).split_once("[stream").map(|(_, rest)| ((), rest.to_owned())).expect("one");
-    let loader = PROGRAMS.serve(data.path(), &format!("{small}[stream{large}"));
+    let both = configuration(1, CHAINS[0], DISK).replace("workers = 1\nmemory = '16MiB'\n", &small);
+    let loader = PROGRAMS.serve(data.path(), &both);
     let status = loader.status();
     let train = status.streams.iter().find(|stream| stream.name == "train").expect("served");
     assert_eq!(train.cache.as_ref().map(|cache| cache.kept), Some(100), "{status:?}");
