@@ -11,8 +11,8 @@ pub(super) const ROWS: usize = 4;
 /// fill the sixteen registers.
 pub(super) const COLUMNS: usize = 3;
 
-/// Gives each of the `R` rows of `out`, whose length is a multiple of [`LANES`](crate::layers::registers::LANES), the sum over `k` of `weights[k][row]`
-/// times the row of `input` that begins at `offsets[k]`.
+/// Gives each of the `R` rows of `out` the sum over `k` of `weights[k][row]` times the row of `input` that begins at
+/// `offsets[k]`. Their length is a multiple of [`LANES`](crate::layers::registers::LANES).
 ///
 /// *Order* of the sum: that of `k`.
 pub(super) fn correlate<const R: usize>(weights: &[[f32; R]], offsets: &[usize], input: &[f32], out: &mut [f32]) {
