@@ -98,6 +98,8 @@ impl World {
             return;
         }
         self.heard.surveys_out.retain(|of, asked| (*of, *asked) != (stream, worker));
+        // What was not asked about yet is decided by the data as they were.
+        self.decide();
         if self.slabs.contains_key(&stream) {
             // Data that are of another shape are not used.
             let anew = found && !self.luck.once_in(4);
