@@ -29,13 +29,12 @@ use crate::error::report;
 use crate::output;
 use crate::peer;
 
-/// Descriptors that the daemon has beside those below: its sockets and pipes, what the start of a worker takes for a
-/// moment, and some trainers of four each.
+/// Descriptors that the daemon has beside those below: its sockets and pipes, what the start of a worker or of a stream
+/// takes for a moment, and some trainers of four each.
 const DESCRIPTORS: u64 = 40;
 
-/// Descriptors of one stream: its memory, once for writing, once for reading and once while it is reserved, its index and
-/// its cache.
-const DESCRIPTORS_OF_A_STREAM: u64 = 5;
+/// Descriptors of one stream: its memory, once for writing and once for reading, its index and its cache.
+const DESCRIPTORS_OF_A_STREAM: u64 = 4;
 
 /// Descriptors of one worker: its life-line, both directions of its line, its standard error, its process.
 const DESCRIPTORS_OF_A_WORKER: u64 = 5;
