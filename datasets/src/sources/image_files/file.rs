@@ -29,8 +29,9 @@ impl<'a> FileEntry<'a> {
     }
 }
 
-/// Larger files are not read ahead: the system may still fetch them, and no more memory is taken for what comes next.
-const READ_AHEAD_MAX: u64 = 1 << 20;
+/// Larger files are not read ahead, but fetched by the system: their bytes would have left the nearer caches by the time
+/// that they are decoded.
+const READ_AHEAD_MAX: u64 = 16 << 10;
 
 /// A file that is to be read next.
 #[derive(Debug)]
