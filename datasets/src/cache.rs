@@ -31,12 +31,13 @@ mod spec;
 mod tests;
 
 use std::fs::{File, OpenOptions};
+use std::hash::Hasher as _;
 use std::io::{self, IoSlice, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use twox_hash::XxHash3_64;
 
 pub use self::spec::{CacheKind, CacheSpec};
 
@@ -148,7 +149,7 @@ impl Cache {
         start.truncate(head_bytes);
         let head = Head::parse(start, index)?;
         let at = place.checked_add(head_bytes as u64)?;
-        Some((head, Values { file: &self.file, at, hash: Xxh3::new() }))
+        Some((head, Values { file: &self.file, at, hash: XxHash3_64::new() }))
     }
 
     /// Reads a head on up to its end.
@@ -213,7 +214,7 @@ impl Cache {
 pub(crate) struct Values<'a> {
     file: &'a File,
     at: u64,
-    hash: Xxh3,
+    hash: XxHash3_64,
 }
 
 impl Values<'_> {
@@ -221,13 +222,13 @@ impl Values<'_> {
     pub(crate) fn read(&mut self, room: &mut [u8]) -> Option<()> {
         self.file.read_exact_at(room, self.at).ok()?;
         self.at += room.len() as u64;
-        self.hash.update(room);
+        self.hash.write(room);
         Some(())
     }
 
     /// Whether what was read is, to its last byte, what the head was written for.
     pub(crate) fn are_those_of(&self, head: &Head) -> bool {
-        self.hash.digest() == head.values_checksum()
+        self.hash.finish() == head.values_checksum()
     }
 }
 
@@ -252,7 +253,7 @@ impl Usage {
         let mut start = [0; HEADER_BYTES];
         let read = read_up_to(file, &mut start, 0)?;
         let (checked, checksum) = start.split_at(CHECKED_BYTES);
-        if read < start.len() || u64_at(checksum, 0) != xxh3_64(checked) {
+        if read < start.len() || u64_at(checksum, 0) != XxHash3_64::oneshot(checked) {
             return Ok(Self { bytes, ..Self::default() });
         }
         let (mut left, mut at, mut kept) = (u64_at(checked, CHECKED_BYTES - 8), TABLE_AT, 0);
@@ -282,7 +283,7 @@ fn header(key: u128, samples: u64) -> [u8; HEADER_BYTES] {
     bytes[..8].copy_from_slice(&MAGIC);
     bytes[8..24].copy_from_slice(&key.to_le_bytes());
     bytes[24..32].copy_from_slice(&samples.to_le_bytes());
-    let checksum = xxh3_64(&bytes[..CHECKED_BYTES]);
+    let checksum = XxHash3_64::oneshot(&bytes[..CHECKED_BYTES]);
     bytes[CHECKED_BYTES..].copy_from_slice(&checksum.to_le_bytes());
     bytes
 }

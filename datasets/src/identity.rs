@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use batchmill_protocol::position::Tail;
 use toml::Value;
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use twox_hash::XxHash3_128;
 
 use crate::decode::JPEG_DECODER;
 use crate::spec::{Component, StreamSpec};
@@ -42,7 +42,7 @@ impl Identity {
             ("seed", spec.seed.to_string()),
             ("on_bad", spec.on_bad.name().to_owned()),
             ("decoder", decoder()),
-            ("data", format!("{:032x}, {summary}", xxh3_128(index))),
+            ("data", format!("{:032x}, {summary}", XxHash3_128::oneshot(index))),
         ];
         Self { parts: parts.map(|(name, value)| (name.to_owned(), value)).into() }
     }
@@ -51,12 +51,12 @@ impl Identity {
     ///
     /// 32 hexadecimal digits: XXH3-128 over names and values, each behind its length in 8 bytes.
     pub fn hash(&self) -> String {
-        let mut hash = Xxh3::new();
+        let mut hash = XxHash3_128::new();
         for text in self.parts.iter().flat_map(|(name, value)| [name, value]) {
-            hash.update(&(text.len() as u64).to_le_bytes());
-            hash.update(text.as_bytes());
+            hash.write(&(text.len() as u64).to_le_bytes());
+            hash.write(text.as_bytes());
         }
-        format!("{:032x}", hash.digest128())
+        format!("{:032x}", hash.finish_128())
     }
 }
 

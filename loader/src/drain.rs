@@ -12,7 +12,7 @@ use batchmill_protocol::ledger::{Ledger, Reading};
 use batchmill_protocol::position::Position;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState};
 use serde::Serialize;
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_128;
 
 use crate::cli::{Drain, Seconds};
 use crate::error::Failure;
@@ -109,7 +109,7 @@ struct Meter {
     first_batch: Option<Duration>,
     samples: u64,
     batches: u64,
-    digest: Option<Xxh3>,
+    digest: Option<XxHash3_128>,
     /// Of one byte per row, so that nobody can leave the reading out.
     touched: u64,
     bar: ProgressBar,
@@ -121,7 +121,7 @@ impl Meter {
         let bar = ProgressBar::with_draw_target(Some(member.stream().extent.steps()), ProgressDrawTarget::stderr())
             .with_style(style.with_key("rate", write_rate))
             .with_prefix(member.stream().name.clone());
-        let digest = digest.then(Xxh3::new);
+        let digest = digest.then(XxHash3_128::new);
         Self { start, first_batch: None, samples: 0, batches: 0, digest, touched: 0, bar }
     }
 
@@ -130,16 +130,16 @@ impl Meter {
         self.samples += u64::from(batch.rows() - batch.padding());
         self.batches += 1;
         if let Some(digest) = &mut self.digest {
-            digest.update(&batch.position().epoch.to_le_bytes());
-            digest.update(&batch.position().step.to_le_bytes());
-            digest.update(&batch.rows().to_le_bytes());
-            digest.update(&batch.padding().to_le_bytes());
-            batch.indices().for_each(|index| digest.update(&index.to_le_bytes()));
+            digest.write(&batch.position().epoch.to_le_bytes());
+            digest.write(&batch.position().step.to_le_bytes());
+            digest.write(&batch.rows().to_le_bytes());
+            digest.write(&batch.padding().to_le_bytes());
+            batch.indices().for_each(|index| digest.write(&index.to_le_bytes()));
         }
         for name in fields {
             let bytes = batch.field(name).unwrap_or_default();
             match &mut self.digest {
-                Some(digest) => digest.update(bytes),
+                Some(digest) => digest.write(bytes),
                 None => {
                     let row_bytes = bytes.len().div_ceil(batch.rows().max(1) as usize).max(1);
                     self.touched += bytes.iter().step_by(row_bytes).map(|byte| u64::from(*byte)).sum::<u64>();
@@ -161,10 +161,10 @@ impl Meter {
             seconds,
             samples_per_s: self.samples as f64 / seconds,
             first_batch_ms: self.first_batch.take().unwrap_or_default().as_secs_f64() * 1e3,
-            digest: self.digest.as_ref().map(|digest| format!("{:032x}", digest.digest128())),
+            digest: self.digest.as_ref().map(|digest| format!("{:032x}", digest.finish_128())),
         };
         if let Some(digest) = &mut self.digest {
-            digest.reset();
+            *digest = XxHash3_128::new();
         }
         (self.samples, self.batches, self.start) = (0, 0, Instant::now());
         self.bar.reset();

@@ -7,7 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use twox_hash::XxHash3_128;
+use twox_hash::xxhash3_128::{DEFAULT_SECRET_LENGTH, RawHasher, SecretBuffer};
 
 use crate::slab::RowRecord;
 
@@ -64,7 +65,10 @@ impl FromStr for Digest {
 
 /// Up to this many bytes of a row are put together and hashed at once: to begin and end a hash of parts costs as much as
 /// to copy them.
-const AT_ONCE_BYTES: usize = 4096;
+const AT_ONCE_BYTES: usize = 2048;
+
+/// XXH3-128 of parts, without an allocation.
+type Xxh3 = RawHasher<&'static [u8; DEFAULT_SECRET_LENGTH]>;
 
 /// The digest of one row after another, while their fields are read: XXH3-128 over the row's number, its record and its
 /// fields in slot order.
@@ -97,16 +101,16 @@ impl RowDigest {
             return self.small.extend_from_slice(field);
         }
         let large = self.large.get_or_insert_with(|| {
-            let mut hash = Xxh3::new();
-            hash.update(&self.small);
+            let mut hash = Xxh3::new(SecretBuffer::default());
+            hash.write(&self.small);
             hash
         });
-        large.update(field);
+        large.write(field);
     }
 
     /// What the row amounts to.
     pub fn finish(&self) -> Digest {
-        Digest(self.large.as_ref().map_or_else(|| xxh3_128(&self.small), Xxh3::digest128))
+        Digest(self.large.as_ref().map_or_else(|| XxHash3_128::oneshot(&self.small), Xxh3::finish_128))
     }
 }
 
@@ -122,7 +126,7 @@ mod tests {
 
     fn row(row: u32, index: u64, field: &[u8]) -> Digest {
         let mut digest = RowDigest::new(row, RowRecord { index, padding: false, substituted: false, masked: false });
-        digest.update(field);
+        digest.write(field);
         digest.finish()
     }
 
@@ -150,12 +154,12 @@ mod tests {
         for len in (0..600).chain(AT_ONCE_BYTES - 40..AT_ONCE_BYTES + 40) {
             let bytes: Vec<u8> = (0_u8..=250).cycle().take(len).collect();
             let (first, second) = bytes.split_at(len / 3);
-            let mut whole = Xxh3::new();
-            [&7_u32.to_le_bytes()[..], &record.bytes(), &bytes].into_iter().for_each(|part| whole.update(part));
+            let mut whole = XxHash3_128::new();
+            [&7_u32.to_le_bytes()[..], &record.bytes(), &bytes].into_iter().for_each(|part| whole.write(part));
             again.begin(7, record);
             again.update(first);
             again.update(second);
-            assert_eq!(again.finish(), Digest(whole.digest128()), "{len} bytes");
+            assert_eq!(again.finish(), Digest(whole.finish_128()), "{len} bytes");
         }
     }
 

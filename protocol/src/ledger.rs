@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use xxhash_rust::xxh3::xxh3_128;
+use twox_hash::XxHash3_128;
 
 use crate::digest::Digest;
 use crate::identity::Identity;
@@ -133,7 +133,7 @@ pub struct Chain {
 impl Chain {
     /// The chain of a stream whose spec has this hash.
     pub fn new(spec_hash: &str) -> Self {
-        Self { seed: Digest(xxh3_128(spec_hash.as_bytes())), last: None }
+        Self { seed: Digest(XxHash3_128::oneshot(spec_hash.as_bytes())), last: None }
     }
 
     /// The link of the next batch; with another epoch another chain begins.
@@ -145,7 +145,7 @@ impl Chain {
         bytes.extend([epoch, step].map(u64::to_le_bytes).concat());
         bytes.extend([rows, padding].map(u32::to_le_bytes).concat());
         bytes.extend(digest.0.to_le_bytes());
-        let link = Digest(xxh3_128(&bytes));
+        let link = Digest(XxHash3_128::oneshot(&bytes));
         self.last = Some((epoch, link));
         link
     }

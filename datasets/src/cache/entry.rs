@@ -9,8 +9,10 @@
 //!     name_bytes u32, kind u8, dtype u8, extents u16; u64 for each extent; the name
 //! ```
 
+use std::hash::Hasher as _;
+
 use batchmill_protocol::tensor::{Dtype, FieldSpec, Shape};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use twox_hash::XxHash3_64;
 
 use crate::sample::{Array, Image, Sample, Value};
 
@@ -30,7 +32,7 @@ const ARRAY: u8 = 2;
 /// The head for a sample; `None` where it would be too long.
 pub(super) fn head(index: u64, sample: &Sample) -> Option<Vec<u8>> {
     let mut head = vec![0; FIXED_BYTES];
-    let (mut fields, mut values) = (0_u32, Xxh3::new());
+    let (mut fields, mut values) = (0_u32, XxHash3_64::new());
     for (name, value) in sample.iter() {
         let kind = match value {
             Value::Image(_) => IMAGE,
@@ -44,15 +46,15 @@ pub(super) fn head(index: u64, sample: &Sample) -> Option<Vec<u8>> {
         head.extend(u16::try_from(shape.0.len()).ok()?.to_le_bytes());
         shape.0.iter().for_each(|extent| head.extend((*extent as u64).to_le_bytes()));
         head.extend(name.as_bytes());
-        values.update(value.bytes());
+        values.write(value.bytes());
         fields += 1;
     }
     let head_bytes = u32::try_from(head.len()).ok().filter(|_| head.len() <= HEAD_BYTES_MAX)?;
-    head[8..16].copy_from_slice(&values.digest().to_le_bytes());
+    head[8..16].copy_from_slice(&values.finish().to_le_bytes());
     head[16..24].copy_from_slice(&index.to_le_bytes());
     head[24..28].copy_from_slice(&head_bytes.to_le_bytes());
     head[28..32].copy_from_slice(&fields.to_le_bytes());
-    let checksum = xxh3_64(&head[8..]);
+    let checksum = XxHash3_64::oneshot(&head[8..]);
     head[..8].copy_from_slice(&checksum.to_le_bytes());
     Some(head)
 }
@@ -70,7 +72,7 @@ impl Head {
     /// Checks the bytes of a head.
     pub(super) fn parse(bytes: Vec<u8>, index: u64) -> Option<Self> {
         let is_right = bytes.len() >= FIXED_BYTES
-            && super::u64_at(&bytes, 0) == xxh3_64(&bytes[8..])
+            && super::u64_at(&bytes, 0) == XxHash3_64::oneshot(&bytes[8..])
             && super::u64_at(&bytes, 16) == index;
         is_right.then_some(Self(bytes))
     }

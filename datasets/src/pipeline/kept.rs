@@ -1,7 +1,7 @@
 //! Samples out of a cache: what stands before the first transform that draws is made once.
 
 use batchmill_protocol::tensor::FieldSpec;
-use xxhash_rust::xxh3::xxh3_128;
+use twox_hash::XxHash3_128;
 
 use super::{FillError, Named, Pipeline, Place, RowSink};
 use crate::cache::Cache;
@@ -40,11 +40,11 @@ impl Pipeline {
             dataset(&self.spec),
             self.spec.folder.display().to_string(),
             self.dataset.len().to_string(),
-            format!("{:032x}", xxh3_128(&data.unwrap_or_else(|| self.index.clone()))),
+            format!("{:032x}", XxHash3_128::oneshot(&data.unwrap_or_else(|| self.index.clone()))),
             transforms.join(", "),
         ];
         // Debug quotes each, so that no two lists are written alike.
-        xxh3_128(format!("{parts:?}").as_bytes())
+        XxHash3_128::oneshot(format!("{parts:?}").as_bytes())
     }
 
     /// Whether the dataset's index tells when its data are others.

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use batchmill_protocol::tensor::{Dtype, FieldSpec};
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use super::gathering;
 use super::published::{Asked, Origin, Published, Remote};
@@ -130,7 +130,7 @@ impl Format {
         }
         let mut entry = [0; Self::ENTRY];
         entry[0] = label;
-        entry[1..].copy_from_slice(&xxh3_64(record).to_le_bytes());
+        entry[1..].copy_from_slice(&XxHash3_64::oneshot(record).to_le_bytes());
         Ok(entry)
     }
 }

@@ -9,11 +9,12 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::hash::Hasher as _;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
+use twox_hash::{XxHash3_64, XxHash3_128};
 
 use super::stamp::Stamp;
 use crate::source::{IndexRoom, OpenError};
@@ -92,17 +93,17 @@ fn key(list: &Path, options: &str, files: &[&Path]) -> io::Result<u128> {
     for path in [list].iter().chain(files) {
         let mut file = File::open(path)?;
         let Stamp { bytes, modified_ns } = Stamp::of(&file.metadata()?);
-        let (mut hash, mut chunk) = (Xxh3::new(), vec![0; CHUNK_BYTES]);
+        let (mut hash, mut chunk) = (XxHash3_128::new(), vec![0; CHUNK_BYTES]);
         loop {
             let read = file.read(&mut chunk)?;
             if read == 0 {
                 break;
             }
-            hash.update(&chunk[..read]);
+            hash.write(&chunk[..read]);
         }
-        text.push_str(&format!(" {path:?} {bytes} {modified_ns} {:032x}", hash.digest128()));
+        text.push_str(&format!(" {path:?} {bytes} {modified_ns} {:032x}", hash.finish_128()));
     }
-    Ok(xxh3_128(text.as_bytes()))
+    Ok(XxHash3_128::oneshot(text.as_bytes()))
 }
 
 /// Writes the index that was kept to `room`, and says under which key that was, if the file is there and whole. Where it is
@@ -116,14 +117,14 @@ fn copy(path: &Path, room: &mut dyn IndexRoom) -> io::Result<Option<u128>> {
     let Ok(mut file) = File::open(path) else { return Ok(None) };
     let bytes = file.metadata().map_or(0, |metadata| metadata.len());
     let Some(mut left) = bytes.checked_sub((KEY_BYTES + CHECKSUM_BYTES) as u64) else { return Ok(None) };
-    let (mut hash, mut chunk) = (Xxh3::new(), vec![0; CHUNK_BYTES]);
+    let (mut hash, mut chunk) = (XxHash3_64::new(), vec![0; CHUNK_BYTES]);
     while left > 0 {
         let bytes = usize::try_from(left).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
         let chunk = &mut chunk[..bytes];
         if file.read_exact(chunk).is_err() {
             return Ok(None);
         }
-        hash.update(chunk);
+        hash.write(chunk);
         room.write_all(chunk)?;
         left -= bytes as u64;
     }
@@ -131,15 +132,15 @@ fn copy(path: &Path, room: &mut dyn IndexRoom) -> io::Result<Option<u128>> {
     if file.read_exact(&mut key).and_then(|()| file.read_exact(&mut checksum)).is_err() {
         return Ok(None);
     }
-    hash.update(&key);
-    Ok((hash.digest() == u64::from_le_bytes(checksum)).then_some(u128::from_le_bytes(key)))
+    hash.write(&key);
+    Ok((hash.finish() == u64::from_le_bytes(checksum)).then_some(u128::from_le_bytes(key)))
 }
 
 /// Writes the file under another name first: under its own it is whole, or the one before.
 fn write(path: &Path, key: u128, index: &mut Vec<u8>) -> io::Result<()> {
     let index_bytes = index.len();
     index.extend(key.to_le_bytes());
-    let checksum = xxh3_64(index);
+    let checksum = XxHash3_64::oneshot(index);
     index.extend(checksum.to_le_bytes());
     let partial = beside(path, ".partial");
     let written = fs::write(&partial, &*index).and_then(|()| fs::rename(&partial, path));

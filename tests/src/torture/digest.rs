@@ -1,7 +1,7 @@
 //! One number for all that a trainer sees of a batch.
 
 use batchmill_protocol::client::Batch;
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_128;
 
 /// XXH3-128 over rows, padding, the index of every row and all bytes of all fields.
 pub(super) fn digest<'a>(
@@ -10,12 +10,12 @@ pub(super) fn digest<'a>(
     indices: impl Iterator<Item = u64>,
     fields: impl Iterator<Item = &'a [u8]>,
 ) -> u128 {
-    let mut hash = Xxh3::new();
-    hash.update(&rows.to_le_bytes());
-    hash.update(&padding.to_le_bytes());
-    indices.for_each(|index| hash.update(&index.to_le_bytes()));
-    fields.for_each(|bytes| hash.update(bytes));
-    hash.digest128()
+    let mut hash = XxHash3_128::new();
+    hash.write(&rows.to_le_bytes());
+    hash.write(&padding.to_le_bytes());
+    indices.for_each(|index| hash.write(&index.to_le_bytes()));
+    fields.for_each(|bytes| hash.write(bytes));
+    hash.finish_128()
 }
 
 /// The [`digest`] of a batch, read where the workers wrote it.

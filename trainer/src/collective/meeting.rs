@@ -4,6 +4,7 @@
 //! killed. When all have come, or the time is over, the socket is gone again.
 
 use std::fs::{self, DirBuilder, Permissions};
+use std::hash::Hasher as _;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use batchmill_protocol::identity::Identity;
 use batchmill_protocol::share::Shard;
 use batchmill_protocol::{address, fd};
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_64;
 
 use super::shared::{FromRank, ToRank, readable, refuse};
 use super::{CollectiveError, Joint, check_plan};
@@ -42,14 +43,14 @@ pub(super) enum Links {
 
 /// Where the ranks of a group meet for a training: those of two launchers nowhere, though both say the same.
 pub(super) fn place(group: &str, training: &Joint<'_>) -> PathBuf {
-    let mut hash = Xxh3::new();
+    let mut hash = XxHash3_64::new();
     for part in [group.as_bytes(), training.run.as_os_str().as_encoded_bytes()] {
-        hash.update(part);
+        hash.write(part);
         // In no path: where one ends and the other begins counts.
-        hash.update(&[0]);
+        hash.write(&[0]);
     }
-    hash.update(&training.launcher.unwrap_or_default().to_le_bytes());
-    address::default_socket().with_file_name(format!("ranks-{:016x}.sock", hash.digest()))
+    hash.write(&training.launcher.unwrap_or_default().to_le_bytes());
+    address::default_socket().with_file_name(format!("ranks-{:016x}.sock", hash.finish()))
 }
 
 /// Meets the others at `socket`.

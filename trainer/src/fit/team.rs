@@ -7,6 +7,7 @@
 //!
 //! A wish to stop is told before every step, so that all ranks stop behind the same one.
 
+use std::hash::Hasher as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use batchmill_protocol::position::Position;
 use batchmill_protocol::share::Shard;
 use burn::module::{Module as _, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData, TensorReadError};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use twox_hash::XxHash3_64;
 
 use super::error::FitError;
 use super::training::compute;
@@ -89,7 +90,7 @@ impl<'a> Team<'a> {
     /// Checks that all ranks read the same stream.
     pub(super) fn check_stream(&mut self, name: &str, spec_hash: &str, position: Position) -> Result<(), FitError> {
         self.position = position;
-        let hashes = self.round([xxh3_64(spec_hash.as_bytes())])?;
+        let hashes = self.round([XxHash3_64::oneshot(spec_hash.as_bytes())])?;
         match (0..).zip(&hashes).find(|(_, hash)| **hash != hashes[0]) {
             Some((rank, _)) => Err(FitError::OtherStream { rank, stream: name.to_owned() }),
             None => Ok(()),
@@ -253,7 +254,7 @@ fn plan(shard: &Shard, args: &FitArgs, model_text: &str) -> Identity {
     let flag = |given: bool| if given { "given" } else { "left out" }.to_owned();
     let parts = [
         ("--world", shard.world.to_string()),
-        ("--model", format!("of hash {:016x}", xxh3_64(model_text.as_bytes()))),
+        ("--model", format!("of hash {:016x}", XxHash3_64::oneshot(model_text.as_bytes()))),
         ("--stream", args.stream.clone()),
         ("--eval", typed(args.eval.as_ref())),
         ("--input", typed(args.input.as_ref())),
@@ -340,15 +341,15 @@ impl ModuleMapper for Put {
 
 /// The hash of all numbers of a model, learned or not, with their names.
 fn hash_of(model: &Sequential) -> Result<u64, TensorReadError> {
-    let mut hash = Xxh3::new();
+    let mut hash = XxHash3_64::new();
     for (name, tensor) in model.state_dict()?.iter() {
-        hash.update(name.as_bytes());
+        hash.write(name.as_bytes());
         if let Numbers::Floats(numbers) = &tensor.numbers {
             let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-            hash.update(&bytes);
+            hash.write(&bytes);
         }
     }
-    Ok(hash.digest())
+    Ok(hash.finish())
 }
 
 /// The nearest number of half the bits.
