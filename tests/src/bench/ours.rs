@@ -110,7 +110,7 @@ impl Drop for Loader {
 }
 
 /// Reads a workload's epochs, the first of which only says how long it took to start; also the gap between two epochs
-/// in the time of a step.
+/// in the time that a step takes on average: batches that were delivered together follow in no time.
 ///
 /// # Errors
 /// When the loader fails.
@@ -148,9 +148,9 @@ pub fn run(program: &Path, workload: &Workload, limit: u32, scratch: &Path) -> R
     std::hint::black_box(touched);
     let (start, cpu_before) = begun.ok_or("the stream has no epoch")?;
     let (seconds, cpu) = (start.elapsed().as_secs_f64(), used(&processes) - cpu_before);
-    let gap = super::median(gaps).zip(super::median(steps)).map(|(gap, step)| gap / step);
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
-    let samples = samples as f64;
+    let (samples, taken) = (samples as f64, steps.len() as f64);
+    let gap = super::median(gaps).map(|gap| gap / (steps.iter().sum::<f64>() / taken));
     let run = Run {
         workload: workload.name.to_owned(),
         contender: Contender::Ours,
