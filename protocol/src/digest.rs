@@ -126,7 +126,7 @@ mod tests {
 
     fn row(row: u32, index: u64, field: &[u8]) -> Digest {
         let mut digest = RowDigest::new(row, RowRecord { index, padding: false, substituted: false, masked: false });
-        digest.write(field);
+        digest.update(field);
         digest.finish()
     }
 
