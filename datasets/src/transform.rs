@@ -107,38 +107,43 @@ pub trait Transform: Send + Sync + fmt::Debug {
 
 /// The f32 that stands for each byte, channel by channel.
 #[derive(Clone, Debug)]
-pub struct ByteTable {
-    channels: Vec<[[u8; 4]; 256]>,
-    /// What each byte is multiplied by, where that is all: to compute so takes a third of the time of looking up.
-    factor: Option<f32>,
+pub struct ByteTable(Numbers);
+
+#[derive(Clone, Debug)]
+enum Numbers {
+    /// Each byte times this, in every channel: to compute so takes a third of the time of looking up.
+    Products(f32),
+    /// What a table for each channel says.
+    Tables(Vec<[[u8; 4]; 256]>),
 }
 
 impl ByteTable {
     /// Of so many channels, which take turns: `number` gives what a byte of a channel becomes.
     pub fn new(channels: usize, number: impl Fn(usize, u8) -> f32) -> Self {
-        let factor = number(0, 1);
-        let is_product =
+        let (channels, factor) = (0..channels.max(1), number(0, 1));
+        let are_products =
             |channel| (0..=u8::MAX).all(|byte| number(channel, byte).to_bits() == times(byte, factor).to_bits());
+        if channels.clone().all(are_products) {
+            return Self(Numbers::Products(factor));
+        }
         let table =
             |channel| std::array::from_fn(|byte| number(channel, u8::try_from(byte).unwrap_or(u8::MAX)).to_le_bytes());
-        let channels = 0..channels.max(1);
-        Self { factor: channels.clone().all(is_product).then_some(factor), channels: channels.map(table).collect() }
+        Self(Numbers::Tables(channels.map(table).collect()))
     }
 
     /// Writes what `bytes` become, four bytes for each.
     pub(crate) fn write(&self, bytes: &[u8], out: &mut [u8]) {
         let numbers = out.as_chunks_mut::<4>().0;
-        if let Some(factor) = self.factor {
-            numbers.iter_mut().zip(bytes).for_each(|(number, &byte)| *number = times(byte, factor).to_le_bytes());
-            return;
-        }
-        if let [table] = &self.channels[..] {
+        let tables = match &self.0 {
+            Numbers::Products(factor) => return write_products(*factor, bytes, numbers),
+            Numbers::Tables(tables) => &tables[..],
+        };
+        if let [table] = tables {
             numbers.iter_mut().zip(bytes).for_each(|(number, &byte)| *number = table[usize::from(byte)]);
             return;
         }
-        let channels = self.channels.len();
-        for (numbers, bytes) in numbers.chunks_exact_mut(channels).zip(bytes.chunks_exact(channels)) {
-            for ((number, &byte), table) in numbers.iter_mut().zip(bytes).zip(&self.channels) {
+        for (numbers, bytes) in numbers.chunks_exact_mut(tables.len()).zip(bytes.chunks_exact(tables.len())) {
+            for ((number, &byte), table) in numbers.iter_mut().zip(bytes).zip(tables) {
                 *number = table[usize::from(byte)];
             }
         }
@@ -148,11 +153,21 @@ impl ByteTable {
     pub(crate) fn write_planes(&self, bytes: &[u8], channels: usize, out: &mut [u8]) {
         let numbers = out.as_chunks_mut::<4>().0;
         let planes = numbers.chunks_exact_mut((bytes.len() / channels.max(1)).max(1));
-        for ((channel, plane), table) in planes.enumerate().zip(self.channels.iter().cycle()) {
+        for (channel, plane) in planes.enumerate() {
             let bytes = bytes.iter().skip(channel).step_by(channels);
-            plane.iter_mut().zip(bytes).for_each(|(number, &byte)| *number = table[usize::from(byte)]);
+            match &self.0 {
+                Numbers::Products(factor) => write_products(*factor, bytes, plane),
+                Numbers::Tables(tables) => {
+                    let table = &tables[channel % tables.len()];
+                    plane.iter_mut().zip(bytes).for_each(|(number, &byte)| *number = table[usize::from(byte)]);
+                }
+            }
         }
     }
+}
+
+fn write_products<'a>(factor: f32, bytes: impl IntoIterator<Item = &'a u8>, numbers: &mut [[u8; 4]]) {
+    numbers.iter_mut().zip(bytes).for_each(|(number, &byte)| *number = times(byte, factor).to_le_bytes());
 }
 
 fn times(byte: u8, factor: f32) -> f32 {

@@ -149,8 +149,9 @@ pub fn run(program: &Path, workload: &Workload, limit: u32, scratch: &Path) -> R
     let (start, cpu_before) = begun.ok_or("the stream has no epoch")?;
     let (seconds, cpu) = (start.elapsed().as_secs_f64(), used(&processes) - cpu_before);
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
-    let (samples, taken) = (samples as f64, steps.len() as f64);
-    let gap = super::median(gaps).map(|gap| gap / (steps.iter().sum::<f64>() / taken));
+    let (samples, count) = (samples as f64, steps.len() as f64);
+    let step = (!steps.is_empty()).then(|| steps.iter().sum::<f64>() / count);
+    let gap = super::median(gaps).zip(step).map(|(gap, step)| gap / step);
     let run = Run {
         workload: workload.name.to_owned(),
         contender: Contender::Ours,
