@@ -1,7 +1,8 @@
 //! Which part of an image is wanted, and at which size: what crops, resizes and flips come to before a pixel is decoded.
 
-mod exact;
+mod convolve;
 pub(crate) mod scale;
+mod weights;
 
 pub use self::scale::Interpolation;
 use self::scale::Scaling;

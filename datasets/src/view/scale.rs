@@ -3,19 +3,17 @@
 use std::cell::RefCell;
 use std::error::Error;
 
-use fast_image_resize::images::{CroppedImage, Image as Target, ImageRef};
-use fast_image_resize::{FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions, Resizer};
-
 use super::Part;
-use super::exact::{Axis, nearest_places};
+use super::convolve::{Rows, across, down};
+use super::weights::{Axis, Weights, nearest_places};
 use crate::sample::Image;
 use crate::scratch;
 use crate::transform::TransformError;
 use crate::transforms::pixels::{buffer, check_size, replace};
 
 thread_local! {
-    /// Its buffers are used again.
-    static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
+    /// Those of the last image, whose lists are used again.
+    static WEIGHTS: RefCell<Weights> = RefCell::default();
 }
 
 /// How a value between pixels is found.
@@ -83,13 +81,13 @@ pub(crate) fn scale(
 pub(super) fn copy(image: &Image, place: Place, pixels: &mut [u8]) {
     let (row, column) = (place.row.unsigned_abs(), place.column.unsigned_abs());
     let part = Part { top: row, left: column, height: place.height, width: place.width };
-    copy_part(image.pixels(), image.width(), image.channels(), part, pixels);
+    copy_part(image.pixels(), image.width() * image.channels(), image.channels(), part, pixels);
 }
 
-/// Copies a part out of rows of `width` pixels.
-fn copy_part(from: &[u8], width: usize, channels: usize, part: Part, to: &mut [u8]) {
+/// Copies a part out of rows, each `stride` bytes behind the one before.
+fn copy_part(from: &[u8], stride: usize, channels: usize, part: Part, to: &mut [u8]) {
     let row_bytes = part.width * channels;
-    let rows = from.chunks_exact((width * channels).max(1)).skip(part.top);
+    let rows = from.chunks(stride.max(1)).skip(part.top);
     for (to, from) in to.chunks_exact_mut(row_bytes.max(1)).zip(rows) {
         to.copy_from_slice(&from[part.left * channels..][..row_bytes]);
     }
@@ -117,9 +115,7 @@ impl Scaling {
         let (rows, columns) = self.axes(place.height, place.width);
         let written = match self.interpolation {
             Interpolation::Nearest => self.nearest(image, place, pixels),
-            // First across, then down: a byte between the two is cut to 0 to 255, so that the order tells.
-            Interpolation::Bilinear => convolve(image, place, &rows, &columns, FilterType::Bilinear, pixels),
-            Interpolation::Bicubic => convolve(image, place, &rows, &columns, FilterType::CatmullRom, pixels),
+            Interpolation::Bilinear | Interpolation::Bicubic => convolve(image, place, &rows, &columns, pixels),
         };
         written.map_err(|source| failed((place.height, place.width), (self.height, self.width), source))
     }
@@ -142,87 +138,146 @@ impl Scaling {
     }
 }
 
-/// Weighs the pixels around every place, where a side changes. The filter widens as the image shrinks: this is the
-/// antialiasing.
-fn convolve(
-    image: &Image,
-    place: Place,
-    rows: &Axis,
-    columns: &Axis,
-    filter: FilterType,
-    pixels: &mut [u8],
-) -> Result<(), Failure> {
+/// Weighs the pixels around every place, where a side changes: first across, then down, as Pillow does. A byte between the
+/// two is cut to 0 to 255, so that the order tells.
+fn convolve(image: &Image, place: Place, rows: &Axis, columns: &Axis, pixels: &mut [u8]) -> Result<(), Failure> {
     let channels = image.channels();
-    let kind = match channels {
-        1 => PixelType::U8,
-        2 => PixelType::U8x2,
-        3 => PixelType::U8x3,
-        4 => PixelType::U8x4,
-        channels => return Err(TransformError::Channels { channels, expected: "1 to 4" }.into()),
-    };
-    let all = ImageRef::new(image.width().try_into()?, image.height().try_into()?, image.pixels(), kind)?;
-    let source = CroppedImage::new(
-        &all,
-        place.column.saturating_add_unsigned(columns.source.start).try_into()?,
-        place.row.saturating_add_unsigned(rows.source.start).try_into()?,
-        columns.source.len().try_into()?,
-        rows.source.len().try_into()?,
-    )?;
-    // What is made may be more than what is wanted, of which the rest is then thrown away.
-    let (height, width) = (rows.made.len(), columns.made.len());
-    let mut more = (pixels.len() != height * width * channels).then(|| scratch::take(height * width * channels));
-    let target = more.as_deref_mut().unwrap_or(&mut *pixels);
-    if columns.is_scaled() && rows.is_scaled() {
-        let between_rows = rows.source.len();
-        let mut between = scratch::take(between_rows * width * channels);
-        pass(&source, columns, None, filter, kind, (between_rows, width), &mut between)?;
-        let scaled_across = ImageRef::new(width.try_into()?, between_rows.try_into()?, &between, kind)?;
-        pass(&scaled_across, columns, Some(rows), filter, kind, (height, width), target)?;
-        scratch::give(between);
-    } else if columns.is_scaled() {
-        pass(&source, columns, None, filter, kind, (height, width), target)?;
+    if !(1..=4).contains(&channels) {
+        return Err(TransformError::Channels { channels, expected: "1 to 4" }.into());
+    }
+    if pixels.is_empty() {
+        return Ok(());
+    }
+    let row: usize = place.row.saturating_add_unsigned(rows.source.start).try_into()?;
+    let column: usize = place.column.saturating_add_unsigned(columns.source.start).try_into()?;
+    let stride = image.width() * channels;
+    let bytes = &image.pixels()[row * stride + column * channels..];
+    let mut source = Rows { bytes, stride, count: rows.source.len(), channels };
+    let mut weights = WEIGHTS.take();
+    let between = columns.is_scaled().then(|| {
+        weights.fill(columns);
+        across(source, &weights)
+    });
+    if let Some((bytes, stride)) = &between {
+        source = Rows { bytes, stride: *stride, ..source };
+    }
+    if rows.is_scaled() {
+        weights.fill(rows);
+        down(source, &weights, columns.wanted.len() * channels, pixels);
     } else {
-        pass(&source, columns, Some(rows), filter, kind, (height, width), target)?;
+        let part = Part::whole(rows.wanted.len(), columns.wanted.len());
+        copy_part(source.bytes, source.stride, channels, part, pixels);
     }
-    if let Some(made) = more {
-        let part = Part {
-            top: rows.wanted.start - rows.made.start,
-            left: columns.wanted.start - columns.made.start,
-            height: rows.wanted.len(),
-            width: columns.wanted.len(),
-        };
-        copy_part(&made, width, channels, part, pixels);
-        scratch::give(made);
-    }
+    WEIGHTS.set(weights);
+    between.into_iter().for_each(|(bytes, _)| scratch::give(bytes));
     Ok(())
-}
-
-/// Scales the columns, or with `rows` the rows.
-fn pass(
-    source: &impl IntoImageView,
-    columns: &Axis,
-    rows: Option<&Axis>,
-    filter: FilterType,
-    kind: PixelType,
-    (height, width): (usize, usize),
-    target: &mut [u8],
-) -> Result<(), Failure> {
-    let mut target = Target::from_slice_u8(width.try_into()?, height.try_into()?, target, kind)?;
-    // Channels are independent.
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false);
-    let options = match rows {
-        None => {
-            let (left, extent) = columns.span();
-            options.crop(left, 0.0, extent, source.height().into())
-        }
-        Some(rows) => {
-            let (top, extent) = rows.span();
-            options.crop(0.0, top, source.width().into(), extent)
-        }
-    };
-    Ok(RESIZER.with_borrow_mut(|resizer| resizer.resize(source, &mut target, &options))?)
 }
 
 fn failed(from: (usize, usize), to: (usize, usize), source: Failure) -> TransformError {
     TransformError::caused_by(format!("resize {} x {} pixels to {} x {}", from.0, from.1, to.0, to.1), source)
+}
+
+#[cfg(test)]
+mod tests {
+    use fast_image_resize::images::{Image as Target, ImageRef};
+    use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+
+    use super::super::View;
+    use super::*;
+    use crate::random::Rng;
+
+    fn noise(height: usize, width: usize, channels: usize, rng: &mut Rng) -> Image {
+        let bytes = (0..height * width * channels).map(|_| u8::try_from(rng.below(256)).unwrap()).collect();
+        Image::new(height, width, channels, bytes).unwrap()
+    }
+
+    #[test]
+    fn a_part_of_a_scaled_image_is_that_part_of_the_whole() {
+        let seed = 7;
+        let mut rng = Rng::new(seed, 0, 0, 0, 0);
+        let mut below = |least: u64, most: u64| usize::try_from(least + rng.below(most - least + 1)).unwrap();
+        let mut parts_alone = 0;
+        for round in 0..300 {
+            let interpolation = [Interpolation::Nearest, Interpolation::Bilinear, Interpolation::Bicubic][round % 3];
+            let (height, width, channels) = (below(1, 130), below(1, 130), below(1, 4));
+            // Every other a photo that becomes smaller, in one ratio.
+            let (to_height, to_width) = match round % 2 {
+                0 => (below(1, 150), below(1, 150)),
+                _ => (height.div_ceil(2), width * height.div_ceil(2) / height + 1),
+            };
+            let (window_height, window_width) = (below(1, to_height as u64), below(1, to_width as u64));
+            let window = Part {
+                top: below(0, (to_height - window_height) as u64),
+                left: below(0, (to_width - window_width) as u64),
+                height: window_height,
+                width: window_width,
+            };
+            let image = noise(height, width, channels, &mut Rng::new(seed, round as u64, 0, 0, 0));
+            let mut whole = image.clone();
+            scale(&mut whole, to_height, to_width, interpolation).unwrap();
+            let mut right = View::whole(to_height, to_width, channels);
+            right.crop(window);
+            let right = right.image(whole, Part::whole(to_height, to_width)).unwrap();
+
+            let mut view = View::whole(height, width, channels);
+            view.scale(to_height, to_width, interpolation).unwrap();
+            view.crop(window);
+            let needed = view.needed();
+            parts_alone += usize::from(needed != Part::whole(height, width));
+            // Only what is needed is at hand.
+            let mut at_hand = View::whole(height, width, channels);
+            at_hand.crop(needed);
+            let at_hand = at_hand.image(image, Part::whole(height, width)).unwrap();
+            let found = view.image(at_hand, needed).unwrap();
+            assert!(
+                found == right,
+                "seed {seed}, round {round}: {window:?} of {height} x {width} to {to_height} x {to_width}"
+            );
+        }
+        assert!(parts_alone > 150, "{parts_alone}");
+    }
+
+    /// First across, then down.
+    fn by_fast_image_resize(image: &Image, height: usize, width: usize, filter: FilterType) -> Vec<u8> {
+        let size = |side: usize| u32::try_from(side).unwrap();
+        let [from_height, from_width, channels] = image.shape();
+        let kind = [PixelType::U8, PixelType::U8x2, PixelType::U8x3, PixelType::U8x4][channels - 1];
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false);
+        let mut resizer = Resizer::new();
+        let source = ImageRef::new(size(from_width), size(from_height), image.pixels(), kind).unwrap();
+        let mut between = Target::new(size(width), size(from_height), kind);
+        resizer.resize(&source, &mut between, &options).unwrap();
+        let mut scaled = Target::new(size(width), size(height), kind);
+        resizer.resize(&between, &mut scaled, &options).unwrap();
+        scaled.into_vec()
+    }
+
+    #[test]
+    fn bytes_are_those_of_fast_image_resize() {
+        let seed = 11;
+        let mut rng = Rng::new(seed, 0, 0, 0, 0);
+        let mut below = |least: u64, most: u64| usize::try_from(least + rng.below(most - least + 1)).unwrap();
+        let check = |height, width, channels, to_height, to_width, what: &str| {
+            let image = noise(height, width, channels, &mut Rng::new(seed, 1, 0, 0, 0));
+            for (interpolation, filter) in
+                [(Interpolation::Bilinear, FilterType::Bilinear), (Interpolation::Bicubic, FilterType::CatmullRom)]
+            {
+                let right = by_fast_image_resize(&image, to_height, to_width, filter);
+                let mut found = image.clone();
+                scale(&mut found, to_height, to_width, interpolation).unwrap();
+                assert!(
+                    found.pixels() == right,
+                    "{what}: {height} x {width} x {channels} to {to_height} x {to_width}, {interpolation:?}"
+                );
+            }
+        };
+        for round in 0..400 {
+            let (height, width, channels) = (below(1, 90), below(1, 90), 1 + round % 4);
+            check(height, width, channels, below(1, 100), below(1, 100), &format!("seed {seed}, round {round}"));
+        }
+        // Many pixels in one, and photos.
+        check(7, 700, 3, 5, 20, "wide");
+        check(333, 500, 3, 224, 336, "a photo");
+        check(500, 375, 1, 96, 72, "a gray photo");
+    }
 }

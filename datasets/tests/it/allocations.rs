@@ -68,11 +68,9 @@ fn of_a_small_photo_there_are_none() {
 }
 
 #[test]
-fn of_a_scaled_photo_there_are_those_of_the_resizer() {
-    // fast_image_resize makes anew, for each of its two passes, the weights of every row or column, and three lists of them.
-    let of_resizer = |size: u64| 2 * (size + 3);
-    assert_eq!(photos(90, 80, "{ kind = 'random-resized-crop', size = 24 }, 'horizontal-flip'"), of_resizer(24));
-    assert_eq!(photos(90, 80, "{ kind = 'resize', size = 40 }, { kind = 'center-crop', size = 32 }"), of_resizer(32));
+fn of_a_scaled_photo_there_are_none() {
+    assert_eq!(photos(90, 80, "{ kind = 'random-resized-crop', size = 24 }, 'horizontal-flip'"), 0);
+    assert_eq!(photos(90, 80, "{ kind = 'resize', size = 40 }, { kind = 'center-crop', size = 32 }"), 0);
 }
 
 #[test]
