@@ -30,16 +30,10 @@ pub(super) struct Rows<'a> {
 /// Weighs the pixels of every row. Of the rows that come of it, each `stride` bytes behind the one before, there may be
 /// more than those, and more in each than pixels.
 pub(super) fn across(source: Rows<'_>, weights: &Weights) -> (Vec<u8>, usize) {
-    across_by(source, weights, |four| {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(registers) = pulp::x86::V3::try_new() {
-            return registers.vectorize(x86::Vectorized(registers, four));
-        }
-        four.write(Plain);
-    })
+    across_by(source, weights, |four| best(four))
 }
 
-fn across_by(source: Rows<'_>, weights: &Weights, write: impl Fn(FourRows<'_>)) -> (Vec<u8>, usize) {
+fn across_by(source: Rows<'_>, weights: &Weights, run: impl Fn(FourRows<'_>)) -> (Vec<u8>, usize) {
     let Rows { bytes, stride: from_stride, count, channels } = source;
     // Every pixel is written as four bytes: what is too much of them the next one replaces.
     let stride = weights.first.len() * channels + 4 - channels;
@@ -60,7 +54,7 @@ fn across_by(source: Rows<'_>, weights: &Weights, write: impl Fn(FourRows<'_>)) 
             let copies = &*copies;
             std::array::from_fn(|row| &copies[row * read..][..read])
         };
-        write(FourRows { rows, channels, weights, target });
+        run(FourRows { rows, channels, weights, target });
     }
     copies.into_iter().for_each(scratch::give);
     (scaled, stride)
@@ -69,12 +63,21 @@ fn across_by(source: Rows<'_>, weights: &Weights, write: impl Fn(FourRows<'_>)) 
 /// Weighs the pixels of every column; a row of `target` has as many bytes as `row_bytes` says, at most those of a row of
 /// the source.
 pub(super) fn down(source: Rows<'_>, weights: &Weights, row_bytes: usize, target: &mut [u8]) {
-    let down = Down { source, weights, row_bytes, target };
+    best(Down { source, weights, row_bytes, target });
+}
+
+/// Does it as this processor does it best.
+fn best(work: impl Work) {
     #[cfg(target_arch = "x86_64")]
     if let Some(registers) = pulp::x86::V3::try_new() {
-        return registers.vectorize(x86::VectorizedDown(registers, down));
+        return registers.vectorize(x86::Vectorized(registers, work));
     }
-    down.write(Plain);
+    work.by(Plain);
+}
+
+/// What is done by weighing: with other registers it is compiled anew, so that all of it must be inlined.
+trait Work {
+    fn by(self, weigh: impl Weigh);
 }
 
 struct Down<'a> {
@@ -84,9 +87,9 @@ struct Down<'a> {
     target: &'a mut [u8],
 }
 
-impl Down<'_> {
+impl Work for Down<'_> {
     #[inline(always)]
-    fn write(self, weigh: impl Weigh) {
+    fn by(self, weigh: impl Weigh) {
         let Self { source, weights, row_bytes, target } = self;
         let precision = weights.precision;
         for (target, (first, values)) in target.chunks_exact_mut(row_bytes).zip(weights.pixels()) {
@@ -143,29 +146,31 @@ trait Weigh: Copy {
     fn down(self, rows: &[u8], stride: usize, weights: &[i16], precision: u32) -> [u8; BLOCK];
 }
 
+impl Work for FourRows<'_> {
+    #[inline(always)]
+    fn by(self, weigh: impl Weigh) {
+        match self.channels {
+            1 => self.channels::<1>(weigh),
+            2 => self.channels::<2>(weigh),
+            3 => self.channels::<3>(weigh),
+            _ => self.channels::<4>(weigh),
+        }
+    }
+}
+
 impl FourRows<'_> {
     #[inline(always)]
-    fn write(self, weigh: impl Weigh) {
-        match self.channels {
-            1 => self.write_channels::<1>(weigh),
-            2 => self.write_channels::<2>(weigh),
-            3 => self.write_channels::<3>(weigh),
-            _ => self.write_channels::<4>(weigh),
-        }
-    }
-
-    #[inline(always)]
-    fn write_channels<const CHANNELS: usize>(self, weigh: impl Weigh) {
-        // With a number that is known the loop over them is none: these are photos that become up to half or a third.
+    fn channels<const CHANNELS: usize>(self, weigh: impl Weigh) {
+        // A number that is known makes the loop over pairs none: two of a photo that becomes up to half, three to a third.
         match self.weights.taps / 2 {
-            2 => self.write_pairs::<CHANNELS>(weigh, 2),
-            3 => self.write_pairs::<CHANNELS>(weigh, 3),
-            pairs => self.write_pairs::<CHANNELS>(weigh, pairs),
+            2 => self.pairs::<CHANNELS>(weigh, 2),
+            3 => self.pairs::<CHANNELS>(weigh, 3),
+            pairs => self.pairs::<CHANNELS>(weigh, pairs),
         }
     }
 
     #[inline(always)]
-    fn write_pairs<const CHANNELS: usize>(self, weigh: impl Weigh, pairs: usize) {
+    fn pairs<const CHANNELS: usize>(self, weigh: impl Weigh, pairs: usize) {
         let Self { rows, weights, target, .. } = self;
         let Weights { precision, first, values, .. } = weights;
         let stride = target.len() / ROWS;
@@ -245,7 +250,7 @@ mod tests {
             for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic] {
                 weights.fill(&Axis::new(interpolation, from, to, 0..to));
                 let (vectorized, stride) = across(source, &weights);
-                let (plain, _) = across_by(source, &weights, |four| four.write(Plain));
+                let (plain, _) = across_by(source, &weights, |four| four.by(Plain));
                 for row in 0..rows {
                     let row = row * stride..row * stride + to * channels;
                     assert_eq!(vectorized[row.clone()], plain[row], "seed {seed}: {channels} channels");
@@ -255,7 +260,7 @@ mod tests {
                 let mut plain = vectorized.clone();
                 down(source, &weights, source.stride, &mut vectorized);
                 let row_bytes = source.stride;
-                Down { source, weights: &weights, row_bytes, target: &mut plain }.write(Plain);
+                Down { source, weights: &weights, row_bytes, target: &mut plain }.by(Plain);
                 assert_eq!(vectorized, plain, "seed {seed}: {channels} channels");
             }
         }

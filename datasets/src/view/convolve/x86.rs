@@ -5,29 +5,17 @@ use std::arch::x86_64::__m256i;
 use pulp::x86::V3;
 use pulp::{NullaryFnOnce, cast};
 
-use super::{BLOCK, Down, FourRows, READ, ROWS, Weigh, half};
+use super::{BLOCK, READ, ROWS, Weigh, Work, half};
 
-/// What [`V3::vectorize`] runs.
-pub(super) struct Vectorized<'a>(pub(super) V3, pub(super) FourRows<'a>);
+/// Work that [`V3::vectorize`] does.
+pub(super) struct Vectorized<W>(pub(super) V3, pub(super) W);
 
-impl NullaryFnOnce for Vectorized<'_> {
+impl<W: Work> NullaryFnOnce for Vectorized<W> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        self.1.write(self.0);
-    }
-}
-
-/// What [`V3::vectorize`] runs.
-pub(super) struct VectorizedDown<'a>(pub(super) V3, pub(super) Down<'a>);
-
-impl NullaryFnOnce for VectorizedDown<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        self.1.write(self.0);
+        self.1.by(self.0);
     }
 }
 
