@@ -18,7 +18,7 @@ use batchmill_datasets::transform::{from_fn, image_mut};
 use batchmill_protocol::client::{Batch, Client, Member, Subscription};
 use batchmill_protocol::message::{Reply, Request};
 use batchmill_protocol::position::Position;
-use batchmill_protocol::status::Status;
+use batchmill_protocol::status::{Status, WorkerState, WorkerStatus};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde_json::Value;
@@ -330,6 +330,12 @@ impl Loader {
             assert!(start.elapsed() < WATCHDOG, "never {what}: {status:#?}");
             thread::yield_now();
         }
+    }
+
+    /// Its workers, once all of them have started: what a new process is told, it may not have done yet.
+    pub fn workers(&self) -> Vec<WorkerStatus> {
+        let has_started = |worker: &WorkerStatus| worker.state != WorkerState::Starting;
+        self.wait_until("all started", |status| status.workers.iter().all(has_started)).workers
     }
 
     /// How many processes it is: itself, its workers and its clients.

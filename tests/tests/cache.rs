@@ -95,7 +95,7 @@ fn where_the_folder_has_gone_since_others_work_without() {
     let (expected, _) = three_epochs(data.path(), 1, CHAINS[0], "");
     let loader = serve(data.path(), 1, CHAINS[0], DISK);
     fs::remove_dir_all(data.path().join("kept")).expect("removed");
-    let first = loader.status().workers[0].pid;
+    let first = loader.workers()[0].pid;
     signal(first, Signal::KILL);
     loader.wait_until("another worker", |status| status.workers.iter().any(|worker| worker.pid != first));
     assert_eq!(loader.digests("train", 3), expected);

@@ -95,7 +95,7 @@ fn paused_workers_change_nothing() {
     let expected = undisturbed(&loader);
     let mut member = loader.attach(&two_epochs());
     let mut seen = take(&mut member, 100);
-    let pids: Vec<u32> = loader.status().workers.iter().map(|worker| worker.pid).collect();
+    let pids: Vec<u32> = loader.workers().iter().map(|worker| worker.pid).collect();
     pids.iter().for_each(|pid| signal(*pid, Signal::STOP));
     pids.iter().for_each(|pid| wait_for_state(*pid, 'T'));
     let rest = thread::spawn(move || take(&mut member, usize::MAX));

@@ -143,7 +143,7 @@ fn a_signal_is_heard_while_no_batch_comes() {
     let loader = Loader::start(PROGRAMS, desk.configure(8, "").into_iter().chain(alone));
     let mut trainer = Trainer::start(PROGRAMS, desk.fit(&loader.socket(), "out", &["--epochs", EPOCHS]));
     wait_for_batches(&mut trainer, &loader, 3);
-    let worker = loader.status().workers[0].pid;
+    let worker = loader.workers()[0].pid;
     signal(worker, Signal::STOP);
     let has_none = || {
         let streams = loader.status().streams;

@@ -63,7 +63,7 @@ impl Scene {
         let log = data.path().join("log");
         let programs = PROGRAMS.through(data.path(), &format!("exec \"$LOADER\" \"$@\" 2>>'{}'", log.display()));
         let loader = programs.serve(data.path(), NUMBERS);
-        loader.wait_until("all at work", |status| status.workers.iter().all(|worker| worker.pid != 0));
+        assert_eq!(loader.workers().len(), 2);
         let expected = Arc::new(take(&mut loader.attach(&two_epochs()), usize::MAX));
         assert_eq!(expected.len(), 500);
         loader.wait_until("alone", |status| status.streams[0].members.is_empty());

@@ -102,7 +102,7 @@ fn a_stream_that_came_later_survives_what_others_survive() {
     let undisturbed = take(&mut loader.attach(&two_epochs("m")), usize::MAX);
     let mut member = loader.attach(&two_epochs("m"));
     let mut seen = take(&mut member, 20);
-    for worker in loader.status().workers {
+    for worker in loader.workers() {
         signal(worker.pid, Signal::KILL);
         loader.wait_until("replaced", |status| status.workers.iter().all(|other| other.worker != worker.worker));
         seen.extend(take(&mut member, 20));

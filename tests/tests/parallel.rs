@@ -252,7 +252,7 @@ fn ranks_that_wait_for_data_hear_of_the_end() {
     hall.trained("whole", &fixed);
     let trainer = hall.start("waiting", &[&fixed[..], &["--checkpoint-every", "7"]].concat());
     trainer.wait_until_it_says("Saved the model");
-    let workers: Vec<u32> = hall.loader.status().workers.iter().map(|worker| worker.pid).collect();
+    let workers: Vec<u32> = hall.loader.workers().iter().map(|worker| worker.pid).collect();
     workers.iter().for_each(|pid| signal(*pid, Signal::STOP));
     hall.loader.wait_until("all batches are taken", |status| {
         let mut members = status.streams.iter().flat_map(|stream| &stream.members);

@@ -40,7 +40,7 @@ fn records_are_the_same_for_any_workers_also_killed_ones() {
         let loader = PROGRAMS.serve(data.path(), &format!("workers = {workers}\n{STREAM}"));
         if kill {
             let mut member = loader.attach(&Subscription::new("lines").epochs(0, Some(2)));
-            for victim in loader.status().workers {
+            for victim in loader.workers() {
                 member.next().expect("a batch").expect("an epoch is longer");
                 signal(victim.pid, Signal::KILL);
             }
