@@ -173,9 +173,11 @@ fn read(reading: &Reading, hands: &Hands) -> Option<Position> {
         let mut member = attach(reading, &subscription.clone().from(at))?;
         say(&Line::Attached(at)).ok()?;
         let fields: Arc<[String]> = member.stream().fields.iter().map(|field| field.name.clone()).collect();
+        let mut has_room = false;
         at = loop {
             match member.next() {
                 Ok(Some(batch)) => {
+                    has_room = true;
                     let came_us = now_us();
                     let wait_us = hands.lock().empty_us.map_or(0, |since| came_us.saturating_sub(since));
                     let position = batch.position();
@@ -197,6 +199,13 @@ fn read(reading: &Reading, hands: &Hands) -> Option<Position> {
                         thread::sleep(LOOK_AGAIN * 10);
                         break resume;
                     }
+                    has_room = false;
+                }
+                // It had been let in, and another one came first.
+                Err(ClientError::Dismissed { position, reason }) if !has_room && reason.contains(" are taken by ") => {
+                    say(&Line::Refused(reason)).ok()?;
+                    thread::sleep(LOOK_AGAIN * 10);
+                    break position;
                 }
                 Err(ClientError::Dismissed { position, reason }) => {
                     say(&Line::Dismissed { position, reason }).ok()?;
